@@ -1,0 +1,54 @@
+namespace Sluice;
+
+/// <summary>What a page frame is used for. Only <see cref="Buffer"/> frames may ever enter a device's domain.</summary>
+public enum FrameKind : byte
+{
+    /// <summary>No memory, or memory the firmware keeps.</summary>
+    Absent,
+
+    /// <summary>In nobody's use.</summary>
+    Free,
+
+    /// <summary>Buffers and common buffers: what drivers let devices reach.</summary>
+    Buffer,
+
+    /// <summary>Page tables, root and context tables, invalidation queues: what the remapping unit itself reads.</summary>
+    UnitTable,
+
+    /// <summary>Kernel code, interrupt table, system-call table.</summary>
+    Kernel,
+
+    /// <summary>Freed by its owner but perhaps still reachable by a device: never handed out again until released.</summary>
+    Quarantined,
+}
+
+/// <summary>The page frames (4 KiB) of a machine. Safe from any thread.</summary>
+public interface IFrameAllocator
+{
+    /// <summary>
+    /// Takes 2^(<paramref name="sizeLog2"/> − 12) physically contiguous, naturally aligned, zeroed frames. Single frames come
+    /// scattered over memory, so that nobody mistakes luck for contiguity.
+    /// </summary>
+    /// <param name="kind">What they are for.</param>
+    /// <param name="sizeLog2">12 for one frame.</param>
+    /// <param name="first">The first byte.</param>
+    /// <param name="last">No byte above this address: 0xFFFF_FFFF for what a 32-bit device must reach without remapping.</param>
+    /// <returns>False when memory of that shape has run out.</returns>
+    bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, ulong last = ulong.MaxValue);
+
+    /// <summary>Gives frames back.</summary>
+    /// <exception cref="InvalidOperationException">They are not allocated (a double free), or quarantined.</exception>
+    void Free(PhysicalAddress first, int sizeLog2);
+
+    /// <summary>Marks a frame as perhaps still reachable; it stays so until <see cref="Release"/>.</summary>
+    void Quarantine(PhysicalAddress frame);
+
+    /// <summary>Ends the quarantine of a frame whose device was reset or detached: it becomes free.</summary>
+    void Release(PhysicalAddress frame);
+
+    /// <summary>What the frame holding <paramref name="address"/> is used for; <see cref="FrameKind.Absent"/> outside memory.</summary>
+    FrameKind KindOf(PhysicalAddress address);
+
+    /// <summary>Frames in quarantine now.</summary>
+    int QuarantinedFrames { get; }
+}
