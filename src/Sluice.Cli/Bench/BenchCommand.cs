@@ -1,0 +1,103 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text.Json;
+
+namespace Sluice.Cli.Bench;
+
+/// <summary><c>sluice bench</c>: measures the rows of the speed table.</summary>
+internal static class BenchCommand
+{
+    /// <summary>The verb.</summary>
+    public static Command Create()
+    {
+        Argument<string[]> names = new("NAME") { Description = "Rows to measure, or the beginnings of their names; all without.", Arity = ArgumentArity.ZeroOrMore };
+        Option<bool> json = new("--json") { Description = "One JSON document on standard output; its fields are a contract." };
+        Option<bool> list = new("--list") { Description = "Only list the rows." };
+        Command command = new("bench", """
+            Measures what translating, mapping and transferring cost, each beside a baseline in the same run.
+
+            Examples:
+              sluice bench                      the whole table
+              sluice bench translate list       only rows whose names begin so
+              sluice bench --json > bench.json  for scripts; ratio is baseline time over ours
+            """)
+        {
+            names, json, list,
+        };
+        command.SetAction(result => Execute(result.GetValue(names) ?? [], result.GetValue(json), result.GetValue(list)));
+        return command;
+    }
+
+    private static int Execute(string[] names, bool json, bool list)
+    {
+        IReadOnlyList<BenchEntry> entries = Select(names);
+        if (list)
+        {
+            foreach (BenchEntry entry in entries) { Console.WriteLine(entry.Name); }
+            return ExitCode.Clean;
+        }
+        List<BenchResult> results = [];
+        if (!json) { Console.WriteLine(Row("row", "ours", "p99", "B/op", "baseline", "", "ratio", "goal")); }
+        foreach (BenchEntry entry in entries)
+        {
+            using BenchCase work = entry.Create();
+            BenchResult result = BenchRunner.Measure(work);
+            results.Add(result);
+            if (!json) { Print(result); }
+        }
+        if (json)
+        {
+            Console.WriteLine(JsonSerializer.Serialize(new BenchDocument(DescribeMachine(), results), BenchJson.Default.BenchDocument));
+        }
+        return ExitCode.Clean;
+    }
+
+    private static IReadOnlyList<BenchEntry> Select(string[] names)
+    {
+        foreach (string name in names)
+        {
+            if (!BenchCatalog.All.Any(entry => entry.Name.StartsWith(name, StringComparison.Ordinal)))
+            {
+                throw new CommandException($"no row begins with '{name}'; see 'sluice bench --list'");
+            }
+        }
+        return names.Length == 0
+            ? BenchCatalog.All
+            : [.. BenchCatalog.All.Where(entry => names.Any(name => entry.Name.StartsWith(name, StringComparison.Ordinal)))];
+    }
+
+    private static void Print(BenchResult result)
+    {
+        string goal = result.Goal switch
+        {
+            { NsPerOp: { } most } => $"≤ {Time(most)} {(result.MeetsGoal ? "met" : "missed")}",
+            { Ratio: { } least } => $"≥ {Number(least)} {(result.MeetsGoal ? "met" : "missed")}",
+            _ => "",
+        };
+        Console.WriteLine(Row(
+            result.Name, Time(result.NsPerOp), Time(result.P99), result.AllocatedBytesPerOp.ToString(CultureInfo.InvariantCulture),
+            Time(result.Baseline.NsPerOp), result.Baseline.Name, Number(result.Ratio), goal));
+        if (result.Anchor is { } anchor) { Console.WriteLine($"{"",-26} published elsewhere: {Time(anchor.NsPerOp)}, {anchor.Name}"); }
+    }
+
+    private static string Row(string name, string ours, string p99, string bytes, string baseline, string what, string ratio, string goal) =>
+        $"{name,-26} {ours,10} {p99,10} {bytes,5} {baseline,10} {what,-34} {ratio,7}  {goal}".TrimEnd();
+
+    private static string Time(double nanoseconds) => nanoseconds switch
+    {
+        >= 1e6 => string.Create(CultureInfo.InvariantCulture, $"{nanoseconds / 1e6:0.00} ms"),
+        >= 1e4 => string.Create(CultureInfo.InvariantCulture, $"{nanoseconds / 1e3:0.0} µs"),
+        _ => string.Create(CultureInfo.InvariantCulture, $"{nanoseconds:0.0} ns"),
+    };
+
+    private static string Number(double value) => value.ToString("0.00", CultureInfo.InvariantCulture);
+
+    private static BenchMachine DescribeMachine()
+    {
+        const string Cpu = "/proc/cpuinfo";
+        string processor = !File.Exists(Cpu) ? "unknown" : File.ReadLines(Cpu)
+            .FirstOrDefault(static line => line.StartsWith("model name", StringComparison.Ordinal))?.Split(':')[^1].Trim() ?? "unknown";
+        return new(processor, Environment.ProcessorCount, RuntimeInformation.OSDescription, RuntimeInformation.FrameworkDescription);
+    }
+}

@@ -1,0 +1,1 @@
+return Sluice.Cli.CommandLine.Run(args);

@@ -1,0 +1,65 @@
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
+
+namespace Sluice.Cli.Run;
+
+/// <summary>What <c>sluice run --json</c> prints. The names and meanings are a contract: add, never change.</summary>
+internal sealed record RunDocument
+{
+    /// <summary>The version of this contract.</summary>
+    public int Version { get; init; } = 1;
+
+    /// <summary>sim.</summary>
+    public required string Machine { get; init; }
+
+    /// <summary>vtd or none.</summary>
+    public required string Iommu { get; init; }
+
+    /// <summary>strict, deferred or shadow.</summary>
+    public required string Policy { get; init; }
+
+    /// <summary>What was read.</summary>
+    public required RunDisk Disk { get; init; }
+
+    /// <summary>What the DMA of the reading cost.</summary>
+    public required RunDma Dma { get; init; }
+
+    /// <summary>The unit's translation cache during the reading.</summary>
+    public required RunIotlb Iotlb { get; init; }
+
+    /// <summary>Wall time of the reading.</summary>
+    public required double Seconds { get; init; }
+
+    /// <summary>Disk bytes over seconds.</summary>
+    public required double BytesPerSecond { get; init; }
+
+    /// <summary>The misbehaviours that were tried; empty without --rogue.</summary>
+    public required IReadOnlyList<RogueOutcome> Rogue { get; init; }
+}
+
+/// <summary>The disk image.</summary>
+internal sealed record RunDisk(string Path, long Bytes, string Sha256);
+
+/// <summary>DMA of the reading: scatter/gather lists taken, bytes in them, what was refused or copied.</summary>
+internal sealed record RunDma(long Requests, long Bytes, long Blocked, long Lost, long BouncedBytes, long AllocatedBytesPerRequest);
+
+/// <summary>Translation cache counts.</summary>
+internal sealed record RunIotlb(long Hits, long Misses);
+
+/// <summary>One misbehaviour: what became of it, and the report that explains it (null when nothing was logged).</summary>
+internal sealed record RogueOutcome(string Case, bool Blocked, bool Logged, bool MemoryUnchanged, JsonNode? Report)
+{
+    /// <summary>The report for people; not part of the document.</summary>
+    [JsonIgnore]
+    public string ReportText { get; init; } = "";
+
+    /// <summary>Blocked, logged, and nothing harmed.</summary>
+    [JsonIgnore]
+    public bool IsContained => Blocked && Logged && MemoryUnchanged;
+}
+
+/// <summary>The serializer, made at build time.</summary>
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase)]
+[JsonSerializable(typeof(RunDocument))]
+internal sealed partial class RunJson : JsonSerializerContext;

@@ -1,0 +1,28 @@
+using Sluice.Remapping;
+
+namespace Sluice.Cli.Run;
+
+/// <summary>What kind of remapping unit stands between the devices and memory.</summary>
+internal enum IommuKind
+{
+    /// <summary>None: devices reach all memory.</summary>
+    None,
+
+    /// <summary>Intel VT-d.</summary>
+    Vtd,
+}
+
+/// <summary>One checked <c>sluice run</c> command line.</summary>
+/// <param name="DiskPath">The image to read; null for one made for this run.</param>
+/// <param name="Iommu">The kind of unit.</param>
+/// <param name="Policy">When unmapped memory becomes unreachable.</param>
+/// <param name="MemoryBytes">The machine's memory.</param>
+/// <param name="Rogue">The misbehaviours to try after the disk was read.</param>
+/// <param name="Json">One JSON document instead of text.</param>
+internal sealed record RunOptions(
+    string? DiskPath,
+    IommuKind Iommu,
+    InvalidationPolicy Policy,
+    ulong MemoryBytes,
+    IReadOnlyList<RogueCase> Rogue,
+    bool Json);

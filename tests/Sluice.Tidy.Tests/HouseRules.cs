@@ -1,0 +1,146 @@
+using System.Text.RegularExpressions;
+using System.Xml.Linq;
+
+namespace Sluice.Tidy.Tests;
+
+/// <summary>The rules of the house (CONTRIBUTING), checked against the files themselves.</summary>
+public sealed partial class HouseRules
+{
+    private const int LongestFile = 600;
+    private const int LongestLine = 140;
+
+    private static readonly Dictionary<string, int> Floors = new(StringComparer.Ordinal)
+    {
+        ["Sluice"] = 0,
+        ["Sluice.Formats"] = 1,
+        ["Sluice.Iommu"] = 2,
+        ["Sluice.Remapping"] = 2,
+        ["Sluice.Dma"] = 3,
+        ["Sluice.Machines"] = 3,
+        ["Sluice.Drivers"] = 4,
+        ["Sluice.Linux"] = 4,
+        ["Sluice.VfioUser"] = 4,
+        ["Sluice.Forensics"] = 4,
+        ["Sluice.Cli"] = 5,
+    };
+
+    [Fact]
+    public void ImportsGoDownOnly()
+    {
+        foreach (string project in Repository.Find("src", "*.csproj"))
+        {
+            string name = Path.GetFileNameWithoutExtension(project);
+            Assert.True(Floors.TryGetValue(name, out int floor), $"{name} has no floor: give it one here and in docs/start-here.md");
+            foreach (XElement reference in XDocument.Load(project).Descendants("ProjectReference"))
+            {
+                string target = Path.GetFileNameWithoutExtension(reference.Attribute("Include")!.Value);
+                Assert.True(Floors[target] < floor, $"{name} (floor {floor}) imports {target} (floor {Floors[target]}): imports go down only");
+            }
+        }
+    }
+
+    [Fact]
+    public void EveryProjectHasItsTests()
+    {
+        foreach (string project in Repository.Find("src", "*.csproj"))
+        {
+            string name = Path.GetFileNameWithoutExtension(project);
+            Assert.True(Directory.Exists(Path.Combine(Repository.Root, "tests", name + ".Tests")), $"{name} has no test project");
+        }
+    }
+
+    [Fact]
+    public void UnsafeCodeLivesInOnePlace()
+    {
+        foreach (string project in Repository.Find("src", "*.csproj").Where(static p => !p.EndsWith("/Sluice.csproj", StringComparison.Ordinal)))
+        {
+            Assert.DoesNotContain("AllowUnsafeBlocks", File.ReadAllText(project), StringComparison.Ordinal);
+        }
+        Assert.All(
+            Repository.Sources.Where(static path => !Repository.Relative(path).StartsWith("src/Sluice/Native/", StringComparison.Ordinal)),
+            static path => Assert.DoesNotMatch(UnsafeWord(), WithoutComments(File.ReadAllText(path))));
+    }
+
+    [Fact]
+    public void FilesAndLinesStayShort() => Assert.All(Repository.AllCode, static path =>
+    {
+        string[] lines = File.ReadAllLines(path);
+        Assert.True(lines.Length <= LongestFile, $"{Repository.Relative(path)} has {lines.Length} lines, more than {LongestFile}");
+        int longest = Array.FindIndex(lines, static line => line.Length > LongestLine);
+        Assert.True(longest < 0, $"{Repository.Relative(path)}({longest + 1}) is longer than {LongestLine} columns");
+    });
+
+    [Fact]
+    public void VersionsArePinnedInOneFile()
+    {
+        foreach (string project in Repository.Projects)
+        {
+            foreach (XElement reference in XDocument.Load(project).Descendants("PackageReference"))
+            {
+                Assert.True(reference.Attribute("Version") is null, $"{Repository.Relative(project)} pins a version of its own");
+            }
+        }
+        XDocument central = XDocument.Load(Path.Combine(Repository.Root, "Directory.Packages.props"));
+        Assert.All(central.Descendants("PackageVersion"), static package =>
+            Assert.Matches(@"^\d+\.\d+\.\d+$", package.Attribute("Version")!.Value));
+    }
+
+    [Fact]
+    public void NothingIsLeftUnfinishedInSource() =>
+        Assert.All(Repository.Sources, static path => Assert.DoesNotMatch(UnfinishedMark(), File.ReadAllText(path)));
+
+    [Fact]
+    public void NothingNamesAPackageHostOrAWorkplace() =>
+        Assert.All(
+            Repository.AllCode.Concat(Repository.Find("docs", "*.md")).Concat(Directory.EnumerateFiles(Repository.Root, "*.md"))
+                .Concat(Repository.Find("eng", "*")).Concat(Directory.EnumerateFiles(Repository.Root, "*.props")),
+            static path => Assert.DoesNotMatch(Workplace(), File.ReadAllText(path)));
+
+    [Fact]
+    public void NamespacesFollowTheProject() => Assert.All(Repository.Sources, static path =>
+    {
+        string project = Repository.Relative(path).Split('/')[1];
+        Match declared = NamespaceLine().Match(File.ReadAllText(path));
+        if (declared.Success)
+        {
+            string name = declared.Groups[1].Value;
+            Assert.True(name == project || name.StartsWith(project + ".", StringComparison.Ordinal), $"{Repository.Relative(path)} declares {name}");
+        }
+    });
+
+    [Fact]
+    public void LinksInDocumentsResolve()
+    {
+        foreach (string document in Repository.Find("docs", "*.md").Concat(Directory.EnumerateFiles(Repository.Root, "*.md")))
+        {
+            foreach (Match link in MarkdownLink().Matches(File.ReadAllText(document)))
+            {
+                string target = link.Groups[1].Value.Split('#')[0];
+                if (target.Length == 0 || target.Contains("://", StringComparison.Ordinal)) { continue; }
+                string path = Path.Combine(Path.GetDirectoryName(document)!, target);
+                Assert.True(File.Exists(path) || Directory.Exists(path), $"{Repository.Relative(document)} links to {target}, which is not there");
+            }
+        }
+    }
+
+    private static string WithoutComments(string code) => Comment().Replace(code, "");
+
+    [GeneratedRegex(@"\bunsafe\b|\bUnsafe\.")]
+    private static partial Regex UnsafeWord();
+
+    [GeneratedRegex(@"//[^\n]*")]
+    private static partial Regex Comment();
+
+    [GeneratedRegex(@"\bTODO\b|\bFIXME\b|NotImplementedException")]
+    private static partial Regex UnfinishedMark();
+
+    // Written apart so that this file does not match itself.
+    [GeneratedRegex("/" + "work/|api\\." + "nuget|registry\\." + "npmjs|deb\\." + "debian\\.org")]
+    private static partial Regex Workplace();
+
+    [GeneratedRegex(@"^namespace ([\w.]+);", RegexOptions.Multiline)]
+    private static partial Regex NamespaceLine();
+
+    [GeneratedRegex(@"\]\(([^)\s]+)\)")]
+    private static partial Regex MarkdownLink();
+}

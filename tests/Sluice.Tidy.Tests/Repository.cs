@@ -1,0 +1,35 @@
+namespace Sluice.Tidy.Tests;
+
+/// <summary>The checkout that the tests lint: found by walking up to the solution file.</summary>
+internal static class Repository
+{
+    public static string Root { get; } = FindRoot();
+
+    public static IReadOnlyList<string> Sources { get; } = Find("src", "*.cs");
+
+    public static IReadOnlyList<string> AllCode { get; } =
+        [.. Find("src", "*.cs"), .. Find("tests", "*.cs"), .. Find("benchmarks", "*.cs"), .. Find("samples", "*.cs")];
+
+    public static IReadOnlyList<string> Projects { get; } =
+        [.. Find("src", "*.csproj"), .. Find("tests", "*.csproj"), .. Find("benchmarks", "*.csproj"), .. Find("samples", "*.csproj")];
+
+    public static string Relative(string path) => Path.GetRelativePath(Root, path).Replace('\\', '/');
+
+    public static IReadOnlyList<string> Find(string folder, string pattern)
+    {
+        string start = Path.Combine(Root, folder);
+        if (!Directory.Exists(start)) { return []; }
+        return [.. Directory.EnumerateFiles(start, pattern, SearchOption.AllDirectories)
+            .Where(static path => !Relative(path).Split('/').Any(static part => part is "obj" or "bin"))
+            .Order(StringComparer.Ordinal)];
+    }
+
+    private static string FindRoot()
+    {
+        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
+        {
+            if (File.Exists(Path.Combine(folder.FullName, "Sluice.slnx"))) { return folder.FullName; }
+        }
+        throw new InvalidOperationException("the tests do not run inside a checkout");
+    }
+}
