@@ -134,7 +134,15 @@ public sealed partial class DmaAdapter
         bool ours = waiter.Ticket == ticket && Remove(waiter);
         _gate.Exit();
         if (ours) { Answer(waiter, list, failure, culprit); }
-        else if (failure == DmaFailure.None) { PutScatterGatherList(list, origin.Member, origin.File); }
+        else if (failure == DmaFailure.None)
+        {
+            // Cancelled while it was served: nobody ever sees the list, so it does not count as a request.
+            PutScatterGatherList(list, origin.Member, origin.File);
+            _gate.Enter();
+            _requests--;
+            _bytes -= transfer.Length;
+            _gate.Exit();
+        }
         return true;
     }
 

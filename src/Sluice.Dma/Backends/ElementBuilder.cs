@@ -56,9 +56,10 @@ internal ref struct ElementBuilder
             mapping.Only = element;
             return;
         }
+        // A list without joins has an element for each page at least, so that is a good first guess.
         if (mapping.Many is null)
         {
-            mapping.Many = _pool.Rent(2);
+            mapping.Many = _pool.Rent(mapping.Backend.MapRegisters);
             mapping.Many[0] = mapping.Only;
         }
         else if (count == mapping.Many.Length)

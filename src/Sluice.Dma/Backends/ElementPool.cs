@@ -17,7 +17,7 @@ internal sealed class ElementPool
 
     internal ScatterGatherElement[] Rent(int atLeast)
     {
-        int sizeLog2 = Math.Max(SmallestLog2, 32 - BitOperations.LeadingZeroCount((uint)atLeast - 1));
+        int sizeLog2 = 32 - BitOperations.LeadingZeroCount((uint)Math.Max(atLeast, 1 << SmallestLog2) - 1);
         _gate.Enter();
         bool found = _free[sizeLog2 - SmallestLog2].TryPop(out ScatterGatherElement[]? array);
         _gate.Exit();

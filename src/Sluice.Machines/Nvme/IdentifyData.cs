@@ -81,7 +81,7 @@ internal static class IdentifyData
     }
 
     /// <summary>52:54:00, then a serial part; big-endian in memory, as all EUI-64s are.</summary>
-    private static ulong Eui64 => BinaryPrimitives.ReverseEndianness(0x5254_00FF_FE00_0001);
+    private static ulong Eui64 => BinaryPrimitives.ReverseEndianness(0x5254_00FF_FE00_0001UL);
 
     private static void Write16(Span<byte> page, int offset, ushort value) =>
         BinaryPrimitives.WriteUInt16LittleEndian(page[offset..], value);

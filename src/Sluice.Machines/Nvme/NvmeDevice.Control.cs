@@ -3,12 +3,18 @@ namespace Sluice.Machines.Nvme;
 // Enable, disable, shut down, fail. All on the device's thread.
 public sealed partial class NvmeDevice
 {
+    private volatile bool _resetRequested;
     private uint _applied;
     private bool _isRunning;
 
     /// <summary>Carries out what the driver last wrote to CC.</summary>
     private bool ApplyConfiguration()
     {
+        if (_resetRequested)
+        {
+            (_resetRequested, _isDead, _applied) = (false, false, 0);
+            Disable();
+        }
         uint wanted = Volatile.Read(ref _configuration);
         uint before = _applied;
         if (wanted == before || _isDead) { return false; }
@@ -86,26 +92,21 @@ public sealed partial class NvmeDevice
 
     private void SetStatus(uint set, uint clear) => Volatile.Write(ref _status, (_status & ~clear) | set);
 
-    /// <inheritdoc/>
+    /// <summary>A function level reset: registers are as after power-on at once, the device's thread stops its work a step later.</summary>
     public override void Reset()
     {
-        base.Reset();
         lock (_registers)
         {
             (_adminQueueAttributes, _adminSubmissionQueue, _adminCompletionQueue) = (0, 0, 0);
-            (_configuration, _interruptMask) = (0, 0);
+            Volatile.Write(ref _configuration, 0);
+            Volatile.Write(ref _interruptMask, 0);
         }
-        (_applied, _isDead) = (0, false);
-        Forget();
-        Volatile.Write(ref _status, 0);
+        _resetRequested = true;
+        Wake();
     }
 
     /// <summary>Closes the medium.</summary>
-    protected override void Dispose(bool disposing)
-    {
-        if (disposing) { _medium.Dispose(); }
-        base.Dispose(disposing);
-    }
+    public void Dispose() => _medium.Dispose();
 
     private const int MaxHeld = 4096;
 

@@ -12,9 +12,16 @@ namespace Sluice.Machines.Nvme;
 /// <para>A refused DMA of data ends the command with Data Transfer Error; a refused DMA of the queues themselves is fatal
 /// (CSTS.CFS) until the driver resets the controller.</para>
 /// </remarks>
-public sealed partial class NvmeDevice : PciDevice
+public sealed partial class NvmeDevice : PciDevice, IDisposable
 {
     private const int Burst = 8;
+    private const uint BarSize = 0x4000;
+    private const uint VectorTable = 0x2000;
+    private const uint PendingVectors = 0x3000;
+
+    // QEMU's ids, so that a driver which knows that controller knows this one.
+    private static readonly PciIdentity s_identity = new(IdentifyData.VendorId, 0x0010, ClassCode: 0x010802, Revision: 2);
+
     private readonly NvmeDeviceOptions _options;
     private readonly INvmeMedium _medium;
     private readonly ulong _blocks;
@@ -33,10 +40,13 @@ public sealed partial class NvmeDevice : PciDevice
 
     /// <summary>A controller whose namespace is <paramref name="medium"/>; the device disposes it.</summary>
     public NvmeDevice(INvmeMedium medium, NvmeDeviceOptions? options = null)
-        : base(Identity(options ?? new()))
+        : base("nvme", s_identity)
     {
         ArgumentNullException.ThrowIfNull(medium);
         _options = options ?? new();
+        _options.Check();
+        AddBar(0, BarSize, is64Bit: true);
+        AddMsix(_options.QueuePairs + 1, 0, VectorTable, PendingVectors);
         _medium = medium;
         _blocks = (ulong)(medium.Length + (1L << _options.BlockSizeLog2) - 1) >> _options.BlockSizeLog2;
         _staging = GC.AllocateUninitializedArray<byte>(Math.Max(1 << _options.MaxTransferLog2, 1 << 16), pinned: true);
