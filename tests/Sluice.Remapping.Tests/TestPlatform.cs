@@ -44,7 +44,9 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
     public IPlatformClock Clock => TestClock;
 
-    public IPortIo Ports => throw new NotSupportedException("this machine has no ports");
+    public TestPorts TestPorts { get; init; } = new();
+
+    public IPortIo Ports => TestPorts;
 
     public IReadOnlyList<LogicalRange> BusWindows { get; init; } = [new(new(0xE000_0000), new(0xEFFF_FFFF))];
 
