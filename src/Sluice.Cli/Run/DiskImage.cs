@@ -7,6 +7,7 @@ internal sealed class DiskImage : IDisposable
 {
     private const int MadeBytes = 64 << 20;
     private const int MadeSeed = 2006;
+    private static int s_made;
     private readonly bool _isOurs;
 
     private DiskImage(string path, FileMedium medium, bool isOurs) => (Path, Medium, _isOurs) = (path, medium, isOurs);
@@ -21,7 +22,7 @@ internal sealed class DiskImage : IDisposable
     public static DiskImage Open(string? path)
     {
         if (path is not null) { return new(path, OpenReadable(path), isOurs: false); }
-        string made = System.IO.Path.Combine(System.IO.Path.GetTempPath(), $"sluice-{Environment.ProcessId}.img");
+        string made = System.IO.Path.Combine(System.IO.Path.GetTempPath(), $"sluice-{Environment.ProcessId}-{Interlocked.Increment(ref s_made)}.img");
         try
         {
             Make(made);

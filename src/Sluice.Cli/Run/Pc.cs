@@ -37,7 +37,7 @@ internal sealed class Pc : IDisposable
     public DmaAdapter EduAdapter { get; private set; } = null!;
 
     /// <summary>Builds and boots it; the medium becomes the machine's.</summary>
-    public static Pc Boot(RunOptions options, INvmeMedium medium, int queueDepth = 255)
+    public static Pc Boot(RunOptions options, INvmeMedium medium, bool useInterrupts = true)
     {
         bool remaps = options.Iommu == IommuKind.Vtd;
         Machine machine;
@@ -65,7 +65,7 @@ internal sealed class Pc : IDisposable
                 Policy = options.Policy,
                 RegionNames = new KernelNames(machine.Kernel),
             }));
-            pc.StartDrivers(queueDepth);
+            pc.StartDrivers(useInterrupts);
             return pc;
         }
         catch
@@ -76,14 +76,14 @@ internal sealed class Pc : IDisposable
         }
     }
 
-    private void StartDrivers(int queueDepth)
+    private void StartDrivers(bool useInterrupts)
     {
         foreach (PciFunction function in PciBus.Enumerate(Machine))
         {
             if (function.Address == NvmeSlot)
             {
                 NvmeAdapter = Dma.CreateAdapter(NvmeSlot, new(), "nvme");
-                Nvme = NvmeController.Start(Resources(function, NvmeAdapter), new() { QueueDepth = queueDepth });
+                Nvme = NvmeController.Start(Resources(function, NvmeAdapter), new() { UseInterrupts = useInterrupts });
             }
             else if (function.Address == EduSlot)
             {
