@@ -120,7 +120,7 @@ public sealed class QueueTests
         Assert.Equal((0x10u, 2UL), (rig.FaultStatus, rig.Registers.Read64(0xB0)));
     }
 
-    // Sizes 2^0 to 2^2 pages, several times round. Seen failing: the head masked with one page whatever the size.
+    // Sizes 2^0 to 2^2 pages, several times round. Seen failing, by never ending: the head masked with one page.
     [Theory]
     [InlineData(0)]
     [InlineData(1)]
