@@ -184,6 +184,18 @@ public sealed class Domain : IDisposable
         return confirmed;
     }
 
+    /// <summary>Undoes a map that got as far as <paramref name="bytes"/>: a hostile device may already have used what was written.</summary>
+    internal bool TakeBack(LogicalAddress first, ulong bytes)
+    {
+        if (bytes == 0) { return true; }
+        LogicalRange written = LogicalRange.FromLength(first, bytes);
+        TableGather gather = default;
+        _tables.Unmap(written, ref gather);
+        bool confirmed = Invalidate(written, onlyLeaves: false);
+        if (confirmed) { _tables.Free(ref gather); }
+        return confirmed;
+    }
+
     internal void CountQuarantinedRange() => Interlocked.Increment(ref _quarantinedRanges);
 
     private bool TryAllocate(int pages, LogicalAddress limit, out LogicalSlot slot)
@@ -247,18 +259,10 @@ public sealed class Domain : IDisposable
 
     private MapStatus RollBack(LogicalSlot slot, PageTableChange change)
     {
-        if (change.Bytes != 0)
+        if (!TakeBack(slot.First, change.Bytes))
         {
-            // A hostile device may already have used what was written.
-            LogicalRange written = LogicalRange.FromLength(slot.First, change.Bytes);
-            TableGather gather = default;
-            _tables.Unmap(written, ref gather);
-            if (!Invalidate(written, onlyLeaves: false))
-            {
-                CountQuarantinedRange();
-                return MapStatus.Dead;
-            }
-            _tables.Free(ref gather);
+            CountQuarantinedRange();
+            return MapStatus.Dead;
         }
         Addresses.Free(slot);
         return change.Status == PageTableStatus.NoFrames

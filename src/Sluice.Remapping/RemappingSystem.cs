@@ -236,7 +236,11 @@ public sealed class RemappingSystem : IDisposable
             throw new RemappingException($"firmware region {region} of {device} is in use in, or beyond, {domain}");
         }
         PageTableChange change = domain.Tables.MapIdentity(range);
-        if (!change.IsDone) { throw new RemappingException($"firmware region {region} of {device} cannot be mapped: {change.Status}"); }
+        if (!change.IsDone)
+        {
+            domain.TakeBack(range.First, change.Bytes);
+            throw new RemappingException($"firmware region {region} of {device} cannot be mapped: {change.Status}");
+        }
         domain.Regions.Add(range);
         domain.Announce(range);
     }

@@ -52,7 +52,10 @@ internal sealed class ContextTables(IPhysicalMemory memory, IFrameAllocator fram
         memory.TryWrite64(address, entry.Low);
     }
 
-    /// <summary>Switches the reporting of a device's faults off or on: one store, and nothing else of the entry changes.</summary>
+    /// <summary>
+    /// Switches the reporting of a device's faults off or on: one store, and nothing else of the entry changes. Units look at the bit in
+    /// absent entries too (QEMU does); one that did not would leave a stranger loud, and the bounded handler would have to do.
+    /// </summary>
     public void Silence(RequesterId device, bool silenced)
     {
         ulong low = Read(device).Low;

@@ -6,7 +6,8 @@ namespace Sluice.Remapping.Vtd;
 /// One VT-d unit in legacy mode with queued invalidation: its registers, root table, queue and fault log.
 /// </summary>
 /// <remarks>
-/// Scalable mode and interrupt remapping would be further drivers beside this one. Units without queued invalidation (ECAP.QI = 0, before 2010)
+/// Scalable mode and interrupt remapping would be further drivers beside this one. Tables are written with ordinary stores: a unit whose
+/// walks bypass the processor's caches (ECAP.C = 0 on real silicon) would need cache line flushes, which belong into the memory below. Units without queued invalidation (ECAP.QI = 0, before 2010)
 /// are refused with a clear line.
 /// </remarks>
 internal sealed class VtdUnitDriver
