@@ -4,8 +4,8 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// A PC in this process, on QEMU's q35 map: memory, PCI, ACPI tables, a remapping unit, and devices that run on threads
-/// of
-/// their own or all on one seeded scheduler. Operating-system code sees it as <see cref="IPlatform"/> and nothing more.
+/// of their own or all on one seeded scheduler. Operating-system code sees it as <see cref="IPlatform"/> and nothing
+/// more.
 /// </summary>
 /// <remarks>
 /// Safe from any thread, except <see cref="Dispose"/>, after which nothing of the machine may be used.
@@ -189,8 +189,7 @@ public sealed partial class Machine : IPlatform, IDisposable
 
     /// <summary>
     /// Lets the machine run until <paramref name="condition"/> holds or <paramref name="maximumSteps"/> turns have
-    /// passed:
-    /// scheduler steps on a deterministic machine, polls on a threaded one.
+    /// passed: scheduler steps on a deterministic machine, polls on a threaded one.
     /// </summary>
     /// <returns>Whether the condition held.</returns>
     public bool RunUntil(Func<bool> condition, long maximumSteps = 10_000_000)

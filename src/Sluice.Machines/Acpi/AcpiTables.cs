@@ -6,8 +6,7 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// The firmware of the machine: writes the tables by which operating-system code finds everything. Only the machine
-/// writes them;
-/// whoever reads them uses another implementation, so that the two check each other.
+/// writes them; whoever reads them uses another implementation, so that the two check each other.
 /// </summary>
 /// <remarks>RSDP → XSDT → FADT (→ DSDT), MADT, MCFG, and DMAR when there is a unit. ACPI 6.5, 5.2; VT-d 8.</remarks>
 internal static class AcpiTables

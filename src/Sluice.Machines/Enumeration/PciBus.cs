@@ -13,9 +13,8 @@ public static class PciBus
 
     /// <summary>
     /// All functions, depth first in order of their addresses, following the bridges that firmware has numbered. A
-    /// memory BAR without
-    /// an address gets one in the BAR window; one that has an address keeps it. Bus mastering stays as it is: off after
-    /// power on.
+    /// memory BAR without an address gets one in the BAR window; one that has an address keeps it. Bus mastering stays
+    /// as it is: off after power on.
     /// </summary>
     /// <exception cref="MachineException">The BAR window is full.</exception>
     public static IReadOnlyList<PciFunction> Enumerate(IPlatform platform)

@@ -2,9 +2,8 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// All agents on the calling thread, in an order that only the seed decides. Time is virtual: it advances by a fixed
-/// amount
-/// per step and jumps to the next timer when nothing else can run. The same seed and the same calls give the same
-/// trace.
+/// amount per step and jumps to the next timer when nothing else can run. The same seed and the same calls give the
+/// same trace.
 /// </summary>
 internal sealed class SeededExecution(ulong seed, long nanosecondsPerStep) : Execution
 {

@@ -2,8 +2,7 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// The page frames of a machine, one kind byte each. Single frames come from seeded random places, never next to the
-/// one before;
-/// one block of 2 MiB in eight is kept for contiguous runs until everything else is full.
+/// one before; one block of 2 MiB in eight is kept for contiguous runs until everything else is full.
 /// </summary>
 /// <remarks>
 /// One lock; not a data path. <see cref="KindOf"/> takes no lock. Frames are numbered densely: low memory, then high.

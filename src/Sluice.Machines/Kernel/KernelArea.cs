@@ -2,9 +2,8 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// The memory that a DMA attack aims at: kernel code, interrupt table, system-call table. It is in use, so damage is
-/// noticed by
-/// what stops working, and it is checked against what the kernel wrote, so damage is named to the byte. Safe from any
-/// thread.
+/// noticed by what stops working, and it is checked against what the kernel wrote, so damage is named to the byte. Safe
+/// from any thread.
 /// </summary>
 /// <remarks>
 /// <code>

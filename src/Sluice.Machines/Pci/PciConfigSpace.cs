@@ -4,8 +4,8 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// The configuration space of one function: bytes, and a mask of the bits that software may write. BAR sizing needs
-/// nothing
-/// more: writing ones to a BAR reads back its size, because only its upper bits are writable. Safe from any thread.
+/// nothing more: writing ones to a BAR reads back its size, because only its upper bits are writable. Safe from any
+/// thread.
 /// </summary>
 /// <remarks>
 /// 256 bytes for a conventional function, 4096 for PCI Express. An access past the end, unaligned or odd reads all

@@ -4,13 +4,12 @@ using System.Numerics;
 namespace Sluice.Machines;
 
 /// <summary>
-/// A PCI function: configuration space, BARs, MSI and MSI-X here; what it does in the model that derives from it.
-/// The constructor of the model declares everything, <see cref="Machine.Plug{T}(T, PciAddress)"/> brings it to life.
+/// A PCI function: configuration space, BARs, MSI and MSI-X here; what it does in the model that derives from it. The
+/// constructor of the model declares everything, <see cref="Machine.Plug{T}(T, PciAddress)"/> brings it to life.
 /// </summary>
 /// <remarks>
 /// Two kinds of thread enter a model: processors, through <see cref="ReadBar"/> and <see cref="WriteBar"/>, several at
-/// once;
-/// and the device's own, through <see cref="Step"/>, one at a time. The model guards what they share.
+/// once; and the device's own, through <see cref="Step"/>, one at a time. The model guards what they share.
 /// </remarks>
 public abstract class PciDevice
 {
@@ -60,8 +59,7 @@ public abstract class PciDevice
 
     /// <summary>
     /// A hostile device: its DMA ignores the bus master enable, which is the device's own bit. Off by default; a device
-    /// told to
-    /// stop then stops.
+    /// told to stop then stops.
     /// </summary>
     public bool IgnoresBusMasterEnable { get; init; }
 
@@ -89,8 +87,7 @@ public abstract class PciDevice
 
     /// <summary>
     /// Function level reset, on the thread that wrote the configuration space; the device's own thread may be in
-    /// <see cref="Step"/>.
-    /// Configuration, MSI and MSI-X are reset already.
+    /// <see cref="Step"/>. Configuration, MSI and MSI-X are reset already.
     /// </summary>
     public virtual void Reset()
     {
@@ -153,8 +150,7 @@ public abstract class PciDevice
 
     /// <summary>
     /// Sends a vector's message; while the function or the vector is masked its pending bit is set instead, and
-    /// unmasking sends it.
-    /// Nothing happens while MSI-X is disabled. From any thread.
+    /// unmasking sends it. Nothing happens while MSI-X is disabled. From any thread.
     /// </summary>
     protected void RaiseMsix(int vector) => _msix?.Raise(vector);
 

@@ -6,8 +6,7 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// What a device model reaches memory through. A request is split at pages; each piece is one bounded section that the
-/// unit's
-/// invalidations wait for. Used by one thread at a time; the counters may be read from any.
+/// unit's invalidations wait for. Used by one thread at a time; the counters may be read from any.
 /// </summary>
 /// <remarks>Allocates nothing and takes no lock. A refused piece is a result, never an exception.</remarks>
 public sealed class DmaPort
@@ -57,8 +56,7 @@ public sealed class DmaPort
 
     /// <summary>
     /// The device writes memory. Splits at pages; stops at the first refused piece. A multiple of 8 up to 64 bytes at
-    /// an
-    /// 8-byte boundary becomes ascending 64-bit stores: who sees the last word sees them all.
+    /// an 8-byte boundary becomes ascending 64-bit stores: who sees the last word sees them all.
     /// </summary>
     public DmaStatus Write(LogicalAddress address, ReadOnlySpan<byte> source) => Write(Requester, address, source);
 
