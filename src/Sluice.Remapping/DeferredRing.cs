@@ -63,13 +63,10 @@ internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capa
         if (!_one.IsHeldByCurrentThread) { Flush(); }
     }
 
-    /// <summary>Adds this ring's exposures to <paramref name="totals"/>: entry n counts those below 2^n microseconds.</summary>
-    public void AddExposuresTo(Span<long> totals)
+    /// <summary>The sum of <paramref name="others"/>, which may be empty, and this ring's: entry n counts exposures below 2^n microseconds.</summary>
+    public IReadOnlyList<long> AddExposures(IReadOnlyList<long> others)
     {
-        lock (_one)
-        {
-            for (int i = 0; i < totals.Length && i < Buckets; i++) { totals[i] += _exposures[i]; }
-        }
+        lock (_one) { return [.. _exposures.Select((count, n) => n < others.Count ? count + others[n] : count)]; }
     }
 
     private void Measure(long exposure)

@@ -22,7 +22,7 @@ public sealed class RemappingSystem : IDisposable
     private readonly Dictionary<PciAddress, (Domain Domain, VtdUnitDriver Unit)> _attached = [];
     private Domain[] _domains = [];
     private IDisposable? _timer;
-    private RemappingStatistics _past;
+    private RemappingStatistics _past = new();
     private bool _disposed;
 
     private RemappingSystem(
@@ -283,6 +283,7 @@ public sealed class RemappingSystem : IDisposable
         Maps = to.Maps + domain.Addresses.Allocations,
         Unmaps = to.Unmaps + domain.Addresses.Frees,
         QuarantinedRanges = to.QuarantinedRanges + domain.QuarantinedRanges,
+        DeferredExposures = domain.Deferred?.AddExposures(to.DeferredExposures) ?? to.DeferredExposures,
         DeferredFlushes = to.DeferredFlushes + (domain.Deferred?.Flushes ?? 0),
         DeferredExposureNanoseconds = Math.Max(to.DeferredExposureNanoseconds, domain.Deferred?.LongestExposure ?? 0),
     };

@@ -26,19 +26,19 @@ public sealed class AttachTests
         Assert.Equal(MapStatus.Mapped, b.TryMap(pages.AsSpan(1, 1), DmaAccess.ReadWrite, limit, out DomainMapping inB));
         Assert.Equal(inA.First, inB.First);
         HashSet<PhysicalAddress?> allowed = [];
+        PhysicalAddress? before = null;
+        PhysicalAddress? after = null;
         int looks = 0;
         void Look()
         {
             PhysicalAddress? reached = platform.Reach(Device, inA.First, DmaAccess.Write);
             Assert.Contains(reached, allowed);
             // Once new has been seen old may not come back; once blocked, old may not come back.
-            if (reached is null) { allowed.Remove(before); }
+            if (reached is null && before is not null) { allowed.Remove(before); }
             if (reached == after) { allowed = [after]; }
             Assert.Null(platform.Reach(Device, new(0x7000_0000), DmaAccess.Read));
             looks++;
         }
-        PhysicalAddress? before = null;
-        PhysicalAddress? after = null;
         memory.AfterStore = Look;
         platform.Registers.OnWrite = (_, _) =>
         {
@@ -55,7 +55,7 @@ public sealed class AttachTests
             Assert.Equal(after, platform.Reach(Device, inA.First, DmaAccess.Write));
             Assert.Same(domain, system.DomainOf(Device));
         }
-        Assert.True(looks > 20, "the changes were watched");
+        Assert.True(looks > 15, "the changes were watched");
     }
 
     // Seen failing: Detach that only cleared the context entry: the cached one still translated.
@@ -88,7 +88,7 @@ public sealed class AttachTests
         List<Domain> domains = [];
         RemappingException full = Assert.Throws<RemappingException>(() =>
         {
-            while (true) { domains.Add(system.CreateDomain(new())); }
+            for (int i = 0; i < 100; i++) { domains.Add(system.CreateDomain(new())); }
         });
         Assert.Contains("15 domain ids", full.Message, StringComparison.Ordinal);
         Assert.Equal(Enumerable.Range(1, 15), domains.Select(domain => (int)domain.Id).Order());

@@ -84,14 +84,15 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
     }
 
     /// <summary>Runs handlers until none is pending; bounded.</summary>
-    public void RunInterrupts()
+    public void RunInterrupts(bool once = false)
     {
         for (int turn = 0; turn < 1_000; turn++)
         {
-            TestInterrupt? line = _lines.Find(static line => line.IsPending);
+            TestInterrupt? line = _lines.Find(static other => other.IsPending);
             if (line is null) { return; }
             line.IsPending = false;
             line.Handler();
+            if (once) { return; }
         }
         Assert.Fail("interrupts never end");
     }
