@@ -1,3 +1,5 @@
+using Sluice.Iommu;
+
 namespace Sluice.Machines;
 
 public sealed partial class Machine
@@ -48,6 +50,18 @@ public sealed partial class Machine
         }
         MemoryBank lowBank = new(PhysicalAddress.Zero, block, 0, low);
         return high == 0 ? new MemoryBanks(lowBank) : new MemoryBanks(lowBank, new MemoryBank(MachineMap.HighMemory, block, low, high));
+    }
+
+    private VtdUnit BuildUnit(MachineOptions options)
+    {
+        try
+        {
+            return new(options.Vtd, Memory, Interrupts);
+        }
+        catch (ArgumentException e)
+        {
+            throw new MachineException($"no VT-d unit can be built so: {e.Message}", e);
+        }
     }
 
     /// <summary>The firmware's tables lie at the top of low memory.</summary>

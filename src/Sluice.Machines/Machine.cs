@@ -21,21 +21,30 @@ public sealed partial class Machine : IPlatform, IDisposable
         _banks = BuildMemory(options);
         Memory = _banks.Memory;
         ulong seed = SplitMix.Mix((ulong)(uint)options.Seed);
-        PhysicalRange acpi = AcpiArea(options);
-        ulong low = MachineMap.LowMemory(options.MemoryBytes);
-        Frames = new FrameAllocator(
-            Memory, low, options.MemoryBytes - low, seed, [acpi, .. options.ReservedRegions.Select(static r => r.Range)]);
         Execution = options.Deterministic
             ? new SeededExecution(seed, options.NanosecondsPerStep)
             : new ThreadedExecution(options.IdleSpin);
-        Kernel = new(Memory, Frames, seed);
-        Execution.BeforeTimer = () => _ = Kernel.Call(KernelCall.Timer);
-        Interrupts = new(Execution, Kernel);
-        Unit = options.Iommu == MachineIommu.Vtd ? new VtdUnit(options.Vtd, Memory, Interrupts) : null;
-        _root = new(Memory, Unit, Interrupts);
-        AcpiTables.Write(Memory, acpi, options);
-        Plug(new HostBridge(), PciAddress.From(0, 0, 0));
-        Plug(new LpcBridge(), PciAddress.From(0, 0x1F, 0));
+        try
+        {
+            PhysicalRange acpi = AcpiArea(options);
+            ulong low = MachineMap.LowMemory(options.MemoryBytes);
+            Frames = new FrameAllocator(
+                Memory, low, options.MemoryBytes - low, seed, [acpi, .. options.ReservedRegions.Select(static r => r.Range)]);
+            Kernel = new(Memory, Frames, seed);
+            Execution.BeforeTimer = () => _ = Kernel.Call(KernelCall.Timer);
+            Interrupts = new(Execution, Kernel);
+            Unit = options.Iommu == MachineIommu.Vtd ? BuildUnit(options) : null;
+            _root = new(Memory, Unit, Interrupts);
+            AcpiTables.Write(Memory, acpi, options);
+            Plug(new HostBridge(), PciAddress.From(0, 0, 0));
+            Plug(new LpcBridge(), PciAddress.From(0, 0x1F, 0));
+        }
+        catch
+        {
+            Execution.Dispose();
+            _banks.Dispose();
+            throw;
+        }
     }
 
     /// <summary>How it was built.</summary>
