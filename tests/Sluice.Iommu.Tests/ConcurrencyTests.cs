@@ -40,7 +40,7 @@ public sealed class ConcurrencyTests
         const int Rounds = 100_000;
         int late = 0;
         long start = Stopwatch.GetTimestamp();
-        for (uint round = 0; round < Rounds && Stopwatch.GetElapsedTime(start).TotalSeconds < 10; round++)
+        for (uint round = 0; round < Rounds && Stopwatch.GetElapsedTime(start).TotalSeconds < 6; round++)
         {
             rig.Poke(leaf, Frame | 3);
             if (round % 64 == 0) { Thread.Yield(); }
@@ -93,7 +93,7 @@ public sealed class ConcurrencyTests
         });
         device.Start();
         long start = Stopwatch.GetTimestamp();
-        for (int round = 0; round < 200_000 && Stopwatch.GetElapsedTime(start).TotalSeconds < 5; round++)
+        for (int round = 0; round < 200_000 && Stopwatch.GetElapsedTime(start).TotalSeconds < 3; round++)
         {
             rig.Poke(context, 0);
             rig.Poke(context + 8, highs[round & 1]);

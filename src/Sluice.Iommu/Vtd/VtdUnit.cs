@@ -108,7 +108,7 @@ public sealed partial class VtdUnit : IRemappingUnit
             && address.Value >> MaximumAddressBits == 0
             && _contexts.TryFind(CachedContext.KeyOf(requester), out ulong word)
             && _pages4K.TryFind(Iotlb.KeyOf(new CachedContext(word), address, level: 0), out ulong page)
-            && ((ulong)access & ~page & (ulong)DmaAccess.ReadWrite) == 0)
+            && ((ulong)access & ~page) == 0)
         {
             port.CountHit();
             ulong offset = address.OffsetIn(PageLog2);
