@@ -21,7 +21,7 @@ public sealed class PciConfigTests
         Assert.Equal(0x80, machine.Ports.In8(Data + 2));
     }
 
-    // Seen failing: taking the byte lane from the address register's low bits, which read as zero.
+    // Seen failing: taking the byte lane from the address register's low bits, which are always zero.
     [Fact]
     public void PortsAnswerEveryWidthInEveryLane()
     {
@@ -118,6 +118,7 @@ public sealed class PciConfigTests
         Assert.NotEqual(before[4], after[4]);
     }
 
+    // Seen failing: a BAR that goes on decoding when memory space is off.
     [Fact]
     public void ABarAnswersOnlyWhereAndWhileItIsDecoded()
     {
@@ -144,6 +145,7 @@ public sealed class PciConfigTests
         Assert.Throws<ArgumentOutOfRangeException>(() => window.Read32(2));
     }
 
+    // Seen failing: a reset that leaves the MSI-X table.
     [Fact]
     public void AFunctionLevelResetClearsWhatSoftwareWrote()
     {

@@ -44,7 +44,7 @@ public sealed class RemappedDmaTests : IDisposable
 
     public void Dispose() => _machine.Dispose();
 
-    // Seen failing: ReadPiece and WritePiece using the requested address instead of the run's.
+    // Seen failing: WritePiece storing at the requested address instead of the run's.
     [Fact]
     public void BytesGoWhereTheTablesSay()
     {
@@ -59,7 +59,7 @@ public sealed class RemappedDmaTests : IDisposable
         Assert.Equal(bytes, seen);
     }
 
-    // Seen failing: refusals counted as master aborts (the two ref operands of the count exchanged).
+    // Seen failing: refusals counted as master aborts (the two counters exchanged).
     [Fact]
     public void EveryRefusalIsCountedOnceHereAndOnceInTheUnit()
     {
@@ -76,6 +76,7 @@ public sealed class RemappedDmaTests : IDisposable
         Assert.Equal(0, _rogue.Port.Pieces);
     }
 
+    // Seen failing: ReadPiece passing its own id.
     [Fact]
     public void AForgedIdIsWhatTheUnitJudges()
     {

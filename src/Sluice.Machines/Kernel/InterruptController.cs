@@ -3,8 +3,8 @@ using System.Numerics;
 namespace Sluice.Machines;
 
 /// <summary>
-/// Where interrupt messages arrive: one latch per vector, and one thread that runs the handlers. Equal messages merge while
-/// they wait; one that arrives while its handler runs makes it run once more.
+/// Where interrupt messages arrive: one latch per vector, and one thread that runs the handlers. Equal messages merge
+/// while they wait; one that arrives while its handler runs makes it run once more.
 /// </summary>
 public sealed class InterruptController : IInterruptSink
 {
@@ -58,7 +58,7 @@ public sealed class InterruptController : IInterruptSink
         byte vector = message.Vector;
         if (TakeOne(ref _delay))
         {
-            _execution.After("late interrupt", Volatile.Read(ref _delayNanoseconds), () => Latch(vector));
+            LatchLater(vector);
             return;
         }
         Latch(vector);
@@ -88,6 +88,10 @@ public sealed class InterruptController : IInterruptSink
         }
         return false;
     }
+
+    // Apart, because the closure's object would be made at the start of the method, for every message.
+    private void LatchLater(byte vector) =>
+        _execution.After("late interrupt", Volatile.Read(ref _delayNanoseconds), () => Latch(vector));
 
     private void Latch(byte vector)
     {
