@@ -72,7 +72,7 @@ public sealed class LogicalAddressAllocatorTests
                 Assert.True(allocator.TryAllocate(pages, new(ulong.MaxValue), out LogicalSlot slot));
                 if (freedAt.TryGetValue(slot.First.Value, out int at))
                 {
-                    Assert.True(frees - at >= LogicalAddressAllocator.QuarantineDepth(slot.Log2),
+                    Assert.True(frees - at - 1 >= LogicalAddressAllocator.QuarantineDepth(slot.Log2),
                         $"reused after {frees - at} frees");
                 }
                 live.Add(slot);
@@ -176,6 +176,21 @@ public sealed class LogicalAddressAllocatorTests
             }
         }
         Assert.True(accepted > 3, "some ranges were free");
+    }
+
+    [Fact]
+    public void WhatLiesBeyondTheWindowsNeedsNoReservationAndASlotFromElsewhereIsRefused()
+    {
+        LogicalAddressAllocator allocator = new(new(0xFF_FFFF), []);
+        Assert.True(allocator.TryReserve(new(new(0x7F00_0000), new(0x7F0F_FFFF))));
+        Assert.True(allocator.TryReserve(new(new(0xFF_0000), new(0x1FF_FFFF))));
+        Assert.Throws<ArgumentException>(() => allocator.Free(new(new(0x100_0000), 0)));
+        Assert.Throws<ArgumentException>(() => allocator.Free(new(new(0x1000), 1)));
+        Assert.Throws<ArgumentException>(() => allocator.Free(new(new(0), 21)));
+        for (int i = 0; allocator.TryAllocate(1, new(ulong.MaxValue), out LogicalSlot slot); i++)
+        {
+            Assert.True(slot.First.Value < 0xFF_0000 && i < 4_096);
+        }
     }
 
     [Fact]
