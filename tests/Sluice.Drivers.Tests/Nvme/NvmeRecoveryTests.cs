@@ -1,5 +1,6 @@
 using Sluice.Dma;
 using Sluice.Drivers.Nvme;
+using Sluice.Machines;
 using Sluice.Machines.Nvme;
 
 namespace Sluice.Drivers.Tests.Nvme;
@@ -186,9 +187,14 @@ public sealed class NvmeRecoveryTests
     [Fact]
     public void StartFailsInOneLineWhenNothingAnswers()
     {
-        using Sluice.Machines.Machine machine = Sluice.Machines.Machine.Create(new() { MemoryBytes = 32 << 20, Deterministic = true });
+        using Machine machine = Machine.Create(new()
+        {
+            MemoryBytes = 32 << 20,
+            Deterministic = true,
+            NanosecondsPerStep = 100_000, // a controller may take 7.5 s to become ready
+        });
         NvmeDevice device = machine.Plug(new NvmeDevice(new MemoryMedium(new byte[4096])));
-        var function = Sluice.Machines.PciBus.Enumerate(machine).Single(f => f.ClassCode == 0x010802);
+        PciFunction function = PciBus.Enumerate(machine).Single(f => f.ClassCode == 0x010802);
         RegisterWindow registers = function.MapBar(0);
         using DmaSystem dma = DmaSystem.Start(machine, new());
         using DmaAdapter adapter = dma.CreateAdapter(function.Address, new(), "nvme");
