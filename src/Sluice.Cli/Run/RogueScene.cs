@@ -98,7 +98,7 @@ internal sealed class RogueScene : IDisposable
         Mdl buffer = Secret(pc, PageBytes);
         ScatterGatherLease list = Get(pc.EduAdapter, buffer, DmaDirection.FromDevice);
         LogicalAddress address = list[0].Address;
-        pc.Edu.WriteMemory(address, 2048, 512);
+        pc.Edu.TransferRaw(address, 512, DmaDirection.FromDevice, bufferOffset: 2048);
         pc.EduAdapter.PutScatterGatherList(list);
         return new(pc, address, writes: true, buffer.Pages[0], buffer.Dispose);
     }
