@@ -1,6 +1,8 @@
 namespace Sluice.Iommu.Tests;
 
-/// <summary>The invalidation queue: order, wrap, every error and its recovery, completion status and interrupt.</summary>
+/// <summary>
+/// The invalidation queue: order, wrap, every error and its recovery, completion status and interrupt.
+/// </summary>
 public sealed class QueueTests
 {
     private const ushort Disk = 0x0020;
@@ -120,7 +122,7 @@ public sealed class QueueTests
         Assert.Equal((0x10u, 2UL), (rig.FaultStatus, rig.Registers.Read64(0xB0)));
     }
 
-    // Sizes 2^0 to 2^2 pages, several times round. Seen failing: the head masked with one page whatever the size.
+    // Sizes 2^0 to 2^2 pages, several times round. Seen failing, by never ending: the head masked with one page.
     [Theory]
     [InlineData(0)]
     [InlineData(1)]

@@ -1,0 +1,80 @@
+namespace Sluice.Dma;
+
+// The end of an adapter. What was not given back is reported, and neither its frames nor its addresses are used again until
+// somebody says that the device is quiet.
+public sealed partial class DmaAdapter
+{
+    private int _leaks;
+    private bool _backendClosed;
+
+    /// <summary>
+    /// Ends the device's DMA. Requests still waiting fail with <see cref="DmaFailure.Disposed"/>; lists and common buffers not
+    /// given back become <see cref="DmaSystem.Leaks"/>. Harmless twice.
+    /// </summary>
+    public void Dispose()
+    {
+        _gate.Enter();
+        bool first = !_closed;
+        _closed = true;
+        _gate.Exit();
+        if (!first) { return; }
+        while (true)
+        {
+            _gate.Enter();
+            ScatterGatherWaiter? waiter = _firstWaiter;
+            bool ours = waiter is not null && Remove(waiter);
+            _gate.Exit();
+            if (!ours) { break; }
+            Answer(waiter!, default, DmaFailure.Disposed, default);
+        }
+
+        foreach (Mapping mapping in _table.All)
+        {
+            if (mapping.Phase == MappingPhase.Live && mapping.TryClose(mapping.Number)) { Abandon(mapping); }
+        }
+        _gate.Enter();
+        _backendClosed = true;
+        bool leaked = _leaks > 0;
+        _gate.Exit();
+        _backend.Close(leaked);
+        _system.Remove(this);
+    }
+
+    internal void ReleaseLeak(Mapping mapping)
+    {
+        if (mapping.Transfer.Mdl is { } mdl) { mdl.ReleaseChain(); }
+        else
+        {
+            foreach (PhysicalAddress page in mapping.Common.Pages) { _platform.Frames.Release(page); }
+        }
+        (mapping.Transfer, mapping.Common) = (default, default);
+        _gate.Enter();
+        bool last = --_leaks == 0 && _backendClosed;
+        _gate.Exit();
+        if (last) { _backend.Release(); }
+    }
+
+    // A mapping that will never be given back, because its driver did not, or because the unit no longer answers. Only by
+    // who closed it.
+    private void Abandon(Mapping mapping)
+    {
+        Withdraw(mapping);
+        mapping.Quarantine();
+        _gate.Enter();
+        _leaks++;
+        _gate.Exit();
+        if (mapping.TryCapture(out MappingRecord record)) { _system.Add(new DmaLeak(this, mapping, record)); }
+    }
+
+    private void Withdraw(Mapping mapping)
+    {
+        if (mapping.Transfer.Mdl is { } mdl) { mdl.QuarantineChain(); }
+        else
+        {
+            foreach (PhysicalAddress page in mapping.Common.Pages)
+            {
+                if (_platform.Frames.KindOf(page) == FrameKind.Buffer) { _platform.Frames.Quarantine(page); }
+            }
+        }
+    }
+}
