@@ -46,7 +46,7 @@ public sealed class DeadUnitTests
         Assert.True(platform.TestClock.Nanoseconds - before < 10_000_000, "nothing waits again");
     }
 
-    // Seen failing: the check for a dead unit after Block removed from Attach: the entry was published.
+    // Seen failing: OnQueueDeath without BlockAll: the new domain was reached.
     [Fact]
     public void AUnitThatDiesWhileADeviceChangesDomainsLeavesItBlocked()
     {

@@ -152,11 +152,11 @@ public sealed class FaultTests
         using RemappingSystem system = platform.Start(faults, new() { FaultBurst = 1 << 20, FaultPasses = 3 });
         bool storming = true;
         ushort next = 0;
-        platform.Registers.OnWrite = (offset, _) =>
+        platform.Registers.OnRead = _ =>
         {
-            // Between two register accesses of the handler there is always another fault.
+            // Whenever the handler looks there is another fault.
             if (storming) { platform.Reach(new(0, new(next++)), new(0x5000), DmaAccess.Write); }
-            return true;
+            return null;
         };
         platform.Reach(Noisy, new(0x5000), DmaAccess.Write);
         platform.RunInterrupts(once: true);
