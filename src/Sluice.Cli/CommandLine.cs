@@ -34,6 +34,10 @@ internal static class CommandLine
 
     private static string Explain(ParseResult parsed)
     {
+        if (parsed.UnmatchedTokens is [var word, ..] && parsed.CommandResult.Command is RootCommand)
+        {
+            return $"there is no command '{word}'. Try 'sluice --help'.";
+        }
         // One mistake is enough for one line; the parser repeats itself for words it could not place.
         string first = parsed.Errors[0].Message.TrimEnd('.').ReplaceLineEndings(" ");
         return $"{first}. Try '{Name(parsed)} --help'.";

@@ -28,8 +28,9 @@ internal sealed class RogueLab : IDisposable
 
     private RogueOutcome Run(RogueCase rogue)
     {
-        using RogueScene scene = RogueScene.Set(_pc, rogue);
         LoadDevice(Fill(seed: 100 + (int)rogue));
+        // Last, so that a stale address is struck while it is as fresh as in a real race.
+        using RogueScene scene = RogueScene.Set(_pc, rogue);
         while (_reports.TryTake(out _)) { }
 
         // One thousand and twenty-four bytes: small enough to lie in a page, large enough to cross one in the overrun.
