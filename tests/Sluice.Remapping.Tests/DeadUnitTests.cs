@@ -70,7 +70,7 @@ public sealed class DeadUnitTests
         }
     }
 
-    // Seen failing: Replace that skips (writes a wait descriptor): the gone page was still reached.
+    // Seen failing: Replace putting a context-cache descriptor for an IOTLB one: the gone page was still reached.
     [Theory]
     [InlineData(0, 0xFUL)]
     [InlineData(0, 0xF0_0000_0000_F002UL)]

@@ -77,7 +77,8 @@ public sealed class FaultTests
     [InlineData(false, true)]
     public void ANoisyDeviceCannotHideAQuietOneAndItsOwnLossIsKnown(bool attached, bool cachingMode)
     {
-        using TestPlatform platform = new(new VtdOptions { CachingMode = cachingMode, CompressFaults = false, FaultRecords = 2 });
+        using TestPlatform platform = new(
+            new VtdOptions { CachingMode = cachingMode, CompressFaults = false, FaultRecords = 2 });
         FaultList faults = new();
         using RemappingSystem system = platform.Start(faults);
         system.Attach(system.CreateDomain(new()), Quiet);
