@@ -146,9 +146,15 @@ internal sealed class FaultClassifier(DmaSystem system, IPhysicalRegionNames? na
         return null;
     }
 
-    private static DmaReport? PoisonPattern(FaultScene scene) => TryPoison(scene.Where, out _)
-        ? scene.Report(DmaReportKind.PoisonPattern, cause: "the device read its address from memory that was freed or never written")
-        : null;
+    private static DmaReport? PoisonPattern(FaultScene scene)
+    {
+        if (!TryPoison(scene.Where, out byte pattern)) { return null; }
+        // All ones is also what a missing device answers, and minus one.
+        bool onlyAnswer = pattern != 0xFF;
+        return scene.Report(
+            DmaReportKind.PoisonPattern,
+            cause: onlyAnswer ? "the device read its address from memory that was freed or never written" : null);
+    }
 
     private static DmaReport? AnyPhysicalPage(FaultScene scene)
     {
