@@ -164,17 +164,21 @@ public sealed class DmaPortTests : IDisposable
         Assert.Equal(0, torn);
     }
 
+    // Seen failing: Deliver with the closure of a late interrupt in it, which is made for every message.
     [Fact]
-    public void ARequestAllocatesNothing()
+    public void NeitherARequestNorAMessageAllocates()
     {
         PhysicalAddress frame = _machine.Frame();
         byte[] bytes = new byte[4096];
+        MsiMessage message = new(MsiMessage.Window.First, 0x31);
         _rogue.Port.Write(frame.Identity(), bytes);
+        _rogue.Port.Send(message);
         long before = GC.GetAllocatedBytesForCurrentThread();
         for (int i = 0; i < 1000; i++)
         {
             _rogue.Port.Write(frame.Identity(), bytes);
             _rogue.Port.Read(frame.Identity(), bytes);
+            _rogue.Port.Send(message);
         }
         Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
     }
