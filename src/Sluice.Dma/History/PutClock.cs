@@ -17,6 +17,9 @@ internal struct PutClock
     private long _last;
     private int _skip;
 
+    // Puts from the last reading to the next.
+    private int _puts;
+
     /// <summary>A time not after now; <paramref name="exact"/> when it is now.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal long Read(IPlatformClock clock, out bool exact)
@@ -38,8 +41,9 @@ internal struct PutClock
         long now = clock.Nanoseconds;
         long passed = now - _last;
         Volatile.Write(ref _last, now);
-        // After a run of skipped readings the same limit holds for all of them together.
-        _skip = passed is > 0 and < FastNanoseconds * (Skip + 1) ? Skip : 0;
+        bool fast = passed > 0 && passed < FastNanoseconds * _puts;
+        _skip = fast ? Skip : 0;
+        _puts = _skip + 1;
         return now;
     }
 }

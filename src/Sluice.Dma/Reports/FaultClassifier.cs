@@ -60,10 +60,10 @@ internal sealed class FaultClassifier(DmaSystem system, IPhysicalRegionNames? na
         }
         foreach (LogicalRange window in scene.System.Platform.BusWindows)
         {
-            if (window.Overlaps(scene.Where))
-            {
-                return scene.Report(DmaReportKind.ReservedWindow) with { Window = $"bus window {window}" };
-            }
+            if (!window.Overlaps(scene.Where)) { continue; }
+            // Bus windows are wide: a byte pattern inside one is still the better answer.
+            return PoisonPattern(scene)
+                ?? scene.Report(DmaReportKind.ReservedWindow) with { Window = $"bus window {window}" };
         }
         return null;
     }
