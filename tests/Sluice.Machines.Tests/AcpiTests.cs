@@ -71,9 +71,10 @@ public sealed class AcpiTests
         using Machine machine = Fixtures.Stepped();
         Assert.True(McfgFinder.TryFind(machine.Memory, out PhysicalAddress ecam));
         Assert.Equal(MachineMap.Ecam.First, ecam);
-        PhysicalAddress xsdt = FindXsdt(machine);
-        machine.Memory.TryRead64(xsdt + 40, out ulong word);
-        machine.Memory.TryWrite64(xsdt + 40, word + 1);
+        byte[] letter = new byte[1];
+        PhysicalAddress creator = Sluice.Formats.Acpi.AcpiTables.Find(machine.Memory).Find("MCFG")!.Address + 28;
+        machine.Memory.TryRead(creator, letter);
+        machine.Memory.TryWrite(creator, [(byte)(letter[0] + 1)]);
         Assert.False(McfgFinder.TryFind(machine.Memory, out _));
         // Ports find the same functions.
         Assert.Equal(2, PciBus.Enumerate(machine).Count);

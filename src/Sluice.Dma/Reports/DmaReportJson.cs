@@ -17,11 +17,12 @@ internal sealed record ReportDocument(
         report.Fault.Address.ToString(),
         1L << report.Fault.GranularityLog2,
         new(report.Fault.HardwareReason, report.Fault.Reason),
-        report.Mapping is { } mapping ? MappingDocument.From(mapping, report.GoneForNanoseconds, report.Offset) : null,
+        // Whoever reads "mapping" wants to know whose memory it is about, by whichever address it was found.
+        report.Mapping is { } mapping ? MappingDocument.From(mapping, report.GoneForNanoseconds, report.Offset)
+            : report.Physical is { Mapping: { } held } by ? MappingDocument.From(held, null, by.Offset) : null,
         report.Nearest is { } near ? NearestDocument.From(near) : null,
         report.Physical is { } found
-            ? new(JsonNamingPolicy.KebabCaseLower.ConvertName(found.Frame.ToString()), found.Name,
-                found.Mapping is { } there ? MappingDocument.From(there, null, found.Offset) : null)
+            ? new(JsonNamingPolicy.KebabCaseLower.ConvertName(found.Frame.ToString()), found.Name)
             : null,
         report.Window,
         report.LikelyCause);
@@ -50,7 +51,7 @@ internal sealed record NearestDocument(long Number, string First, uint Length, s
         near.Distance, near.Above ? "above" : "below");
 }
 
-internal sealed record PhysicalDocument(string Frame, string? Name, MappingDocument? Mapping);
+internal sealed record PhysicalDocument(string Frame, string? Name);
 
 [JsonSourceGenerationOptions(
     PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
