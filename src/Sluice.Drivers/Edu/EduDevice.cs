@@ -37,8 +37,8 @@ public sealed class EduDevice
     public uint Identification { get; }
 
     /// <summary>Takes the device over.</summary>
-    /// <param name="resources">The device. The adapter is not disposed here; its description says which addresses the device drives.</param>
-    /// <param name="timeout">How long one operation may take, in nanoseconds. The device takes 100 ms per transfer unless told otherwise.</param>
+    /// <param name="resources">The device. The adapter is not disposed here; its description says what the device drives.</param>
+    /// <param name="timeout">How long one operation may take, in nanoseconds; a transfer usually takes 100 ms.</param>
     /// <exception cref="IOException">It is no edu device.</exception>
     public static EduDevice Start(DeviceResources resources, long timeout = 1_000_000_000)
     {
@@ -68,7 +68,8 @@ public sealed class EduDevice
         lock (_lock)
         {
             _registers.Write32(FactorialRegister, n);
-            for (Deadline limit = Deadline.In(_resources.Platform.Clock, _timeout); (_registers.Read32(Status) & Computing) != 0; limit.Relax())
+            Deadline limit = Deadline.In(_resources.Platform.Clock, _timeout);
+            for (; (_registers.Read32(Status) & Computing) != 0; limit.Relax())
             {
                 if (limit.HasPassed) { throw new TimeoutException($"the edu device does not end its factorial of {n}"); }
             }
@@ -117,7 +118,8 @@ public sealed class EduDevice
             _registers.Write64(Destination, toMemory ? address.Value : inside);
             _registers.Write64(Count, (uint)length);
             _registers.Write64(Command, Run | (toMemory ? ToMemory : 0));
-            for (Deadline limit = Deadline.In(_resources.Platform.Clock, _timeout); (_registers.Read64(Command) & Run) != 0; limit.Relax())
+            Deadline limit = Deadline.In(_resources.Platform.Clock, _timeout);
+            for (; (_registers.Read64(Command) & Run) != 0; limit.Relax())
             {
                 if (!limit.HasPassed) { continue; }
                 _isGivenUp = true;

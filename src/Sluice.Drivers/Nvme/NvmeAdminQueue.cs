@@ -96,8 +96,11 @@ internal sealed class NvmeAdminQueue : IDisposable
             Events++;
             uint page = (what >> 16) & 0xFF;
             const uint Dwords = 127;
-            _ = TryExecute(
-                new(NvmeCommand.GetLogPage, uint.MaxValue) { Prp1 = _data.Address, Dword10 = page | (Dwords << 16) }, timeout, out _, out _);
+            NvmeCommand readLog = new(NvmeCommand.GetLogPage, uint.MaxValue)
+            {
+                Prp1 = _data.Address, Dword10 = page | (Dwords << 16),
+            };
+            _ = TryExecute(readLog, timeout, out _, out _);
             RequestEvent();
             return true;
         }

@@ -26,11 +26,11 @@ public sealed partial class NvmeController
         }
     }
 
-    private bool TryAbort(NvmeQueuePair queue, int command)
+    private bool TryAbort(NvmeQueuePair queue, int slot)
     {
         Aborts++;
-        return _admin.TryExecute(
-            new(NvmeCommand.Abort, 0) { Dword10 = (uint)queue.Id | ((uint)command << 16) }, _options.AdminTimeout, out _, out _);
+        NvmeCommand abort = new(NvmeCommand.Abort, 0) { Dword10 = (uint)queue.Id | ((uint)queue.CommandId(slot) << 16) };
+        return _admin.TryExecute(abort, _options.AdminTimeout, out _, out _);
     }
 
     private void ResetController()
@@ -44,14 +44,12 @@ public sealed partial class NvmeController
         }
         foreach (NvmeQueuePair queue in _queues)
         {
-            queue.Reset(new NvmeException(NvmeFailure.ControllerReset, "the NVMe controller was reset while the command was in flight"));
+            queue.Reset(Interrupted("reset"));
         }
         try
         {
             EnableAdmin();
-            uint wanted = (uint)_queues.Length - 1;
-            _admin.Execute(
-                new(NvmeCommand.SetFeatures, 0) { Dword10 = 0x07, Dword11 = wanted | (wanted << 16) }, _options.AdminTimeout, "set number of queues");
+            _ = SetNumberOfQueues((uint)_queues.Length);
             foreach (NvmeQueuePair queue in _queues) { CreateQueue(queue); }
             _admin.RequestEvent();
             foreach (NvmeQueuePair queue in _queues) { queue.Resume(); }
@@ -61,6 +59,9 @@ public sealed partial class NvmeController
             Die();
         }
     }
+
+    private static NvmeException Interrupted(string how) =>
+        new(NvmeFailure.ControllerReset, $"the NVMe controller was {how} while the command was in flight");
 
     /// <summary>Clears CC.EN and waits until the controller says that it has stopped, hence does no DMA any more.</summary>
     private bool TryStop()
@@ -95,17 +96,15 @@ public sealed partial class NvmeController
             _isDisposed = true;
             if (!_isDead)
             {
-                for (Deadline limit = Deadline.In(Platform.Clock, _options.CommandTimeout); InFlight > 0 && !limit.HasPassed; limit.Relax())
-                {
-                    Poll();
-                }
+                Deadline limit = Deadline.In(Platform.Clock, _options.CommandTimeout);
+                for (; InFlight > 0 && !limit.HasPassed; limit.Relax()) { Poll(); }
                 foreach (NvmeQueuePair queue in _queues) { queue.Pause(); }
                 ShutDown();
                 if (TryStop())
                 {
                     foreach (NvmeQueuePair queue in _queues)
                     {
-                        queue.Reset(new NvmeException(NvmeFailure.ControllerReset, "the NVMe controller was shut down while the command was in flight"));
+                        queue.Reset(Interrupted("shut down"));
                     }
                     Die();
                     foreach (NvmeQueuePair queue in _queues) { queue.Dispose(); }

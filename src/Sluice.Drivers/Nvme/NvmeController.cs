@@ -75,7 +75,10 @@ public sealed partial class NvmeController : IDisposable
 
     internal IPlatform Platform => _resources.Platform;
 
-    /// <summary>Brings a controller up: reset, admin queue, identify, I/O queues. Waits by polling, at most as long as the controller says it may need.</summary>
+    /// <summary>
+    /// Brings a controller up: reset, admin queue, identify, I/O queues. Waits by polling, at most as long as the controller
+    /// says that it may need.
+    /// </summary>
     /// <param name="resources">The device. The adapter is not disposed here.</param>
     /// <param name="options">Null for the usual.</param>
     /// <exception cref="NvmeException">It does not come up, or is not one that this driver can drive.</exception>
@@ -129,7 +132,7 @@ public sealed partial class NvmeController : IDisposable
 
     private void BringUp()
     {
-        if (!TryStop()) { throw new NvmeException(NvmeFailure.ControllerDead, "the NVMe controller does not stop for its first reset"); }
+        if (!TryStop()) { throw Dead("does not stop for its first reset"); }
         EnableAdmin();
         Version = _registers.Version;
         byte[] page = _admin.ExecuteIn(new(NvmeCommand.Identify, 0) { Dword10 = 1 }, _options.AdminTimeout, "identify controller");
@@ -153,21 +156,15 @@ public sealed partial class NvmeController : IDisposable
         for (Deadline limit = Deadline.In(Platform.Clock, _registers.ReadyTimeout); ; limit.Relax())
         {
             uint status = _registers.Status;
-            if (NvmeRegisters.IsFatal(status)) { throw new NvmeException(NvmeFailure.ControllerDead, "the NVMe controller fails while it is enabled"); }
+            if (NvmeRegisters.IsFatal(status)) { throw Dead("fails while it is enabled"); }
             if (NvmeRegisters.IsReady(status)) { return; }
-            if (limit.HasPassed) { throw new NvmeException(NvmeFailure.ControllerDead, "the NVMe controller does not become ready"); }
+            if (limit.HasPassed) { throw Dead("does not become ready"); }
         }
     }
 
     private void CreateQueues(in NvmeLimits limits)
     {
-        const uint SetNumberOfQueues = 0x07;
-        uint wanted = (uint)_options.QueuePairs - 1;
-        uint granted = _admin.Execute(
-            new(NvmeCommand.SetFeatures, 0) { Dword10 = SetNumberOfQueues, Dword11 = wanted | (wanted << 16) },
-            _options.AdminTimeout,
-            "set number of queues");
-        int count = (int)Math.Min(wanted, Math.Min(granted & 0xFFFF, granted >> 16)) + 1;
+        int count = SetNumberOfQueues((uint)_options.QueuePairs);
         var queues = new NvmeQueuePair[count];
         for (int i = 0; i < count; i++)
         {
@@ -178,6 +175,18 @@ public sealed partial class NvmeController : IDisposable
             queue.HasInterrupt = vector is not null;
             CreateQueue(queue);
         }
+    }
+
+    /// <summary>Asks for so many queue pairs; gives how many there may be, at most that.</summary>
+    private int SetNumberOfQueues(uint wanted)
+    {
+        const uint NumberOfQueues = 0x07;
+        uint fromZero = wanted - 1;
+        uint granted = _admin.Execute(
+            new(NvmeCommand.SetFeatures, 0) { Dword10 = NumberOfQueues, Dword11 = fromZero | (fromZero << 16) },
+            _options.AdminTimeout,
+            "set number of queues");
+        return (int)Math.Min(fromZero, Math.Min(granted & 0xFFFF, granted >> 16)) + 1;
     }
 
     private void CreateQueue(NvmeQueuePair queue)
@@ -218,6 +227,8 @@ public sealed partial class NvmeController : IDisposable
         }
         return found;
     }
+
+    private static NvmeException Dead(string how) => new(NvmeFailure.ControllerDead, $"the NVMe controller {how}");
 
     private static string Text(ReadOnlySpan<byte> field) => Encoding.ASCII.GetString(field).TrimEnd(' ', '\0');
 }

@@ -15,6 +15,12 @@ namespace Sluice.Drivers.Nvme;
 internal sealed partial class NvmeQueuePair : IDisposable
 {
     private const int DrainBurst = 64;
+
+    // A command id is a slot and how often the slot was used: a controller that completes a command twice then hits nothing,
+    // instead of the slot's next command.
+    private const int SlotBits = 10;
+    private const int UsesMask = 0x3F;
+
     private readonly NvmeRegisters _registers;
     private readonly DmaAdapter _adapter;
     private readonly NvmeLimits _limits;
@@ -82,6 +88,7 @@ internal sealed partial class NvmeQueuePair : IDisposable
         public NvmePiece Piece;
         public ScatterGatherLease List;
         public int Tick;
+        public int Uses;
         public SlotState State;
         public bool IsAborting;
         public bool WasAborted;
@@ -179,8 +186,8 @@ internal sealed partial class NvmeQueuePair : IDisposable
                 Volatile.Write(ref _phase, !_phase);
             }
             Volatile.Write(ref _head, next);
-            int id = completion.CommandId;
-            if (id >= _slots.Length || _slots[id].State != SlotState.InFlight)
+            int id = completion.CommandId & ((1 << SlotBits) - 1);
+            if (id >= _slots.Length || _slots[id].State != SlotState.InFlight || CommandId(id) != completion.CommandId)
             {
                 UnexpectedCompletions++;
                 continue;
@@ -195,6 +202,9 @@ internal sealed partial class NvmeQueuePair : IDisposable
         }
         return seen;
     }
+
+    /// <summary>The id of the command that is in a slot now.</summary>
+    public int CommandId(int slot) => slot | ((_slots[slot].Uses & UsesMask) << SlotBits);
 
     private NvmeCompletion Peek(uint head) => new(_completions.Read64((head * NvmeCommand.CompletionBytes) + sizeof(ulong)));
 
@@ -249,7 +259,8 @@ internal sealed partial class NvmeQueuePair : IDisposable
                 return retries-- > 0 && _parked.TryPop(out id);
             }
             if (_firstWaiting is not { } request || !_free.TryPeek(out id)) { return false; }
-            bool taken = request.TryTake(request.Buffer is null ? uint.MaxValue : _limits.MaxTransferBytes, out NvmePiece piece, out bool isLast);
+            uint maxLength = request.Buffer is null ? uint.MaxValue : _limits.MaxTransferBytes;
+            bool taken = request.TryTake(maxLength, out NvmePiece piece, out bool isLast);
             if (isLast)
             {
                 (_firstWaiting, request.Next) = (request.Next, null);
@@ -263,6 +274,7 @@ internal sealed partial class NvmeQueuePair : IDisposable
             _free.Pop();
             ref Slot slot = ref _slots[id];
             (slot.Request, slot.Piece, slot.Tick, slot.WasAborted) = (request, piece, Volatile.Read(ref _tick), false);
+            slot.Uses++;
             return true;
         }
     }
@@ -291,7 +303,7 @@ internal sealed partial class NvmeQueuePair : IDisposable
             {
                 slot.State = SlotState.InFlight;
                 uint offset = _tail * NvmeCommand.Bytes;
-                command.Store(MemoryMarshal.Cast<byte, ulong>(_submissions.GetSpan(offset, NvmeCommand.Bytes)), id);
+                command.Store(MemoryMarshal.Cast<byte, ulong>(_submissions.GetSpan(offset, NvmeCommand.Bytes)), CommandId(id));
                 _tail = _tail + 1 == Entries ? 0 : _tail + 1;
                 _registers.Ring(_submissionDoorbell, _tail);
                 return;

@@ -129,8 +129,14 @@ public sealed partial class NvmeStream
         {
             // The other bytes of a partly written block must be the newest ones: everything sent before comes first.
             await SettleSentAsync(synchronously, cancellation).ConfigureAwait(false);
-            if (startsInside) { await CompleteBlockAsync(buffer, buffer.First, buffer.First, _fillFirst, synchronously, cancellation).ConfigureAwait(false); }
-            if (endsInside) { await CompleteBlockAsync(buffer, _fillEnd & ~_blockMask, _fillEnd, end, synchronously, cancellation).ConfigureAwait(false); }
+            if (startsInside)
+            {
+                await CompleteBlockAsync(buffer, buffer.First, _fillFirst, synchronously, cancellation).ConfigureAwait(false);
+            }
+            if (endsInside)
+            {
+                await CompleteBlockAsync(buffer, _fillEnd, end, synchronously, cancellation).ConfigureAwait(false);
+            }
         }
         _filling = null;
         (buffer.Length, buffer.Purpose) = ((int)(end - buffer.First), StreamBuffer.Use.Write);
@@ -139,10 +145,11 @@ public sealed partial class NvmeStream
             (ulong)buffer.First >> _target.BlockSizeLog2, buffer.Memory, 0, (uint)buffer.Length, CancellationToken.None));
     }
 
-    /// <summary>Fills the bytes [first, end) of the block at <paramref name="block"/> from the disk.</summary>
+    /// <summary>Fills the bytes from <paramref name="first"/> up to <paramref name="end"/>, all of one block, from the disk.</summary>
     private async ValueTask CompleteBlockAsync(
-        StreamBuffer into, long block, long first, long end, bool synchronously, CancellationToken cancellation)
+        StreamBuffer into, long first, long end, bool synchronously, CancellationToken cancellation)
     {
+        long block = first & ~_blockMask;
         StreamBuffer scratch = _scratch ??= new(Mdl.Allocate(_controller.Platform, 4096));
         await WaitFor(scratch, synchronously, cancellation).ConfigureAwait(false); // of a call that was cancelled here
         // Not the caller's token: who cancels leaves the wait, and the next call finds the request where it is.

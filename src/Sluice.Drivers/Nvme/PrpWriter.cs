@@ -32,7 +32,10 @@ internal static class PrpWriter
             LogicalAddress last = element.Address + (element.Length - 1);
             bool startsInside = i > 0 && !element.Address.IsAligned(PageLog2);
             bool endsInside = i < count - 1 && !(last + 1).IsAligned(PageLog2);
-            if (startsInside || endsInside) { throw new ArgumentException("a buffer for NVMe has no gaps inside: only its first page may start, and its last page end, in the middle"); }
+            if (startsInside || endsInside)
+            {
+                throw new ArgumentException("a buffer for NVMe has no gaps: only its first page may start, and its last end, inside");
+            }
             LogicalAddress page = element.Address.AlignDown(PageLog2);
             if (i == 0) { page += 1 << PageLog2; }
             for (; page <= last; page += 1 << PageLog2)

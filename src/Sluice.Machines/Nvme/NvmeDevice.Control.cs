@@ -121,6 +121,9 @@ public sealed partial class NvmeDevice
             case NvmeMisbehaviour.Hold or NvmeMisbehaviour.HoldDeaf when _held.Count < MaxHeld:
                 _held.Add(new(queue, command.CommandId, how == NvmeMisbehaviour.HoldDeaf));
                 return true;
+            case NvmeMisbehaviour.CompleteTwice:
+                _completesTwice = true;
+                return false;
             case NvmeMisbehaviour.Die:
                 _isDead = true;
                 return true;

@@ -37,6 +37,7 @@ public sealed partial class NvmeDevice : PciDevice, IDisposable
     private ulong _interruptsDue;
     private int _nextQueue;
     private bool _isDead;
+    private bool _completesTwice;
 
     /// <summary>A controller whose namespace is <paramref name="medium"/>; the device disposes it.</summary>
     public NvmeDevice(INvmeMedium medium, NvmeDeviceOptions? options = null)
@@ -122,6 +123,9 @@ public sealed partial class NvmeDevice : PciDevice, IDisposable
         {
             _logs.AddError(queue.Id, command.CommandId, status, command.StartBlock, command.Namespace);
         }
+        Post(queue, command.CommandId, status, result);
+        if (!_completesTwice) { return; }
+        _completesTwice = false;
         Post(queue, command.CommandId, status, result);
     }
 

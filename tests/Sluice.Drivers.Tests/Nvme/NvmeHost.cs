@@ -26,11 +26,11 @@ internal sealed class NvmeHost : IDisposable
         });
         Device = Machine.Plug(new NvmeDevice(medium, device));
         Function = PciBus.Enumerate(Machine).Single(f => f.ClassCode == 0x010802);
-        RegisterWindow registers = Function.MapBar(0);
+        Registers = Function.MapBar(0);
         Dma = DmaSystem.Start(Machine, dma ?? new() { Iommu = remapped ? DmaIommu.Vtd : DmaIommu.None });
         Function.EnableBusMaster();
         Adapter = Dma.CreateAdapter(Function.Address, new(), "nvme");
-        Controller = NvmeController.Start(new(Machine, Adapter, registers, Connect), options);
+        Controller = NvmeController.Start(new(Machine, Adapter, Registers, Connect), options);
         Disk = Controller.Namespaces.Single();
     }
 
@@ -39,6 +39,8 @@ internal sealed class NvmeHost : IDisposable
     public NvmeDevice Device { get; }
 
     public PciFunction Function { get; }
+
+    public RegisterWindow Registers { get; }
 
     public DmaSystem Dma { get; }
 

@@ -12,7 +12,9 @@ public sealed class NvmeNamespaceTests
     public void StartTellsWhatIsThere()
     {
         using NvmeHost host = new(new MemoryMedium(new byte[DiskBytes]), new() { QueuePairs = 3 });
-        Assert.Equal(("SLUICE0001", "Sluice NVMe Controller", 0x0001_0400u), (host.Controller.SerialNumber, host.Controller.ModelNumber, host.Controller.Version));
+        Assert.Equal("SLUICE0001", host.Controller.SerialNumber);
+        Assert.Equal("Sluice NVMe Controller", host.Controller.ModelNumber);
+        Assert.Equal(0x0001_0400u, host.Controller.Version);
         Assert.Equal(512u << 10, host.Controller.MaxTransferBytes);
         Assert.Equal(3 * 255, host.Controller.QueueDepth);
         Assert.Equal((1u, 8192UL, 9, false), (host.Disk.Id, host.Disk.Blocks, host.Disk.BlockSizeLog2, host.Disk.IsReadOnly));

@@ -86,7 +86,10 @@ public sealed class NvmeStreamTests
         medium.ReadableLength = 1 << 20;
         NvmeException error = Assert.Throws<NvmeException>(() =>
         {
-            while (stream.Read(chunk) > 0) { Assert.True(chunk.AsSpan(0, 16).SequenceEqual(content.AsSpan((int)stream.Position - chunk.Length, 16))); }
+            while (stream.Read(chunk) > 0)
+            {
+                Assert.True(chunk.AsSpan(0, 16).SequenceEqual(content.AsSpan((int)stream.Position - chunk.Length, 16)));
+            }
         });
         Assert.Equal((byte)0x81, error.Status.Code);
         Assert.Equal(1 << 20, stream.Position);
