@@ -1,5 +1,4 @@
 using System.Numerics;
-using System.Runtime.InteropServices;
 
 namespace Sluice.Formats.PageTables;
 
@@ -165,10 +164,7 @@ public static partial class PageTable<TFormat>
         where TMemory : struct, IPhysicalMemory
     {
         status = PageTableStatus.Done;
-        Span<ulong> words = count > 1 ? Words(memory, table, index, count) : default;
-        int free = words.IsEmpty ? 0 : words.IndexOfAnyExcept(0UL);
-        if (free < 0) { return count; }
-        for (; free < count; free++)
+        for (int free = EntrySpan.Of(memory, table, index, count).FirstNonZero(); free < count; free++)
         {
             if (!TryLoad(memory, table, index + (uint)free, out ulong entry))
             {
@@ -197,10 +193,10 @@ public static partial class PageTable<TFormat>
     {
         access = TFormat.Granted(access);
         ulong step = 1UL << Shift(level);
-        Span<ulong> words = count > 1 ? Words(memory, table, index, count) : default;
-        if (!words.IsEmpty)
+        EntrySpan entries = EntrySpan.Of(memory, table, index, count);
+        if (entries.Length != 0)
         {
-            FillWords(words, step, level, size, pages, distance, access);
+            entries.Fill(pages, distance, access, level, size);
             return PageTableStatus.Done;
         }
         for (int i = 0; i < count; i++, distance += step)
@@ -211,17 +207,6 @@ public static partial class PageTable<TFormat>
             }
         }
         return PageTableStatus.Done;
-    }
-
-    private static void FillWords<TPages>(
-        Span<ulong> words, ulong step, int level, int size, TPages pages, ulong distance, DmaAccess access)
-        where TPages : struct, IPageSource, allows ref struct
-    {
-        foreach (ref ulong word in words)
-        {
-            Volatile.Write(ref word, TFormat.Leaf(pages[distance], access, level, size));
-            distance += step;
-        }
     }
 
     /// <summary>The largest allowed page that starts at both addresses and ends by <paramref name="last"/>.</summary>
@@ -260,16 +245,5 @@ public static partial class PageTable<TFormat>
         if (level < root.TopLevel) { return (1UL << Shift(level + 1)) - 1; }
         if (TFormat.IsFlat) { return (root.Entries << TFormat.GranuleLog2) - 1; }
         return ulong.MaxValue >> (64 - InputBits(in root));
-    }
-
-    /// <summary>The entries themselves, where they can be had at once; otherwise empty.</summary>
-    private static Span<ulong> Words<TMemory>(TMemory memory, PhysicalAddress table, ulong index, int count)
-        where TMemory : struct, IPhysicalMemory
-    {
-        // The compiler sees the struct type and drops test and box.
-        return typeof(TMemory) == typeof(PhysicalMemory) && TFormat.EntrySizeLog2 == 3 && !TFormat.BigEndian && table.IsAligned(3)
-            && ((PhysicalMemory)(object)memory).TryGetSpan(table + (index << 3), count << 3, out Span<byte> bytes)
-            ? MemoryMarshal.Cast<byte, ulong>(bytes)
-            : default;
     }
 }

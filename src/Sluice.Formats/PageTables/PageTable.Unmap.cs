@@ -93,44 +93,35 @@ public static partial class PageTable<TFormat>
     {
         ulong index = first >> TFormat.GranuleLog2;
         int count = (int)((last >> TFormat.GranuleLog2) - index) + 1;
-        Span<ulong> words = count > 1 ? Words(memory, table, index, count) : default;
+        EntrySpan entries = EntrySpan.Of(memory, table, index, count);
         ulong pages = 0;
-        for (int i = 0; i < words.Length; i++)
+        PageTableStatus status = PageTableStatus.Done;
+        for (int done = 0; done < count && status == PageTableStatus.Done; done++)
         {
-            ulong entry = words[i];
-            if (!TFormat.IsPresent(entry)) { continue; }
-            if (TFormat.LeavesSpanItems)
+            done += entries.Clear(done, ref pages);
+            if (done >= count) { break; }
+            if (!TryLoad(memory, table, index + (uint)done, out ulong entry)) { status = PageTableStatus.DamagedTables; }
+            else if (TFormat.IsPresent(entry))
             {
-                if (TFormat.HasReservedBits(entry, 0, in root)) { return PageTableStatus.DamagedTables; }
-                if (!cleared.TryAdd(TFormat.LeafSizeLog2(entry, 0), TFormat.GranuleLog2, index + (uint)i, first, last))
-                {
-                    return PageTableStatus.WouldSplit;
-                }
+                if (IsSmallest(entry)) { pages++; }
+                else { status = CountLarge(entry, in root, index + (uint)done, first, last, ref cleared); }
+                if (status == PageTableStatus.Done) { TryStore(memory, table, index + (uint)done, 0); }
             }
-            Volatile.Write(ref words[i], 0);
-            pages++;
         }
-        for (int i = words.Length; i < count; i++)
-        {
-            if (!TryLoad(memory, table, index + (uint)i, out ulong entry)) { return PageTableStatus.DamagedTables; }
-            if (!TFormat.IsPresent(entry)) { continue; }
-            if (TFormat.LeavesSpanItems)
-            {
-                if (TFormat.HasReservedBits(entry, 0, in root)) { return PageTableStatus.DamagedTables; }
-                if (!cleared.TryAdd(TFormat.LeafSizeLog2(entry, 0), TFormat.GranuleLog2, index + (uint)i, first, last))
-                {
-                    return PageTableStatus.WouldSplit;
-                }
-            }
-            TryStore(memory, table, index + (uint)i, 0);
-            pages++;
-        }
-        if (!TFormat.LeavesSpanItems && pages != 0)
-        {
-            cleared.Bytes += pages << TFormat.GranuleLog2;
-            cleared.PageSizes |= 1UL << TFormat.GranuleLog2;
-        }
-        return PageTableStatus.Done;
+        cleared.Bytes += pages << TFormat.GranuleLog2;
+        if (pages != 0) { cleared.PageSizes |= 1UL << TFormat.GranuleLog2; }
+        return status;
+    }
+
+    private static bool IsSmallest(ulong entry) => !TFormat.LeavesSpanItems || TFormat.LeafSizeLog2(entry, 0) == TFormat.GranuleLog2;
+
+    private static PageTableStatus CountLarge(
+        ulong entry, in PageTableRoot root, ulong index, ulong first, ulong last, ref Clearing cleared)
+    {
+        if (TFormat.HasReservedBits(entry, 0, in root)) { return PageTableStatus.DamagedTables; }
+        return cleared.TryAdd(TFormat.LeafSizeLog2(entry, 0), TFormat.GranuleLog2, index, first, last)
+            ? PageTableStatus.Done
+            : PageTableStatus.WouldSplit;
     }
 
     /// <summary>Whether no page that holds <paramref name="last"/> goes on after it.</summary>

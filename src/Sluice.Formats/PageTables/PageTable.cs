@@ -1,4 +1,3 @@
-using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
 
 namespace Sluice.Formats.PageTables;
@@ -78,11 +77,11 @@ public static partial class PageTable<TFormat>
         if (TFormat.EntrySizeLog2 == 3)
         {
             bool found = memory.TryRead64(table + (index << 3), out entry);
-            if (TFormat.BigEndian) { entry = BinaryPrimitives.ReverseEndianness(entry); }
+            entry = Word(entry);
             return found;
         }
-        bool present = memory.TryRead32(table + (index << 2), out uint word);
-        entry = TFormat.BigEndian ? BinaryPrimitives.ReverseEndianness(word) : word;
+        bool present = memory.TryRead32(table + (index << 2), out uint half);
+        entry = Half(half);
         return present;
     }
 
@@ -90,12 +89,9 @@ public static partial class PageTable<TFormat>
     private static bool TryStore<TMemory>(TMemory memory, PhysicalAddress table, ulong index, ulong entry)
         where TMemory : struct, IPhysicalMemory
     {
-        if (TFormat.EntrySizeLog2 == 3)
-        {
-            return memory.TryWrite64(table + (index << 3), TFormat.BigEndian ? BinaryPrimitives.ReverseEndianness(entry) : entry);
-        }
-        uint word = (uint)entry;
-        return memory.TryWrite32(table + (index << 2), TFormat.BigEndian ? BinaryPrimitives.ReverseEndianness(word) : word);
+        return TFormat.EntrySizeLog2 == 3
+            ? memory.TryWrite64(table + (index << 3), Word(entry))
+            : memory.TryWrite32(table + (index << 2), Half((uint)entry));
     }
 
     /// <summary>Replaces a 64-bit entry if it is still what it was. 32-bit formats have no bits that hardware sets: a store will do.</summary>
@@ -103,7 +99,9 @@ public static partial class PageTable<TFormat>
         where TMemory : struct, IPhysicalMemory
     {
         observed = old;
-        if (TFormat.EntrySizeLog2 != 3 || TFormat.BigEndian) { return TryStore(memory, table, index, entry); }
-        return memory.TryCompareExchange64(table + (index << 3), old, entry, out observed);
+        if (TFormat.EntrySizeLog2 != 3) { return TryStore(memory, table, index, entry); }
+        bool found = memory.TryCompareExchange64(table + (index << 3), Word(old), Word(entry), out ulong word);
+        observed = Word(word);
+        return found;
     }
 }

@@ -118,7 +118,7 @@ public sealed class PageTableRuleTests
         Assert.Empty(table.List().Ranges);
     }
 
-    // Seen failing: a run of leaves written before the obstacle in it was looked for, and reported as nothing.
+    // Seen failing: the first items of a run not looked at.
     [Theory]
     [MemberData(nameof(Formats))]
     public void AnObstacleLeavesExactlyTheReportedBytesMapped(string format)
@@ -144,7 +144,7 @@ public sealed class PageTableRuleTests
         }
     }
 
-    // Seen failing: the frame of a table that could not be linked kept.
+    // Seen failing: nothing reported although a part was mapped.
     [Theory]
     [MemberData(nameof(Formats))]
     public void WhenFramesRunOutWhatWasMappedIsToldAndCanBeRolledBack(string format)

@@ -21,7 +21,7 @@ public sealed class RaceTests
         Assert.Equal(table.RootFrames + 3, table.Frames.Live);
     }
 
-    // Seen failing: the bit cleared by a plain store, which lost the accessed bit that hardware set meanwhile.
+    // Seen failing: the entry replaced by a plain store, which lost the dirty bit that hardware set meanwhile.
     [Fact]
     public void BitsThatHardwareSetsDuringAChangeAreKept()
     {
