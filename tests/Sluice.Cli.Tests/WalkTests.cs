@@ -12,7 +12,8 @@ public sealed class WalkTests : IDisposable
 
     public WalkTests()
     {
-        // Four levels: 0x101000 → 0x102000 → 0x103000 → 0x104000, with pages at 0x40000000 and a 2 MiB page behind them.
+        // Four levels: 0x101000 → 0x102000 → 0x103000 → 0x104000, with pages at 0x40000000 and a 2 MiB page behind
+        // them.
         Put(0x101000, 0, 0x102003);
         Put(0x102000, 1, 0x103003);
         Put(0x103000, 0, 0x104003);

@@ -4,7 +4,9 @@ using Sluice.Remapping;
 
 namespace Sluice.Cli.Bench;
 
-/// <summary>Get and put of one scatter/gather list, under a policy, held against the same calls without a unit.</summary>
+/// <summary>
+/// Get and put of one scatter/gather list, under a policy, held against the same calls without a unit.
+/// </summary>
 internal sealed class ListCase : BenchCase
 {
     private readonly InvalidationPolicy _policy;

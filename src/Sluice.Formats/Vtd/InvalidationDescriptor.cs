@@ -25,7 +25,9 @@ public enum InvalidationType : byte
     PasidCache = 7,
 }
 
-/// <summary>How much a context-cache or IOTLB invalidation covers; the same codes in registers and descriptors.</summary>
+/// <summary>
+/// How much a context-cache or IOTLB invalidation covers; the same codes in registers and descriptors.
+/// </summary>
 public enum InvalidationGranularity : byte
 {
     /// <summary>Not a valid request.</summary>
@@ -121,7 +123,9 @@ public readonly record struct InvalidationDescriptor(ulong Low, ulong High)
     /// <summary>Wait: where to store it.</summary>
     public PhysicalAddress StatusAddress => new(High & ~3UL);
 
-    /// <summary>Whether the type is unknown in legacy mode, or a bit is set that must not be: the queue stops here.</summary>
+    /// <summary>
+    /// Whether the type is unknown in legacy mode, or a bit is set that must not be: the queue stops here.
+    /// </summary>
     public bool IsMalformed => Type switch
     {
         InvalidationType.ContextCache => (Low & ContextReserved) != 0 || High != 0,
@@ -151,7 +155,9 @@ public readonly record struct InvalidationDescriptor(ulong Low, ulong High)
                 ? address.AlignDown(12).Value | VtdWords.Flag(onlyLeavesChanged, 6) | (uint)addressMask
                 : 0);
 
-    /// <summary>Stores <paramref name="data"/> at <paramref name="status"/> once everything before has completed.</summary>
+    /// <summary>
+    /// Stores <paramref name="data"/> at <paramref name="status"/> once everything before has completed.
+    /// </summary>
     public static InvalidationDescriptor ForWait(PhysicalAddress status, uint data, bool interrupt = false) => new(
         (ulong)InvalidationType.Wait | VtdWords.Flag(interrupt, 4) | (1UL << 5) | (1UL << 6) | ((ulong)data << 32),
         status.Value & ~3UL);
