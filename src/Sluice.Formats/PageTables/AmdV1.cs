@@ -70,16 +70,17 @@ public readonly struct AmdV1 : IPageTableFormat<AmdV1>
     public static bool HasReservedBits(ulong entry, int level, in PageTableRoot root)
     {
         int next = Next(entry);
+        ulong address = entry & AddressMask;
+        if (next is not (0 or Sized)) { return next > level || address >> root.PhysicalAddressBits != 0; }
         int natural = GranuleLog2 + level * IndexBits;
-        ulong address = Address(entry, level).Value;
-        if (next == 0) { return ((address & ((1UL << natural) - 1)) | address >> root.PhysicalAddressBits) != 0; }
-        if (address >> root.PhysicalAddressBits != 0) { return true; }
-        return next == Sized ? LeafSizeLog2(entry, level) < natural : next > level;
+        int size = next == 0 ? natural : SizeLog2(entry);
+        ulong inPage = next == 0 ? address & ((1UL << natural) - 1) : 0;
+        return size < natural || inPage != 0 || address >> size << size >> root.PhysicalAddressBits != 0;
     }
 
     /// <inheritdoc/>
     public static DmaAccess Access(ulong entry, int level, in PageTableRoot root) =>
-        (entry & Present) != 0 ? (DmaAccess)((entry >> AccessShift) & 3) : DmaAccess.None;
+        (DmaAccess)((entry >> AccessShift) & 3 & (0 - (entry & Present)));
 
     /// <inheritdoc/>
     [Impl(AggressiveInlining)]
@@ -111,7 +112,9 @@ public readonly struct AmdV1 : IPageTableFormat<AmdV1>
     public static ulong Table(PhysicalAddress table, int level) =>
         (table.Value & AddressMask) | Present | ReadBit | WriteBit | (ulong)level << NextShift;
 
+    [Impl(AggressiveInlining)]
     private static int Next(ulong entry) => (int)(entry >> NextShift) & 7;
 
+    [Impl(AggressiveInlining)]
     private static int SizeLog2(ulong entry) => 1 + BitOperations.TrailingZeroCount(~((entry & AddressMask) | 0xFFF));
 }

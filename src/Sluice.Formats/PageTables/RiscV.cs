@@ -73,11 +73,17 @@ public readonly struct RiscV : IPageTableFormat<RiscV>
     public static bool HasReservedBits(ulong entry, int level, in PageTableRoot root)
     {
         ulong address = ((entry >> PageShift) & PageMask) << GranuleLog2;
-        if ((entry & Reserved) != 0 || address >> root.PhysicalAddressBits != 0) { return true; }
-        if (!IsLeaf(entry, level)) { return (entry & (Napot | MemoryType | Dirty | Accessed | User)) != 0; }
+        ulong reserved = address >> root.PhysicalAddressBits;
+        if (!IsLeaf(entry, level))
+        {
+            return (reserved | (entry & (Reserved | Napot | MemoryType | Dirty | Accessed | User))) != 0;
+        }
+        reserved |= entry & Reserved;
         if ((entry & (ReadBit | WriteBit)) == WriteBit || (entry & MemoryType) == MemoryType) { return true; }
-        if ((entry & Napot) != 0) { return level != 0 || (address >> GranuleLog2 & 0xF) != 0b1000; }
-        return (address & ((1UL << (GranuleLog2 + level * IndexBits)) - 1)) != 0;
+        reserved |= (entry & Napot) == 0
+            ? address & ((1UL << (GranuleLog2 + level * IndexBits)) - 1)
+            : (uint)level | ((address >> GranuleLog2 & 0xF) ^ 0b1000);
+        return reserved != 0;
     }
 
     /// <inheritdoc/>
