@@ -85,7 +85,7 @@ public sealed record AcpiTables(
 
     private static bool ReadList<TMemory>(
         TMemory memory, PhysicalAddress at, string signature, int width, List<AcpiTable> tables,
-            List<AcpiDiagnostic> diagnostics)
+        List<AcpiDiagnostic> diagnostics)
         where TMemory : struct, IPhysicalMemory
     {
         if (AcpiTable.Read(memory, at, diagnostics) is not { } list) { return false; }

@@ -117,7 +117,7 @@ public static partial class PageTable<TFormat>
 
     private static PageTableStatus ForEachItem<TMemory, TAction>(
         TMemory memory, in PageTableRoot root, PhysicalAddress table, int level, ulong start, ulong first, ulong last,
-            ref TAction action)
+        ref TAction action)
         where TMemory : struct, IPhysicalMemory
         where TAction : struct, IItemAction, allows ref struct
     {

@@ -23,9 +23,9 @@ public static partial class PageTable<TFormat>
     /// <returns>What was done; a leaf that is in use is never overwritten.</returns>
     public static PageTableChange Map<TMemory>(
         TMemory memory, in PageTableRoot root, IFrameAllocator frames, LogicalRange range, PhysicalAddress first,
-            DmaAccess access)
-        where TMemory : struct, IPhysicalMemory => Map(memory, in root, frames, range, new ContiguousPages(first),
-            access);
+        DmaAccess access)
+        where TMemory : struct, IPhysicalMemory =>
+        Map(memory, in root, frames, range, new ContiguousPages(first), access);
 
     /// <summary>Maps scattered pages of the smallest size to one contiguous range of logical addresses.</summary>
     /// <inheritdoc cref="Map{TMemory}(TMemory, in PageTableRoot, IFrameAllocator, LogicalRange, PhysicalAddress,
@@ -55,7 +55,7 @@ public static partial class PageTable<TFormat>
 
     private static PageTableChange Map<TMemory, TPages>(
         TMemory memory, in PageTableRoot root, IFrameAllocator frames, LogicalRange range, TPages pages,
-            DmaAccess access)
+        DmaAccess access)
         where TMemory : struct, IPhysicalMemory
         where TPages : struct, IPageSource, allows ref struct
     {
@@ -101,8 +101,8 @@ public static partial class PageTable<TFormat>
                 bytes = RunLength(sizes, size, position, tableLast, last, physical);
                 int free = FreeItems(memory, table, level, offset >> shift, (int)((bytes - 1) >> shift) + 1,
                     out status);
-                bytes = Math.Min(bytes - 1, ((ulong)free << shift) - 1) + 1;
-                bytes = bytes >> size << size;
+                // Whole leaves only. Both counts may stand for all 2^64 bytes, so they are compared less one.
+                bytes = free == 0 ? 0 : (Math.Min(bytes - 1, ((ulong)free << shift) - 1) + 1) >> size << size;
             }
             if (status == PageTableStatus.Done && bytes != 0)
             {
@@ -164,7 +164,7 @@ public static partial class PageTable<TFormat>
 
     private static PageTableStatus AddTable<TMemory>(
         TMemory memory, IFrameAllocator frames, int physicalBits, PhysicalAddress table, int level, ulong index,
-            ref ulong entry)
+        ref ulong entry)
         where TMemory : struct, IPhysicalMemory
     {
         if (!frames.TryAllocate(FrameKind.UnitTable, TableFrameLog2, out PhysicalAddress frame,
