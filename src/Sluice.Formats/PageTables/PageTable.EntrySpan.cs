@@ -7,14 +7,19 @@ namespace Sluice.Formats.PageTables;
 public static partial class PageTable<TFormat>
 {
     /// <summary>
-    /// A run of entries where memory can be had as a span, so that a range check is paid once per run and not per entry; empty where it cannot,
-    /// or where a single entry is not worth it. One of the two spans is used, the other stays empty; entries are in memory's byte order.
+    /// A run of entries where memory can be had as a span, so that a range check is paid once per run and not per
+    /// entry; empty where it cannot, or where a single entry is not worth it. One of the two spans is used, the other
+    /// stays empty; entries are in memory's byte order.
     /// </summary>
     private readonly ref struct EntrySpan(Span<byte> bytes)
     {
-        private readonly Span<ulong> _words = TFormat.EntrySizeLog2 == 3 ? MemoryMarshal.Cast<byte, ulong>(bytes) : default;
+        private readonly Span<ulong> _words = TFormat.EntrySizeLog2 == 3
+            ? MemoryMarshal.Cast<byte, ulong>(bytes)
+            : default;
 
-        private readonly Span<uint> _halves = TFormat.EntrySizeLog2 == 2 ? MemoryMarshal.Cast<byte, uint>(bytes) : default;
+        private readonly Span<uint> _halves = TFormat.EntrySizeLog2 == 2
+            ? MemoryMarshal.Cast<byte, uint>(bytes)
+            : default;
 
         public int Length => _words.Length + _halves.Length;
 
@@ -44,15 +49,21 @@ public static partial class PageTable<TFormat>
             else { FillHalves(_halves, pages, distance, access, level, size); }
         }
 
-        /// <summary>Clears absent entries and leaves of the smallest page from <paramref name="start"/> up to a larger one.</summary>
+        /// <summary>
+        /// Clears absent entries and leaves of the smallest page from <paramref name="start"/> up to a larger one.
+        /// </summary>
         /// <returns>How many entries that were.</returns>
         public int Clear(int start, ref ulong pages) =>
-            Length == 0 ? 0 : TFormat.EntrySizeLog2 == 3 ? ClearWords(_words[start..], ref pages) : ClearHalves(_halves[start..], ref pages);
+            Length == 0 ? 0 : TFormat.EntrySizeLog2 == 3
+                ? ClearWords(_words[start..], ref pages)
+                : ClearHalves(_halves[start..], ref pages);
     }
 
-    // The loops are methods of their own: inside a larger one, compiled after many mappings of one page, their counters would live in memory.
+    // The loops are methods of their own: inside a larger one, compiled after many mappings of one page, their counters
+    // would live in memory.
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private static void FillWords<TPages>(Span<ulong> words, TPages pages, ulong distance, DmaAccess access, int level, int size)
+    private static void FillWords<TPages>(Span<ulong> words, TPages pages, ulong distance, DmaAccess access, int level,
+        int size)
         where TPages : struct, IPageSource, allows ref struct
     {
         ulong step = 1UL << Shift(level);
@@ -64,7 +75,8 @@ public static partial class PageTable<TFormat>
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private static void FillHalves<TPages>(Span<uint> halves, TPages pages, ulong distance, DmaAccess access, int level, int size)
+    private static void FillHalves<TPages>(Span<uint> halves, TPages pages, ulong distance, DmaAccess access,
+        int level, int size)
         where TPages : struct, IPageSource, allows ref struct
     {
         ulong step = 1UL << Shift(level);
