@@ -165,7 +165,7 @@ public sealed class NvmeQueueTests
     [Fact]
     public void RandomCommandsNeverBreakTheController()
     {
-        byte[] disk = new byte[1 << 16];
+        byte[] disk = new byte[4 << 20]; // more blocks than one command may move
         using NvmeRig rig = new(new MemoryMedium(disk));
         Random random = new(99);
         Ring ring = rig.Enable().CreateQueues(1, 16, 16);
