@@ -116,8 +116,8 @@ public sealed class LogicalAddressAllocator
     }
 
     /// <summary>
-    /// Sets a range aside for good, as a firmware region that must keep its addresses. What is reserved already, or lies
-    /// where nothing is ever handed out, does not matter.
+    /// Sets a range aside for good, as a firmware region that must keep its addresses. What is reserved already, or
+    /// lies where nothing is ever handed out, does not matter.
     /// </summary>
     /// <returns>False, and nothing changed, when part of it is handed out.</returns>
     public bool TryReserve(LogicalRange range)
