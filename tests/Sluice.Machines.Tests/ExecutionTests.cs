@@ -61,7 +61,11 @@ public sealed class ExecutionTests
         {
             using Machine machine = Machine.Create(new() { MemoryBytes = 16 << 20, Deterministic = deterministic });
             int ticks = 0;
-            using IDisposable timer = machine.Clock.StartTimer("bad", 100_000, () => { Interlocked.Increment(ref ticks); throw new InvalidOperationException("no"); });
+            using IDisposable timer = machine.Clock.StartTimer("bad", 100_000, () =>
+            {
+                Interlocked.Increment(ref ticks);
+                throw new InvalidOperationException("no");
+            });
             Assert.True(machine.RunUntil(() => Volatile.Read(ref ticks) >= 3));
             Assert.NotEmpty(machine.Failures);
         }

@@ -32,7 +32,9 @@ internal sealed class PortsOnlyPlatform : IPlatform, IPortIo, IDisposable
     }
 
     public uint In32(ushort port) =>
-        _functions.TryGetValue(new((ushort)(_address >> 8)), out byte[]? bytes) ? BitConverter.ToUInt32(bytes, (int)(_address & 0xFC)) : uint.MaxValue;
+        _functions.TryGetValue(new((ushort)(_address >> 8)), out byte[]? bytes)
+            ? BitConverter.ToUInt32(bytes, (int)(_address & 0xFC))
+            : uint.MaxValue;
 
     public void Out32(ushort port, uint value)
     {

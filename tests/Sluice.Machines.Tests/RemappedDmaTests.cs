@@ -203,7 +203,8 @@ public sealed class RemappedDmaTests : IDisposable
 
     private PhysicalAddress Table() => _machine.Frame(FrameKind.UnitTable);
 
-    private void Put(PhysicalAddress table, int index, ulong word) => Assert.True(_machine.Memory.TryWrite64(table + (ulong)index * 8, word));
+    private void Put(PhysicalAddress table, int index, ulong word) =>
+        Assert.True(_machine.Memory.TryWrite64(table + (ulong)index * 8, word));
 
     private void Map(int page, PhysicalAddress frame, DmaAccess access) =>
         Put(_leaves, ((int)(Logical >> 12) & 511) + page, VtdSecondStageEntry.Leaf(frame, access, 0).Word);

@@ -29,8 +29,7 @@ internal sealed class RogueLab : IDisposable
     private RogueOutcome Run(RogueCase rogue)
     {
         using RogueScene scene = RogueScene.Set(_pc, rogue);
-        byte[] mark = Fill(seed: 100 + (int)rogue);
-        LoadDevice(mark);
+        LoadDevice(Fill(seed: 100 + (int)rogue));
         while (_reports.TryTake(out _)) { }
 
         // One thousand and twenty-four bytes: small enough to lie in a page, large enough to cross one in the overrun.
@@ -42,7 +41,7 @@ internal sealed class RogueLab : IDisposable
         bool memoryUnchanged = scene.VictimIsUnchanged() && _pc.Machine.Kernel.Check().Count == 0;
         // Repaired before the device is used again: its interrupt goes through the table that was attacked.
         _pc.Machine.Kernel.Repair();
-        bool blocked = scene.Writes ? memoryUnchanged && !scene.AttackLanded(mark) : UnloadDevice().AsSpan().SequenceEqual(mark);
+        bool blocked = scene.Writes ? memoryUnchanged : !scene.Holds(UnloadDevice().AsSpan(0, AttackBytes));
         return new(rogue.Name(), blocked, report is not null, memoryUnchanged, report is null ? null : JsonNode.Parse(report.ToJson()))
         {
             ReportText = report?.ToString() ?? "",

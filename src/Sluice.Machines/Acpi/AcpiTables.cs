@@ -23,7 +23,10 @@ internal static class AcpiTables
         PhysicalAddress next = area.First;
         PhysicalAddress dsdt = Put(memory, ref next, area, Dsdt());
         List<PhysicalAddress> tables = [];
-        foreach (byte[] table in (byte[][])[Fadt(dsdt), Madt(), Mcfg()]) { tables.Add(Put(memory, ref next, area, table)); }
+        foreach (byte[] table in (byte[][])[Fadt(dsdt), Madt(), Mcfg()])
+        {
+            tables.Add(Put(memory, ref next, area, table));
+        }
         if (unitBytes != 0) { tables.Add(Put(memory, ref next, area, Dmar(options, unitBytes))); }
         PhysicalAddress xsdt = Put(memory, ref next, area, Xsdt(tables));
         memory.TryWrite(MachineMap.Rsdp, Rsdp(xsdt));
@@ -110,7 +113,8 @@ internal static class AcpiTables
         return table.Build();
     }
 
-    private static PhysicalAddress Put(PhysicalMemory memory, ref PhysicalAddress next, PhysicalRange area, byte[] table)
+    private static PhysicalAddress Put(
+        PhysicalMemory memory, ref PhysicalAddress next, PhysicalRange area, byte[] table)
     {
         PhysicalAddress here = next;
         if (here + (ulong)table.Length > area.Last || !memory.TryWrite(here, table))

@@ -88,7 +88,7 @@ internal sealed class SeededExecution(ulong seed, long nanosecondsPerStep) : Exe
     }
 
     private sealed class SeededAgent(SeededExecution owner, string name, Func<bool> step, int index)
-        : Agent(name, step, (agent, e) => owner.AddFailure(new MachineException($"{agent.Name}: {e.Message}", e)))
+        : Agent(name, step, owner.OnCrash)
     {
         private int _awake = 1;
         private bool _running;

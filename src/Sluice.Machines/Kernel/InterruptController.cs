@@ -148,7 +148,8 @@ public sealed class InterruptController : IInterruptSink
         }
     }
 
-    internal sealed class Line(InterruptController owner, string name, byte vector, uint id, Action handler) : IInterruptLine
+    internal sealed class Line(InterruptController owner, string name, byte vector, uint id, Action handler)
+        : IInterruptLine
     {
         private readonly Lock _running = new();
         private volatile bool _disposed;

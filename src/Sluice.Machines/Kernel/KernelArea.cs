@@ -35,12 +35,13 @@ public sealed class KernelArea
             {
                 throw new MachineException("no memory left for the kernel area");
             }
-            _pages[i] = new(page, i < CodePages ? "code" : i == CodePages ? "interrupt table" : "system-call table", new byte[PageSize]);
+            string area = i < CodePages ? "code" : i == CodePages ? "interrupt table" : "system-call table";
+            _pages[i] = new(page, area, new byte[PageSize]);
         }
         SplitMix random = new(_key);
         for (int i = 0; i < CodePages; i++)
         {
-            for (int word = 0; word < PageSize / sizeof(ulong); word++) { Store(i, word * sizeof(ulong), random.Next()); }
+            for (int at = 0; at < PageSize; at += sizeof(ulong)) { Store(i, at, random.Next()); }
         }
         foreach (KernelCall call in Enum.GetValues<KernelCall>())
         {

@@ -26,7 +26,7 @@ public abstract class PciDevice
     /// <summary>A function that says it is <paramref name="identity"/>.</summary>
     /// <param name="name">As reports and threads show it: <c>nvme</c>.</param>
     /// <param name="identity">Its ids.</param>
-    /// <param name="express">True: 4 KiB of configuration space and a PCI Express capability, as an integrated endpoint.</param>
+    /// <param name="express">True: an integrated PCI Express endpoint with 4 KiB of configuration space.</param>
     protected PciDevice(string name, PciIdentity identity, bool express = true)
     {
         Name = name;
@@ -112,7 +112,8 @@ public abstract class PciDevice
     /// <param name="prefetchable">Whether reads have no side effects.</param>
     protected void AddBar(int index, ulong size, bool is64Bit = false, bool prefetchable = false)
     {
-        ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)index, (uint)(PciConfig.BarCount - (is64Bit ? 2 : 1)), nameof(index));
+        int last = PciConfig.BarCount - (is64Bit ? 2 : 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)index, (uint)last, nameof(index));
         if (size < 16 || !BitOperations.IsPow2(size) || (!is64Bit && size > 0x8000_0000))
         {
             throw new ArgumentOutOfRangeException(nameof(size), $"a BAR of 0x{size:X} bytes does not exist");

@@ -106,8 +106,9 @@ public sealed class DmaPort
         if (!_device.MayMaster) { return Count(ref _busMasterOff); }
         if (_port is null)
         {
-            // The window takes writes only, and no memory lies there.
-            return _memory.TryRead(new(address.Value), destination) ? Moved(destination.Length) : Count(ref _masterAborts);
+            // The interrupt window takes writes only, and no memory lies there.
+            bool read = _memory.TryRead(new(address.Value), destination);
+            return read ? Moved(destination.Length) : Count(ref _masterAborts);
         }
         _port.Enter();
         bool allowed = _unit!.TryTranslate(_port, requester, address, DmaAccess.Read, out PhysicalRun run);
@@ -120,8 +121,14 @@ public sealed class DmaPort
     private bool WritePiece(RequesterId requester, LogicalAddress address, ReadOnlySpan<byte> source)
     {
         if (!_device.MayMaster) { return Count(ref _busMasterOff); }
-        if (source.Length == sizeof(uint) && MsiMessage.Window.Contains(address)) { return Interrupt(requester, address, source); }
-        if (_port is null) { return Store(new(address.Value), source) ? Moved(source.Length) : Count(ref _masterAborts); }
+        if (source.Length == sizeof(uint) && MsiMessage.Window.Contains(address))
+        {
+            return Interrupt(requester, address, source);
+        }
+        if (_port is null)
+        {
+            return Store(new(address.Value), source) ? Moved(source.Length) : Count(ref _masterAborts);
+        }
         _port.Enter();
         bool allowed = _unit!.TryTranslate(_port, requester, address, DmaAccess.Write, out PhysicalRun run);
         bool moved = allowed && Store(run.First, source);
