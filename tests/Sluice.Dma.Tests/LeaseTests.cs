@@ -23,7 +23,8 @@ public sealed class LeaseTests : IDisposable
 
     private ScatterGatherLease Get(DmaAdapter? adapter = null)
     {
-        Assert.True((adapter ?? _adapter).TryGetScatterGatherList(_mdl, 0, 8192, DmaDirection.ToDevice, out ScatterGatherLease list));
+        Assert.True((adapter ?? _adapter).TryGetScatterGatherList(_mdl, 0, 8192, DmaDirection.ToDevice,
+            out ScatterGatherLease list));
         return list;
     }
 
@@ -36,7 +37,8 @@ public sealed class LeaseTests : IDisposable
         List<ScatterGatherLease> live = [];
         for (int i = 0; i < 200; i++) { live.Add(Get()); }
         Assert.False(stale.IsLive);
-        Assert.Contains("#1 was already put", Assert.Throws<InvalidOperationException>(() => stale.Count).Message, StringComparison.Ordinal);
+        Assert.Contains("#1 was already put", Assert.Throws<InvalidOperationException>(() => stale.Count).Message,
+            StringComparison.Ordinal);
         Assert.Throws<InvalidOperationException>(() => stale[0]);
         Assert.Throws<InvalidOperationException>(() => _adapter.PutScatterGatherList(stale));
         Assert.Throws<InvalidOperationException>(() => stale.Dispose());
@@ -50,7 +52,9 @@ public sealed class LeaseTests : IDisposable
     {
         using DmaAdapter other = _system.CreateAdapter(PciAddress.From(0, 5, 0), new(), "edu");
         ScatterGatherLease foreign = Get(other);
-        Assert.Contains("never got", Assert.Throws<InvalidOperationException>(() => _adapter.PutScatterGatherList(default)).Message, StringComparison.Ordinal);
+        Assert.Contains("never got",
+            Assert.Throws<InvalidOperationException>(() => _adapter.PutScatterGatherList(default)).Message,
+                StringComparison.Ordinal);
         string message = Assert.Throws<InvalidOperationException>(() => _adapter.PutScatterGatherList(foreign)).Message;
         Assert.Equal("scatter/gather list #1 belongs to edu 0000:00:05.0, not to nvme 0000:00:04.0", message);
         foreign.Dispose();
@@ -103,7 +107,8 @@ public sealed class LeaseTests : IDisposable
             () => narrow.TryGetScatterGatherList(mdl, 0, 512, DmaDirection.ToDevice, out _));
         Assert.Equal(DmaFailure.Unreachable, refused.Failure);
         Assert.Equal(
-            "the page at 0x100000000 is out of reach of edu 0000:00:05.0 (32 address bits) and the identity back-end cannot move it",
+            "the page at 0x100000000 is out of reach of edu 0000:00:05.0 (32 address bits) "
+            + "and the identity back-end cannot move it",
             refused.Message);
         Assert.Equal(0, mdl.MappedTransfers);
     }
@@ -126,7 +131,8 @@ public sealed class LeaseTests : IDisposable
     [Fact]
     public void ADeviceWithoutScatterGatherGetsOneElementOrARefusal()
     {
-        using DmaAdapter adapter = _system.CreateAdapter(PciAddress.From(0, 5, 0), new() { ScatterGather = false }, "old");
+        using DmaAdapter adapter = _system.CreateAdapter(PciAddress.From(0, 5, 0), new() { ScatterGather = false },
+            "old");
         Assert.True(adapter.TryGetScatterGatherList(_mdl, 0, 4096, DmaDirection.ToDevice, out ScatterGatherLease list));
         Assert.Equal(1, list.Count);
         list.Dispose();
@@ -141,12 +147,15 @@ public sealed class LeaseTests : IDisposable
     {
         Mdl mdl = Mdl.Allocate(_platform, 8192);
         PhysicalAddress page = mdl.Pages[0];
-        Assert.True(_adapter.TryGetScatterGatherList(mdl, 0, 4096, DmaDirection.FromDevice, out ScatterGatherLease one));
-        Assert.True(_adapter.TryGetScatterGatherList(mdl, 4096, 4096, DmaDirection.FromDevice, out ScatterGatherLease two));
+        Assert.True(_adapter.TryGetScatterGatherList(mdl, 0, 4096, DmaDirection.FromDevice,
+            out ScatterGatherLease one));
+        Assert.True(_adapter.TryGetScatterGatherList(mdl, 4096, 4096, DmaDirection.FromDevice,
+            out ScatterGatherLease two));
         mdl.Dispose();
         one.Dispose();
         Assert.Equal(FrameKind.Buffer, _platform.Frames.KindOf(page));
-        Assert.Throws<ObjectDisposedException>(() => _adapter.TryGetScatterGatherList(mdl, 0, 1, DmaDirection.ToDevice, out _));
+        Assert.Throws<ObjectDisposedException>(() =>
+            _adapter.TryGetScatterGatherList(mdl, 0, 1, DmaDirection.ToDevice, out _));
         two.Dispose();
         Assert.Equal(FrameKind.Free, _platform.Frames.KindOf(page));
         mdl.Dispose();

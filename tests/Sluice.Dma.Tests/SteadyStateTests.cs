@@ -8,7 +8,8 @@ public sealed class SteadyStateTests
     {
         using TestPlatform platform = new();
         using DmaSystem system = DmaSystem.Start(platform, new() { RecentMappings = 64 });
-        using DmaAdapter adapter = system.CreateAdapter(PciAddress.From(0, 4, 0), new() { MaximumSegment = 1000 }, "nvme");
+        using DmaAdapter adapter = system.CreateAdapter(PciAddress.From(0, 4, 0), new() { MaximumSegment = 1000 },
+            "nvme");
         using Mdl mdl = Mdl.Allocate(platform, 200_000, 100);
         mdl.Next = Mdl.Allocate(platform, 50_000, 3);
         var leases = new ScatterGatherLease[16];
@@ -21,14 +22,16 @@ public sealed class SteadyStateTests
             if (slot.IsLive) { adapter.PutScatterGatherList(slot); }
             // The first rounds hold sixteen lists of every array size; later ones stay inside.
             uint length = i < 2000 ? 250_000u >> (i / 200) : (uint)random.Next(1, 100_000);
-            Assert.True(adapter.TryGetScatterGatherList(mdl, (uint)random.Next(0, (int)(250_001 - length)), length, DmaDirection.ToDevice, out slot));
+            Assert.True(adapter.TryGetScatterGatherList(mdl, (uint)random.Next(0, (int)(250_001 - length)), length,
+                DmaDirection.ToDevice, out slot));
         }
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
         foreach (ScatterGatherLease lease in leases) { lease.Dispose(); }
         mdl.Next.Dispose();
     }
 
-    // Seen failing: Give before Retire, so the next get wrote a record that the put was still closing; no gate around Take.
+    // Seen failing: Give before Retire, so the next get wrote a record that the put was still closing; no gate around
+    // Take.
     [Fact]
     public async Task ThreadsShareAnAdapterWithoutMixingTheirLists()
     {
@@ -42,7 +45,8 @@ public sealed class SteadyStateTests
             {
                 foreach (MappingRecord record in system.History.Read())
                 {
-                    // Every thread maps (tag + 1) bytes in a direction that follows from its tag: a torn copy breaks the rule.
+                    // Every thread maps (tag + 1) bytes in a direction that follows from its tag: a torn copy breaks
+                    // the rule.
                     Assert.Equal(record.Tag + 1, record.Length);
                     Assert.Equal((DmaDirection)((record.Tag % 3) + 1), record.Direction);
                 }
