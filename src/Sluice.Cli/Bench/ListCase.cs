@@ -45,7 +45,7 @@ internal sealed class ListCase : BenchCase
         : null;
 
     /// <inheritdoc/>
-    public override double ExpectedNanoseconds => 200 + _bytes / 16.0;
+    public override double ExpectedNanoseconds => _policy == InvalidationPolicy.Shadow ? 200 + _bytes / 8.0 : 200 + _bytes / 256.0;
 
     /// <summary>A row's name.</summary>
     public static string NameOf(InvalidationPolicy policy, uint bytes) =>
