@@ -1,0 +1,138 @@
+using Sluice.Formats.Vtd;
+
+namespace Sluice.Iommu;
+
+/// <summary>What a VT-d unit is built with: what CAP and ECAP report, and the size of its caches.</summary>
+/// <remarks>The defaults are those of the in-process machine; <see cref="Qemu"/> is the unit of QEMU's q35 machine.</remarks>
+public sealed record VtdOptions
+{
+    /// <summary>QEMU 11's intel-iommu with interrupt remapping off: one fault record, 3 and 4 levels.</summary>
+    public static VtdOptions Qemu { get; } = new()
+    {
+        AddressBits = 48, FaultRecords = 1, RootTableSetInvalidates = true,
+    };
+
+    /// <summary>VER: major version in 7:4, minor in 3:0.</summary>
+    public byte Version { get; init; } = 0x10;
+
+    /// <summary>The widest logical address: 39 (3 levels), 48 (also 4) or 57 (also 5). CAP.MGAW and CAP.SAGAW.</summary>
+    public int AddressBits { get; init; } = 57;
+
+    /// <summary>Physical address width, 32 to 52: address bits above it are reserved in every table.</summary>
+    public int HostAddressBits { get; init; } = 48;
+
+    /// <summary>Second-stage leaves of 2 MiB (CAP.SLLPS).</summary>
+    public bool Leaves2M { get; init; } = true;
+
+    /// <summary>Second-stage leaves of 1 GiB (CAP.SLLPS).</summary>
+    public bool Leaves1G { get; init; } = true;
+
+    /// <summary>Domain ids are this many bits wide: 4 to 16, even (CAP.ND). Context entries with a wider id are invalid.</summary>
+    public int DomainIdBits { get; init; } = 16;
+
+    /// <summary>Pass-through contexts (ECAP.PT).</summary>
+    public bool PassThrough { get; init; } = true;
+
+    /// <summary>
+    /// CAP.CM: the unit also caches what is absent or malformed, so making something present needs an invalidation too.
+    /// </summary>
+    public bool CachingMode { get; init; }
+
+    /// <summary>CAP.RWBF: software must flush the write buffer. The flush itself has nothing to do here.</summary>
+    public bool NeedsWriteBufferFlush { get; init; }
+
+    /// <summary>ECAP.C: table walks see the processor's caches. False only to make software flush; the walks always do.</summary>
+    public bool CoherentWalks { get; init; }
+
+    /// <summary>CAP.PSI: page-selective IOTLB invalidation; without it such requests cover the domain, and say so.</summary>
+    public bool PageSelective { get; init; } = true;
+
+    /// <summary>CAP.MAMV: the largest address mask of a page-selective invalidation, 0 to 45.</summary>
+    public int MaximumAddressMask { get; init; } = 18;
+
+    /// <summary>CAP.ESRTPS: setting the root table also empties the caches.</summary>
+    public bool RootTableSetInvalidates { get; init; }
+
+    /// <summary>Fault recording registers, 1 to 256 (CAP.NFR).</summary>
+    public int FaultRecords { get; init; } = 8;
+
+    /// <summary>Whether a fault is dropped while the same source already has a record waiting.</summary>
+    public bool CompressFaults { get; init; } = true;
+
+    /// <summary>Where the fault records start: a multiple of 16 in the register window (CAP.FRO).</summary>
+    public uint FaultRecordOffset { get; init; } = 0x220;
+
+    /// <summary>Where IVA and IOTLB are: a multiple of 16 in the register window (ECAP.IRO).</summary>
+    public uint InvalidateAddressOffset { get; init; } = 0xF0;
+
+    /// <summary>Sets of the IOTLB for 4 KiB pages, a power of two; a quarter as many for 2 MiB and 1 GiB.</summary>
+    public int IotlbSetsLog2 { get; init; } = 8;
+
+    /// <summary>Ways of every IOTLB set, 1 to 15. With 3 a set fills one cache line.</summary>
+    public int IotlbWays { get; init; } = 3;
+
+    /// <summary>Sets of the context cache, a power of two.</summary>
+    public int ContextSetsLog2 { get; init; } = 4;
+
+    /// <summary>Ways of the context cache, 1 to 15.</summary>
+    public int ContextWays { get; init; } = 3;
+
+    /// <summary>
+    /// How long an invalidation waits for a DMA in flight before it gives up: a device model that never leaves its port.
+    /// </summary>
+    public TimeSpan DrainLimit { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>The capability register.</summary>
+    public VtdCapability Capability => new(
+        (uint)((DomainIdBits - 4) / 2)
+        | Flag(NeedsWriteBufferFlush, 4)
+        | Flag(CachingMode, 7)
+        | Flag(AddressBits >= 39, 9) | Flag(AddressBits >= 48, 10) | Flag(AddressBits >= 57, 11)
+        | ((ulong)(uint)(AddressBits - 1) << 16)
+        | ((ulong)(FaultRecordOffset / 16) << 24)
+        | Flag(Leaves2M, 34) | Flag(Leaves1G, 35)
+        | Flag(PageSelective, 39)
+        | ((ulong)(uint)(FaultRecords - 1) << 40)
+        | ((ulong)(uint)MaximumAddressMask << 48)
+        | Flag(true, 54) | Flag(true, 55)
+        | Flag(RootTableSetInvalidates, 63));
+
+    /// <summary>The extended capability register. Interrupt remapping, device TLBs and scalable mode are absent.</summary>
+    public VtdExtendedCapability ExtendedCapability => new(
+        Flag(CoherentWalks, 0)
+        | Flag(true, 1)
+        | Flag(PassThrough, 6)
+        | ((ulong)(InvalidateAddressOffset / 16) << 8));
+
+    /// <summary>The levels that may hold leaves, as the walk wants them.</summary>
+    internal uint LeafLevels => 1u | (Leaves2M ? 2u : 0) | (Leaves1G ? 4u : 0);
+
+    /// <summary>The size of the register window: whole pages, and all fault records inside.</summary>
+    internal uint WindowLength => (Math.Max(FaultRecordOffset + (uint)FaultRecords * 16, InvalidateAddressOffset + 16) + 0xFFF) & ~0xFFFu;
+
+    /// <summary>Throws one clear line for a unit that cannot be built.</summary>
+    internal void Validate()
+    {
+        Require(AddressBits is 39 or 48 or 57, $"{nameof(AddressBits)} is 39, 48 or 57, not {AddressBits}");
+        Require(HostAddressBits is >= 32 and <= 52, $"{nameof(HostAddressBits)} is 32 to 52, not {HostAddressBits}");
+        Require(DomainIdBits is >= 4 and <= 16 && DomainIdBits % 2 == 0, $"{nameof(DomainIdBits)} is even and 4 to 16, not {DomainIdBits}");
+        Require(MaximumAddressMask is >= 0 and <= 45, $"{nameof(MaximumAddressMask)} is 0 to 45, not {MaximumAddressMask}");
+        Require(FaultRecords is >= 1 and <= 256, $"{nameof(FaultRecords)} is 1 to 256, not {FaultRecords}");
+        Require(IotlbSetsLog2 is >= 0 and <= 16 && IotlbWays is >= 1 and <= 15, "the IOTLB has 2^0 to 2^16 sets of 1 to 15 ways");
+        Require(ContextSetsLog2 is >= 0 and <= 16 && ContextWays is >= 1 and <= 15, "the context cache has 2^0 to 2^16 sets of 1 to 15 ways");
+        Require(DrainLimit > TimeSpan.Zero, $"{nameof(DrainLimit)} is positive");
+        Require(IsFree(FaultRecordOffset, (uint)FaultRecords * 16) && IsFree(InvalidateAddressOffset, 16)
+            && (InvalidateAddressOffset + 16 <= FaultRecordOffset || FaultRecordOffset + (uint)FaultRecords * 16 <= InvalidateAddressOffset),
+            "fault records and IVA lie at multiples of 16 from 0xC0 to 0x3FF0 and do not overlap");
+
+        // 0xC0 is the first byte after the fixed registers of legacy mode; ten bits of 16 bytes are what CAP and ECAP can say.
+        static bool IsFree(uint offset, uint length) => offset % 16 == 0 && offset >= 0xC0 && offset <= 0x3FF0 && length <= 0x1000;
+    }
+
+    private static ulong Flag(bool value, int bit) => value ? 1UL << bit : 0;
+
+    private static void Require(bool condition, string rule)
+    {
+        if (!condition) { throw new ArgumentException(rule); }
+    }
+}

@@ -1,0 +1,136 @@
+using System.Diagnostics;
+
+namespace Sluice.Machines;
+
+/// <summary>A background thread per agent. An idle thread spins for a moment, then sleeps until it is woken.</summary>
+internal sealed class ThreadedExecution : Execution
+{
+    private readonly Lock _lock = new();
+    private readonly List<ThreadAgent> _agents = [];
+    private readonly long _start = Stopwatch.GetTimestamp();
+    private readonly long _spinTicks;
+    private volatile bool _stopping;
+
+    [ThreadStatic]
+    private static uint t_turns;
+
+    public ThreadedExecution(TimeSpan spin)
+    {
+        _spinTicks = (long)(spin.TotalSeconds * Stopwatch.Frequency);
+        StartTimerAgent(Add(new ThreadAgent(this, "timers", () => RunTimer(Nanoseconds), sleepsUntilTimer: true)));
+    }
+
+    public override long Nanoseconds
+    {
+        get
+        {
+            long ticks = Stopwatch.GetTimestamp() - _start;
+            return Stopwatch.Frequency == 1_000_000_000 ? ticks : (long)((Int128)ticks * 1_000_000_000 / Stopwatch.Frequency);
+        }
+    }
+
+    /// <summary>A pause; now and then the rest of the time slice, because the thread waited for may need this processor.</summary>
+    public override void Relax()
+    {
+        if ((++t_turns & 15) == 0) { Thread.Yield(); } else { Thread.SpinWait(10); }
+    }
+
+    public override Agent AddAgent(string name, Func<bool> step) => Add(new ThreadAgent(this, name, step, sleepsUntilTimer: false));
+
+    private ThreadAgent Add(ThreadAgent agent)
+    {
+        lock (_lock)
+        {
+            ObjectDisposedException.ThrowIf(_stopping, this);
+            _agents.Add(agent);
+        }
+        agent.Start();
+        return agent;
+    }
+
+    public override void Dispose()
+    {
+        ThreadAgent[] agents;
+        lock (_lock)
+        {
+            _stopping = true;
+            agents = [.. _agents];
+        }
+        foreach (ThreadAgent agent in agents) { agent.Wake(); }
+        foreach (ThreadAgent agent in agents) { agent.Dispose(); }
+    }
+
+    /// <summary>Until the next timer is due, at most a second: a lost wake then costs a second, not for ever.</summary>
+    private TimeSpan UntilNextTimer()
+    {
+        long nanoseconds = Math.Clamp(Timers.NextDue - Nanoseconds, 0, 1_000_000_000);
+        return TimeSpan.FromTicks((nanoseconds + 99) / 100);
+    }
+
+    private sealed class ThreadAgent(ThreadedExecution owner, string name, Func<bool> step, bool sleepsUntilTimer)
+        : Agent(name, step, (agent, e) => owner.AddFailure(new MachineException($"{agent.Name}: {e.Message}", e))), IDisposable
+    {
+        private const int Idle = 0;
+        private const int Awake = 1;
+        private const int Asleep = 2;
+        private static readonly TimeSpan StopLimit = TimeSpan.FromSeconds(10);
+        private readonly AutoResetEvent _event = new(false);
+        private Thread? _thread;
+        private int _signal;
+
+        public void Start()
+        {
+            _thread = new Thread(Run) { IsBackground = true, Name = Name };
+            _thread.Start();
+        }
+
+        public override void Wake()
+        {
+            if (Interlocked.Exchange(ref _signal, Awake) == Asleep) { _event.Set(); }
+        }
+
+        public void Dispose()
+        {
+            if (_thread == Thread.CurrentThread) { return; }
+            if (!_thread!.Join(StopLimit))
+            {
+                throw new TimeoutException($"{Name} does not stop; its machine's memory is kept");
+            }
+            _event.Dispose();
+        }
+
+        private void Run()
+        {
+            while (!owner._stopping)
+            {
+                // The exchange is a full fence: whoever wakes us after it is seen below, whoever woke us before it has
+                // published its work to the step.
+                Interlocked.Exchange(ref _signal, Idle);
+                while (RunOne())
+                {
+                    if (owner._stopping) { return; }
+                }
+                if (!SpinForWork()) { Sleep(); }
+            }
+        }
+
+        private bool SpinForWork()
+        {
+            if (owner._spinTicks == 0) { return Volatile.Read(ref _signal) == Awake; }
+            long start = Stopwatch.GetTimestamp();
+            do
+            {
+                if (Volatile.Read(ref _signal) == Awake) { return true; }
+                owner.Relax();
+            }
+            while (Stopwatch.GetTimestamp() - start < owner._spinTicks);
+            return false;
+        }
+
+        private void Sleep()
+        {
+            if (Interlocked.CompareExchange(ref _signal, Asleep, Idle) != Idle) { return; }
+            if (sleepsUntilTimer) { _event.WaitOne(owner.UntilNextTimer()); } else { _event.WaitOne(); }
+        }
+    }
+}

@@ -1,0 +1,126 @@
+using System.Buffers.Binary;
+
+namespace Sluice.Machines;
+
+/// <summary>
+/// The configuration space of one function: bytes, and a mask of the bits that software may write. BAR sizing needs nothing
+/// more: writing ones to a BAR reads back its size, because only its upper bits are writable. Safe from any thread.
+/// </summary>
+/// <remarks>256 bytes for a conventional function, 4096 for PCI Express. An access past the end, unaligned or odd reads all ones.</remarks>
+public sealed class PciConfigSpace
+{
+    private readonly Lock _lock = new();
+    private readonly byte[] _bytes;
+    private readonly byte[] _writable;
+    private int _lastCapability = PciConfig.CapabilityPointer;
+    private int _free = PciConfig.FirstCapability;
+
+    internal PciConfigSpace(in PciIdentity identity, bool express)
+    {
+        _bytes = new byte[express ? PciConfig.ExpressSize : PciConfig.ConventionalSize];
+        _writable = new byte[_bytes.Length];
+        Set16(PciConfig.Vendor, identity.VendorId);
+        Set16(PciConfig.Device, identity.DeviceId);
+        _bytes[PciConfig.Revision] = identity.Revision;
+        _bytes[PciConfig.ClassCode] = (byte)identity.ClassCode;
+        Set16(PciConfig.ClassCode + 1, (ushort)(identity.ClassCode >> 8));
+        Set16(PciConfig.SubsystemVendor, identity.SubsystemVendorId);
+        Set16(PciConfig.Subsystem, identity.SubsystemId);
+        Allow16(PciConfig.Command, PciConfig.CommandMemory | PciConfig.CommandBusMaster | PciConfig.CommandInterruptDisable);
+        _writable[PciConfig.InterruptLine] = 0xFF;
+    }
+
+    /// <summary>Runs after every write, outside the lock: what software changed takes effect.</summary>
+    internal Action<int>? Written { get; set; }
+
+    /// <summary>256 or 4096.</summary>
+    public int Length => _bytes.Length;
+
+    /// <summary>Reads 1, 2 or 4 bytes, aligned.</summary>
+    public uint Read(int offset, int size)
+    {
+        uint ones = size >= 4 ? uint.MaxValue : (1u << (size * 8)) - 1;
+        if (!IsValid(offset, size)) { return ones; }
+        lock (_lock)
+        {
+            return size switch
+            {
+                1 => _bytes[offset],
+                2 => BinaryPrimitives.ReadUInt16LittleEndian(_bytes.AsSpan(offset)),
+                _ => BinaryPrimitives.ReadUInt32LittleEndian(_bytes.AsSpan(offset)),
+            };
+        }
+    }
+
+    /// <summary>Writes 1, 2 or 4 bytes, aligned; bits that are not writable keep their value.</summary>
+    public void Write(int offset, int size, uint value)
+    {
+        if (!IsValid(offset, size)) { return; }
+        lock (_lock)
+        {
+            for (int i = 0; i < size; i++)
+            {
+                byte mask = _writable[offset + i];
+                byte incoming = (byte)(value >> (i * 8));
+                _bytes[offset + i] = (byte)((_bytes[offset + i] & ~mask) | (incoming & mask));
+            }
+        }
+        Written?.Invoke(offset);
+    }
+
+    /// <summary>All bytes as they are now.</summary>
+    public byte[] Snapshot()
+    {
+        lock (_lock) { return (byte[])_bytes.Clone(); }
+    }
+
+    /// <summary>Sets bytes that software cannot write.</summary>
+    internal void Set16(int offset, ushort value)
+    {
+        lock (_lock) { BinaryPrimitives.WriteUInt16LittleEndian(_bytes.AsSpan(offset), value); }
+    }
+
+    internal void Set32(int offset, uint value)
+    {
+        lock (_lock) { BinaryPrimitives.WriteUInt32LittleEndian(_bytes.AsSpan(offset), value); }
+    }
+
+    internal void Set8(int offset, byte value)
+    {
+        lock (_lock) { _bytes[offset] = value; }
+    }
+
+    /// <summary>Lets software write these bits.</summary>
+    internal void Allow16(int offset, int mask) => BinaryPrimitives.WriteUInt16LittleEndian(_writable.AsSpan(offset), (ushort)mask);
+
+    internal void Allow32(int offset, uint mask) => BinaryPrimitives.WriteUInt32LittleEndian(_writable.AsSpan(offset), mask);
+
+    /// <summary>Links a capability of <paramref name="length"/> bytes into the list and gives its offset.</summary>
+    internal int AddCapability(byte id, int length)
+    {
+        int offset = _free;
+        if (offset + length > PciConfig.ConventionalSize) { throw new InvalidOperationException("no room for another capability"); }
+        _free = (offset + length + 3) & ~3;
+        lock (_lock)
+        {
+            _bytes[offset] = id;
+            _bytes[_lastCapability == PciConfig.CapabilityPointer ? _lastCapability : _lastCapability + 1] = (byte)offset;
+            _bytes[PciConfig.Status] |= (byte)PciConfig.StatusCapabilities;
+        }
+        _lastCapability = offset;
+        return offset;
+    }
+
+    /// <summary>Clears every bit that software can write: a reset.</summary>
+    internal void ResetWritable()
+    {
+        lock (_lock)
+        {
+            for (int i = 0; i < _bytes.Length; i++) { _bytes[i] &= (byte)~_writable[i]; }
+        }
+        Written?.Invoke(0);
+    }
+
+    private bool IsValid(int offset, int size) =>
+        size is 1 or 2 or 4 && offset >= 0 && (offset & (size - 1)) == 0 && offset <= _bytes.Length - size;
+}
