@@ -1,0 +1,92 @@
+namespace Sluice.Machines;
+
+/// <summary>A way for operating-system code to reach configuration space. Absent functions read all ones. Safe from any thread.</summary>
+internal abstract class ConfigAccess
+{
+    /// <summary>256 by ports, 4096 by ECAM.</summary>
+    public abstract int Length { get; }
+
+    public abstract uint Read32(PciAddress function, int offset);
+
+    public abstract void Write32(PciAddress function, int offset, uint value);
+
+    public abstract void Write16(PciAddress function, int offset, ushort value);
+
+    public uint Read(PciAddress function, int offset, int size)
+    {
+        uint word = Read32(function, offset & ~3) >> ((offset & 3) * 8);
+        return size == 4 ? word : word & ((1u << (size * 8)) - 1);
+    }
+
+    /// <summary>ECAM where the firmware's tables say that there is one, else ports.</summary>
+    public static ConfigAccess Find(IPlatform platform) => McfgFinder.TryFind(platform.Memory, out PhysicalAddress ecam)
+        ? new EcamConfigAccess(platform, ecam)
+        : new PortConfigAccess(platform.Ports);
+}
+
+/// <summary>Ports 0xCF8 and 0xCFC: 256 bytes a function, segment 0.</summary>
+internal sealed class PortConfigAccess(IPortIo ports) : ConfigAccess
+{
+    private const ushort AddressPort = 0xCF8;
+    private const ushort DataPort = 0xCFC;
+
+    // Address and data are two accesses that belong together, whoever makes them.
+    private static readonly Lock s_pair = new();
+
+    public override int Length => PciConfig.ConventionalSize;
+
+    public override uint Read32(PciAddress function, int offset)
+    {
+        lock (s_pair)
+        {
+            Select(function, offset);
+            return ports.In32(DataPort);
+        }
+    }
+
+    public override void Write32(PciAddress function, int offset, uint value)
+    {
+        lock (s_pair)
+        {
+            Select(function, offset);
+            ports.Out32(DataPort, value);
+        }
+    }
+
+    public override void Write16(PciAddress function, int offset, ushort value)
+    {
+        lock (s_pair)
+        {
+            Select(function, offset);
+            ports.Out16((ushort)(DataPort + (offset & 2)), value);
+        }
+    }
+
+    private void Select(PciAddress function, int offset) =>
+        ports.Out32(AddressPort, 1u << 31 | (uint)function.Requester.Value << 8 | ((uint)offset & 0xFC));
+}
+
+/// <summary>ECAM: 4096 bytes a function, a window per bus, mapped when first used.</summary>
+internal sealed class EcamConfigAccess(IPlatform platform, PhysicalAddress ecam) : ConfigAccess
+{
+    private const int BusLog2 = 20;
+    private readonly RegisterWindow?[] _buses = new RegisterWindow?[256];
+
+    public override int Length => PciConfig.ExpressSize;
+
+    public override uint Read32(PciAddress function, int offset) => Bus(function).Read32(At(function, offset));
+
+    public override void Write32(PciAddress function, int offset, uint value) => Bus(function).Write32(At(function, offset), value);
+
+    public override void Write16(PciAddress function, int offset, ushort value) => Bus(function).Write16(At(function, offset), value);
+
+    private static uint At(PciAddress function, int offset) => ((uint)function.Requester.DeviceFunction << 12) | (uint)offset;
+
+    private RegisterWindow Bus(PciAddress function)
+    {
+        ref RegisterWindow? bus = ref _buses[function.Requester.Bus];
+        return Volatile.Read(ref bus) is { } window
+            ? window
+            : bus = platform.MapRegisters(ecam + ((ulong)function.Requester.Bus << BusLog2), 1 << BusLog2);
+    }
+}
