@@ -46,7 +46,7 @@ public enum VtdFaultReason : byte
     /// <summary>A translated or translation request that the context's type blocks.</summary>
     RequestBlocked = 0xD,
 
-    /// <summary>The translated address lies in the interrupt window.</summary>
+    /// <summary>The translated address lies in the interrupt window; also used for a request to the window that is no interrupt.</summary>
     OutputInInterruptWindow = 0xE,
 
     /// <summary>Reserved field in a remappable interrupt request.</summary>
@@ -69,6 +69,9 @@ public enum VtdFaultReason : byte
 
     /// <summary>The interrupt's source is not the one the entry names.</summary>
     InterruptSource = 0x26,
+
+    /// <summary>The root table address register asks for a mode that the unit does not have.</summary>
+    RootTableAddressInvalid = 0x30,
 }
 
 /// <summary>What is known of a fault reason.</summary>
@@ -77,7 +80,7 @@ public static class VtdFaultReasons
     /// <summary>Whether the context entry's FPD bit silences it: all but those met before a context entry was read.</summary>
     public static bool IsQualified(this VtdFaultReason reason) => reason is not (
         VtdFaultReason.None or VtdFaultReason.RootNotPresent or VtdFaultReason.RootTableAccess
-        or VtdFaultReason.RootReserved or VtdFaultReason.ContextTableAccess);
+        or VtdFaultReason.RootReserved or VtdFaultReason.ContextTableAccess or VtdFaultReason.RootTableAddressInvalid);
 
     /// <summary>The cause in the words that all units share.</summary>
     public static FaultCause ToCause(this VtdFaultReason reason) => reason switch
@@ -86,7 +89,7 @@ public static class VtdFaultReasons
         VtdFaultReason.NoReadPermission or VtdFaultReason.NoWritePermission => FaultCause.AccessDenied,
         VtdFaultReason.AddressBeyondWidth => FaultCause.AddressTooWide,
         VtdFaultReason.ContextInvalid or VtdFaultReason.RootReserved or VtdFaultReason.ContextReserved
-            or VtdFaultReason.PagingEntryReserved => FaultCause.MalformedTables,
+            or VtdFaultReason.PagingEntryReserved or VtdFaultReason.RootTableAddressInvalid => FaultCause.MalformedTables,
         VtdFaultReason.RootTableAccess or VtdFaultReason.ContextTableAccess or VtdFaultReason.PagingEntryAccess
             => FaultCause.TableUnreachable,
         VtdFaultReason.RequestBlocked => FaultCause.RequestBlocked,
@@ -112,7 +115,7 @@ public static class VtdFaultReasons
         VtdFaultReason.ContextReserved => "VT-d reason 0x0B, reserved bits in context entry",
         VtdFaultReason.PagingEntryReserved => "VT-d reason 0x0C, reserved bits in paging entry",
         VtdFaultReason.RequestBlocked => "VT-d reason 0x0D, request type blocked",
-        VtdFaultReason.OutputInInterruptWindow => "VT-d reason 0x0E, translated into the interrupt window",
+        VtdFaultReason.OutputInInterruptWindow => "VT-d reason 0x0E, interrupt window",
         VtdFaultReason.InterruptReserved => "VT-d reason 0x20, reserved field in interrupt request",
         VtdFaultReason.InterruptIndex => "VT-d reason 0x21, interrupt index beyond table",
         VtdFaultReason.InterruptNotPresent => "VT-d reason 0x22, interrupt entry not present",
@@ -120,6 +123,7 @@ public static class VtdFaultReasons
         VtdFaultReason.InterruptEntryReserved => "VT-d reason 0x24, reserved bits in interrupt entry",
         VtdFaultReason.InterruptCompatibilityBlocked => "VT-d reason 0x25, compatibility-format interrupt blocked",
         VtdFaultReason.InterruptSource => "VT-d reason 0x26, interrupt source check failed",
+        VtdFaultReason.RootTableAddressInvalid => "VT-d reason 0x30, unsupported root table mode",
         _ => $"VT-d reason 0x{(byte)reason:X2}, unknown",
     };
 }

@@ -27,7 +27,7 @@ public sealed record VtdOptions
     /// <summary>Second-stage leaves of 1 GiB (CAP.SLLPS).</summary>
     public bool Leaves1G { get; init; } = true;
 
-    /// <summary>Domain ids are this many bits wide: 4 to 16, even (CAP.ND). Context entries with a wider id are invalid.</summary>
+    /// <summary>Domain ids are this many bits wide: 4 to 16, even (CAP.ND). Wider ids are reserved bits in a context entry.</summary>
     public int DomainIdBits { get; init; } = 16;
 
     /// <summary>Pass-through contexts (ECAP.PT).</summary>
@@ -66,7 +66,7 @@ public sealed record VtdOptions
     public uint InvalidateAddressOffset { get; init; } = 0xF0;
 
     /// <summary>Sets of the IOTLB for 4 KiB pages, a power of two; a quarter as many for 2 MiB and 1 GiB.</summary>
-    public int IotlbSetsLog2 { get; init; } = 8;
+    public int IotlbSetsLog2 { get; init; } = 9;
 
     /// <summary>Ways of every IOTLB set, 1 to 15. With 3 a set fills one cache line.</summary>
     public int IotlbWays { get; init; } = 3;

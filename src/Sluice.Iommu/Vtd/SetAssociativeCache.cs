@@ -1,0 +1,132 @@
+using System.Runtime.CompilerServices;
+
+namespace Sluice.Iommu;
+
+/// <summary>
+/// A set-associative cache from a non-zero 64-bit key to a 64-bit value. Finding takes no lock and writes nothing;
+/// one thread at a time may change it.
+/// <code>
+/// set:  version │ next victim │ key 0 │ value 0 │ key 1 │ value 1 │ …      (8 words with 3 ways: one cache line)
+/// </code>
+/// </summary>
+/// <remarks>
+/// The version is odd while a set changes. A reader takes the value only when the version was even and the same before
+/// and after: re-checking the key alone would not do, because a reader may sleep between its two loads while the slot is
+/// given away and comes back with the same key.
+/// </remarks>
+internal sealed class SetAssociativeCache
+{
+    private const int Header = 2;
+    private readonly ulong[] _words;
+    private readonly int _ways;
+    private readonly int _setsLog2;
+    private readonly int _strideLog2;
+    private int _count;
+
+    internal SetAssociativeCache(int setsLog2, int ways)
+    {
+        _setsLog2 = setsLog2;
+        _ways = ways;
+        _strideLog2 = 1;
+        while (1 << _strideLog2 < Header + 2 * ways) { _strideLog2++; }
+        _words = new ulong[1 << (setsLog2 + _strideLog2)];
+    }
+
+    /// <summary>Entries now.</summary>
+    internal int Count => Volatile.Read(ref _count);
+
+    /// <summary>Finds the value of a key. A set that changes at this moment counts as a miss.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal bool TryFind(ulong key, out ulong value)
+    {
+        ulong[] words = _words;
+        int set = SetOf(key);
+        ulong version = Volatile.Read(ref words[set]);
+        int end = set + Header + 2 * _ways;
+        for (int slot = set + Header; slot < end; slot += 2)
+        {
+            if (Volatile.Read(ref words[slot]) != key) { continue; }
+            value = Volatile.Read(ref words[slot + 1]);
+            return Volatile.Read(ref words[set]) == version && (version & 1) == 0;
+        }
+        value = 0;
+        return false;
+    }
+
+    /// <summary>Adds or replaces. When the set is full its entries leave in the order they came.</summary>
+    internal void Insert(ulong key, ulong value)
+    {
+        int set = SetOf(key);
+        int chosen = 0;
+        for (int way = _ways; way > 0; way--)
+        {
+            ulong there = _words[Slot(set, way - 1)];
+            if (there == key) { chosen = Slot(set, way - 1); break; }
+            if (there == 0) { chosen = Slot(set, way - 1); }
+        }
+        if (chosen == 0)
+        {
+            int victim = (int)_words[set + 1];
+            _words[set + 1] = (ulong)(uint)(victim + 1 == _ways ? 0 : victim + 1);
+            chosen = Slot(set, victim);
+        }
+        if (_words[chosen] == 0) { Volatile.Write(ref _count, _count + 1); }
+        Replace(set, chosen, key, value);
+    }
+
+    /// <summary>Removes every entry whose key and value have the given bits.</summary>
+    internal void Remove(ulong keyMask, ulong keyBits, ulong valueMask = 0, ulong valueBits = 0)
+    {
+        for (int set = 0; _count > 0 && set < _words.Length; set += 1 << _strideLog2)
+        {
+            RemoveInSet(set, keyMask, keyBits, valueMask, valueBits);
+        }
+    }
+
+    /// <summary>
+    /// Removes every entry whose key equals <paramref name="key"/> except in its low <paramref name="runLog2"/> bits.
+    /// Visits only the sets such keys can be in, when those are fewer than all.
+    /// </summary>
+    internal void RemoveRun(ulong key, int runLog2)
+    {
+        ulong low = (1UL << runLog2) - 1;
+        if (_count == 0) { return; }
+        if (runLog2 >= _setsLog2) { Remove(~low, key & ~low); return; }
+        for (ulong i = 0; i <= low; i++)
+        {
+            RemoveInSet(SetOf((key & ~low) + i), ~0UL, (key & ~low) + i, 0, 0);
+        }
+    }
+
+    // Folding the middle bits in spreads pages that lie a power of two apart, as slots with guard pages do.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private int SetOf(ulong key)
+    {
+        uint hash = (uint)key ^ (uint)(key >> 9) ^ (uint)(key >> 45);
+        return (int)(hash & ((1u << _setsLog2) - 1)) << _strideLog2;
+    }
+
+    private static int Slot(int set, int way) => set + Header + 2 * way;
+
+    private void RemoveInSet(int set, ulong keyMask, ulong keyBits, ulong valueMask, ulong valueBits)
+    {
+        for (int way = 0; way < _ways; way++)
+        {
+            int slot = Slot(set, way);
+            ulong key = _words[slot];
+            if (key == 0 || (key & keyMask) != keyBits || (_words[slot + 1] & valueMask) != valueBits) { continue; }
+            Volatile.Write(ref _count, _count - 1);
+            Replace(set, slot, 0, 0);
+        }
+    }
+
+    // Each Volatile store waits for the ones before it, so the version is odd before anything changes and even after.
+    private void Replace(int set, int slot, ulong key, ulong value)
+    {
+        ulong version = _words[set];
+        Volatile.Write(ref _words[set], version + 1);
+        Volatile.Write(ref _words[slot], key);
+        Volatile.Write(ref _words[slot + 1], value);
+        Volatile.Write(ref _words[set], version + 2);
+    }
+}
