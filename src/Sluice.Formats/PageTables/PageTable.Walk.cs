@@ -1,35 +1,40 @@
 namespace Sluice.Formats.PageTables;
 
-/// <summary>The one algorithm over all formats: walk, map, unmap. Entries are read and written in single accesses.</summary>
-/// <typeparam name="TFormat">The format, a struct.</typeparam>
 public static partial class PageTable<TFormat>
-    where TFormat : struct, IPageTableFormat<TFormat>
 {
     /// <summary>Translates one address. At most <see cref="PageTableRoot.TopLevel"/> + 1 loads; nothing allocated; safe beside writers.</summary>
     public static Translation Walk<TMemory>(TMemory memory, in PageTableRoot root, LogicalAddress address)
         where TMemory : struct, IPhysicalMemory
     {
-        int shift = TFormat.GranuleLog2 + (root.TopLevel + 1) * TFormat.IndexBits;
-        if (shift < 64 && address.Value >> shift != 0) { return new(WalkStatus.OutOfRange, default, DmaAccess.None, shift); }
+        int level = root.TopLevel;
+        int shift = Shift(level);
+        if (!TryGetOffset(in root, address, out ulong offset)) { return new(WalkStatus.OutOfRange, default, DmaAccess.None, shift); }
         PhysicalAddress table = root.Table;
         DmaAccess access = DmaAccess.ReadWrite;
-        for (int level = root.TopLevel; level >= 0; level--)
+        while (true)
         {
-            shift -= TFormat.IndexBits;
-            ulong index = (address.Value >> shift) & ((1UL << TFormat.IndexBits) - 1);
-            if (!memory.TryRead64(table + index * sizeof(ulong), out ulong entry))
-            {
-                return new(WalkStatus.BadPointer, default, DmaAccess.None, shift);
-            }
-            if (!TFormat.IsPresent(entry)) { return new(WalkStatus.NotPresent, default, DmaAccess.None, shift); }
-            if (TFormat.HasReservedBits(entry, level, in root)) { return new(WalkStatus.ReservedBits, default, DmaAccess.None, shift); }
-            access &= TFormat.Access(entry);
+            if (!TryLoad(memory, table, offset >> shift, out ulong entry)) { return new(WalkStatus.BadPointer, default, access, shift); }
+            access &= TFormat.Access(entry, level, in root);
+            if (access == DmaAccess.None) { return new(WalkStatus.NotPresent, default, DmaAccess.None, shift); }
+            if (TFormat.HasReservedBits(entry, level, in root)) { return new(WalkStatus.ReservedBits, default, access, shift); }
             table = TFormat.Address(entry, level);
             if (TFormat.IsLeaf(entry, level))
             {
-                return new(WalkStatus.Mapped, table + address.OffsetIn(shift), access, shift);
+                int size = TFormat.LeafSizeLog2(entry, level);
+                return new(WalkStatus.Mapped, table + address.OffsetIn(TFormat.ItemsHoldOwnAddress ? shift : size), access, size);
             }
+            offset &= (1UL << shift) - 1;
+            if (TFormat.SkipsLevels)
+            {
+                // Address bits that a skipped level would have used must be zero.
+                level = TFormat.NextLevel(entry, level);
+                shift = Shift(level);
+                if (offset >> shift >> TFormat.IndexBits != 0) { return new(WalkStatus.NotPresent, default, DmaAccess.None, shift); }
+                continue;
+            }
+            level--;
+            shift -= TFormat.IndexBits;
+            if (level < 0) { return new(WalkStatus.NotPresent, default, DmaAccess.None, TFormat.GranuleLog2); }
         }
-        return new(WalkStatus.ReservedBits, default, DmaAccess.None, TFormat.GranuleLog2);
     }
 }

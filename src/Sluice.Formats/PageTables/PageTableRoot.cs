@@ -4,31 +4,26 @@ namespace Sluice.Formats.PageTables;
 /// <param name="Table">The top table.</param>
 /// <param name="TopLevel">Its level; leaves are level 0, so four levels have top level 3.</param>
 /// <param name="PhysicalAddressBits">The hardware's physical address width; address bits above it are reserved.</param>
-/// <param name="LeafLevels">The levels that may hold leaves: bit n for level n; 0b111 allows 4 KiB, 2 MiB and 1 GiB.</param>
-public readonly record struct PageTableRoot(PhysicalAddress Table, int TopLevel, int PhysicalAddressBits = 52, uint LeafLevels = 0b111);
-
-/// <summary>How a walk ended.</summary>
-public enum WalkStatus : byte
+/// <param name="LeafLevels">
+/// The levels that may hold leaves: bit n for level n; 0b111 allows 4 KiB, 2 MiB and 1 GiB. Read by the formats whose hardware makes it
+/// an option.
+/// </param>
+public readonly record struct PageTableRoot(PhysicalAddress Table, int TopLevel, int PhysicalAddressBits = 52, uint LeafLevels = 0b111)
 {
-    /// <summary>At a leaf.</summary>
-    Mapped,
+    /// <summary>
+    /// Address bits the tables translate; 0 for as many as the levels have. Fewer make the top table shorter, more make it longer
+    /// (RISC-V's 16 KiB roots, Arm's concatenated ones). Flat formats use <see cref="Entries"/> instead.
+    /// </summary>
+    public int InputBits { get; init; }
 
-    /// <summary>At an entry that grants nothing.</summary>
-    NotPresent,
+    /// <summary>Entries of a flat table.</summary>
+    public ulong Entries { get; init; }
 
-    /// <summary>At an entry with a reserved bit set, or a misaligned large page.</summary>
-    ReservedBits,
+    /// <summary>The first logical address of a flat table's aperture.</summary>
+    public LogicalAddress Base { get; init; }
 
-    /// <summary>At a table that lies where there is no memory.</summary>
-    BadPointer,
-
-    /// <summary>Before it began: the address is wider than the tables.</summary>
-    OutOfRange,
+    /// <summary>
+    /// Whether the device's requests count as privileged. Formats with a user bit refuse ordinary requests where it is clear.
+    /// </summary>
+    public bool Privileged { get; init; }
 }
-
-/// <summary>What a walk found. A fault is a result, not an exception.</summary>
-/// <param name="Status">How it ended; the rest means something only for <see cref="WalkStatus.Mapped"/>.</param>
-/// <param name="Address">The physical byte.</param>
-/// <param name="Access">What all levels together grant.</param>
-/// <param name="PageSizeLog2">The size of the page it lies in.</param>
-public readonly record struct Translation(WalkStatus Status, PhysicalAddress Address, DmaAccess Access, int PageSizeLog2);

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Sluice.Formats.PageTables;
 
 /// <summary>
@@ -11,7 +13,7 @@ namespace Sluice.Formats.PageTables;
 ///   0      4 KiB     SS-PT
 /// </code>
 /// </summary>
-/// <remarks>VT-d specification 3.7 and 9.8.</remarks>
+/// <remarks>VT-d specification 3.7 and 9.8. Large leaves are an option of the hardware: <see cref="PageTableRoot.LeafLevels"/>.</remarks>
 public readonly struct VtdSecondStage : IPageTableFormat<VtdSecondStage>
 {
     private const ulong AddressMask = 0x000F_FFFF_FFFF_F000;
@@ -29,26 +31,45 @@ public readonly struct VtdSecondStage : IPageTableFormat<VtdSecondStage>
     public static int MaximumTopLevel => 4;
 
     /// <inheritdoc/>
+    public static ulong DirtyBit => 1 << 9;
+
+    /// <inheritdoc/>
+    public static ulong AccessedBit => 1 << 8;
+
+    /// <inheritdoc/>
+    public static ulong PageSizes(in PageTableRoot root) =>
+        1UL << 12 | (root.LeafLevels & 0b010UL) << (21 - 1) | (root.LeafLevels & 0b100UL) << (30 - 2);
+
+    /// <inheritdoc/>
     public static bool IsPresent(ulong entry) => new VtdSecondStageEntry(entry).IsPresent;
 
     /// <inheritdoc/>
     public static bool IsLeaf(ulong entry, int level) => level == 0 || new VtdSecondStageEntry(entry).IsLargeLeaf;
 
     /// <inheritdoc/>
-    public static bool HasReservedBits(ulong entry, int level, in PageTableRoot table)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool HasReservedBits(ulong entry, int level, in PageTableRoot root)
     {
-        ulong reserved = AddressMask & (~0UL << table.PhysicalAddressBits);
+        ulong address = entry & AddressMask;
         if (level > 0 && new VtdSecondStageEntry(entry).IsLargeLeaf)
         {
-            if (((table.LeafLevels >> level) & 1) == 0) { return true; }
-            reserved |= AddressMask & ((1UL << (GranuleLog2 + level * IndexBits)) - 1);
+            ulong inPage = address & ((1UL << (GranuleLog2 + level * IndexBits)) - 1);
+            return level > 2 || ((root.LeafLevels >> level) & 1) == 0 || (inPage | address >> root.PhysicalAddressBits) != 0;
         }
-        return (entry & reserved) != 0;
+        return address >> root.PhysicalAddressBits != 0;
     }
 
     /// <inheritdoc/>
-    public static DmaAccess Access(ulong entry) => new VtdSecondStageEntry(entry).Access;
+    public static DmaAccess Access(ulong entry, int level, in PageTableRoot root) => new VtdSecondStageEntry(entry).Access;
 
     /// <inheritdoc/>
     public static PhysicalAddress Address(ulong entry, int level) => new VtdSecondStageEntry(entry).Address;
+
+    /// <inheritdoc/>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong Leaf(PhysicalAddress item, DmaAccess access, int level, int sizeLog2) =>
+        VtdSecondStageEntry.Leaf(item, access, level).Word;
+
+    /// <inheritdoc/>
+    public static ulong Table(PhysicalAddress table, int level) => VtdSecondStageEntry.Table(table).Word;
 }

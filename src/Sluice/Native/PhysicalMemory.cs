@@ -25,7 +25,20 @@ public readonly unsafe struct PhysicalMemory : IPhysicalMemory, IEquatable<Physi
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public bool TryRead64(PhysicalAddress address, out ulong value)
     {
-        byte* p = Word(address.Value, sizeof(ulong), write: false);
+        MemoryBanks banks = _banks;
+        ulong offset = unchecked(address.Value - banks.FirstAddress);
+        if (offset < banks.FirstLength && (address.Value & (sizeof(ulong) - 1)) == 0)
+        {
+            value = Volatile.Read(ref *(ulong*)(banks.FirstStart + offset));
+            return true;
+        }
+        return TryReadElsewhere64(address.Value, out value);
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private bool TryReadElsewhere64(ulong address, out ulong value)
+    {
+        byte* p = Word(address, sizeof(ulong), write: false);
         value = p == null ? 0 : Volatile.Read(ref *(ulong*)p);
         return p != null;
     }

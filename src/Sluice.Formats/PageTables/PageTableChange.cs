@@ -1,0 +1,42 @@
+namespace Sluice.Formats.PageTables;
+
+/// <summary>How a change of page tables ended.</summary>
+public enum PageTableStatus : byte
+{
+    /// <summary>Done.</summary>
+    Done,
+
+    /// <summary>A logical address beyond the tables, or a physical one beyond the format or the hardware.</summary>
+    OutOfRange,
+
+    /// <summary>An address that is not a multiple of the smallest page.</summary>
+    Misaligned,
+
+    /// <summary>No access asked for: absent entries are how formats say that.</summary>
+    NoAccess,
+
+    /// <summary>A page of the range is mapped already; nothing is overwritten.</summary>
+    AlreadyMapped,
+
+    /// <summary>The frame allocator has no memory for a table.</summary>
+    NoFrames,
+
+    /// <summary>The range begins or ends inside a page; splitting it was not asked for.</summary>
+    WouldSplit,
+
+    /// <summary>A table lies where there is no memory, or holds reserved bits.</summary>
+    DamagedTables,
+}
+
+/// <summary>What a change did. When <paramref name="Status"/> is not done, the bytes before the obstacle remain changed.</summary>
+/// <param name="Status">How it ended.</param>
+/// <param name="Bytes">
+/// Bytes mapped, from the start of the range; unmap that many to roll back. From <c>Unmap</c>: bytes that were mapped and are no more,
+/// wherever in the range.
+/// </param>
+/// <param name="PageSizes">The sizes of the leaves written or cleared: bit n for 2^n bytes.</param>
+public readonly record struct PageTableChange(PageTableStatus Status, ulong Bytes, ulong PageSizes = 0)
+{
+    /// <summary>Whether all of it was done.</summary>
+    public bool IsDone => Status == PageTableStatus.Done;
+}
