@@ -1,0 +1,218 @@
+using System.Numerics;
+
+namespace Sluice.Remapping.Allocation;
+
+/// <summary>A slot of logical addresses: 2^<paramref name="Log2"/> pages from <paramref name="First"/>, naturally aligned.</summary>
+/// <param name="First">The first byte.</param>
+/// <param name="Log2">Pages, as a power of two.</param>
+public readonly record struct LogicalSlot(LogicalAddress First, byte Log2);
+
+/// <summary>
+/// The logical addresses of one domain, in pages of 4 KiB. Safe from any thread; allocates nothing once warm; never hands out page 0.
+/// </summary>
+/// <remarks>
+/// Two layers (docs/adr/0002): per size a first-in-first-out ring of freed slots, which is both the fast path and the quarantine, over windows
+/// of 4 GiB that split and merge by the buddy rule. Callers that reach above 4 GiB are served there first, so that they
+/// do not eat the addresses that narrow devices need.
+/// </remarks>
+public sealed class LogicalAddressAllocator
+{
+    private const int PageLog2 = 12;
+    private const int MaximumDepth = 256;
+    private const int QuarantinedPagesLog2 = 14;
+
+    private readonly LogicalRange[] _fixed;
+    private readonly List<LogicalRange> _reserved = [];
+    private readonly Arena?[] _arenas;
+    private readonly SlotRing?[] _lowRings = new SlotRing?[Arena.SizeLog2 + 1];
+    private readonly SlotRing?[] _highRings = new SlotRing?[Arena.SizeLog2 + 1];
+    private readonly ulong _lastPage;
+    private long _allocations;
+    private long _frees;
+    private SpinGate _gate;
+
+    /// <summary>All addresses up to <paramref name="last"/> except page 0 and <paramref name="reserved"/>.</summary>
+    /// <param name="last">The last byte that may be handed out; the part of a page at its end is not used.</param>
+    /// <param name="reserved">Ranges never handed out; pages that they touch count whole. They may overlap and lie anywhere.</param>
+    /// <param name="maximumArenas">Windows of 4 GiB to spread over, from the lowest.</param>
+    public LogicalAddressAllocator(LogicalAddress last, IEnumerable<LogicalRange> reserved, int maximumArenas = 64)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(last.Value, 0x1FFFUL, nameof(last));
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(maximumArenas);
+        _fixed = [LogicalRange.FromLength(default, 1 << PageLog2), .. reserved];
+        _lastPage = last.Value == ulong.MaxValue ? ulong.MaxValue >> PageLog2 : ((last.Value + 1) >> PageLog2) - 1;
+        _arenas = new Arena?[(int)Math.Min((ulong)maximumArenas, (_lastPage >> Arena.SizeLog2) + 1)];
+        _arenas[0] = NewArena(0);
+    }
+
+    /// <summary>Slots handed out so far.</summary>
+    public long Allocations => Volatile.Read(ref _allocations);
+
+    /// <summary>Slots given back so far.</summary>
+    public long Frees => Volatile.Read(ref _frees);
+
+    /// <summary>How many later frees of the same size a slot of 2^<paramref name="log2"/> pages waits for, unless space runs short.</summary>
+    public static int QuarantineDepth(int log2) =>
+        Math.Min(MaximumDepth, Math.Max(1, 1 << QuarantinedPagesLog2 >> log2));
+
+    /// <summary>
+    /// Takes a slot for <paramref name="pages"/> pages and an unmapped guard page behind them. When space is short the quarantine is
+    /// emptied, and then the guard given up.
+    /// </summary>
+    /// <param name="pages">1 to 2^20.</param>
+    /// <param name="limit">The last byte the slot may contain.</param>
+    /// <param name="slot">The slot.</param>
+    /// <returns>False when no aligned free range of that size is left below the limit.</returns>
+    public bool TryAllocate(int pages, LogicalAddress limit, out LogicalSlot slot)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(pages);
+        slot = default;
+        if (pages > 1 << Arena.SizeLog2 || limit.Value < 0x1FFF) { return false; }
+        ulong lastPage = Math.Min(_lastPage, limit.Value == ulong.MaxValue ? ulong.MaxValue : ((limit.Value + 1) >> PageLog2) - 1);
+        int guarded = Log2Ceiling(pages + 1);
+        int bare = Log2Ceiling(pages);
+        _gate.Enter();
+        bool found = TryRing(guarded, lastPage, out ulong page)
+            || TryArenas(guarded, lastPage, out page)
+            || (Flush() && TryArenas(guarded, lastPage, out page));
+        int log2 = guarded;
+        if (!found && bare != guarded)
+        {
+            log2 = bare;
+            found = TryArenas(bare, lastPage, out page);
+        }
+        if (found) { _allocations++; }
+        _gate.Exit();
+        slot = found ? new(new(page << PageLog2), (byte)log2) : default;
+        return found;
+    }
+
+    /// <summary>Gives a slot back: the last device access through it must be over.</summary>
+    public void Free(LogicalSlot slot)
+    {
+        ulong page = slot.First.Value >> PageLog2;
+        _gate.Enter();
+        ref SlotRing? ring = ref Rings(page)[slot.Log2];
+        ring ??= new(QuarantineDepth(slot.Log2));
+        if (ring.IsFull) { GiveToArena(slot.Log2, ring.TakeOldest()); }
+        ring.Add(page);
+        _frees++;
+        _gate.Exit();
+    }
+
+    /// <summary>Sets a range aside for good, as a firmware region that must keep its addresses.</summary>
+    /// <returns>False, and nothing changed, when part of it is handed out or beyond the windows. What is reserved already does not matter.</returns>
+    public bool TryReserve(LogicalRange range)
+    {
+        ulong first = range.First.Value >> PageLog2;
+        ulong last = range.Last.Value >> PageLog2;
+        _gate.Enter();
+        try
+        {
+            if (last > _lastPage || last >> Arena.SizeLog2 >= (ulong)_arenas.Length) { return false; }
+            Flush();
+            List<(ulong First, ulong Last)> pieces = Unreserved(first, last);
+            foreach ((ulong from, ulong to) in pieces)
+            {
+                if (!ArenaOf(from).IsFree(InArena(from), InArena(to))) { return false; }
+            }
+            foreach ((ulong from, ulong to) in pieces) { ArenaOf(from).TakeRange(InArena(from), InArena(to)); }
+            _reserved.Add(range);
+            return true;
+        }
+        finally
+        {
+            _gate.Exit();
+        }
+    }
+
+    private static int Log2Ceiling(int value) => value <= 1 ? 0 : BitOperations.Log2((uint)value - 1) + 1;
+
+    private static int InArena(ulong page) => (int)(page & ((1 << Arena.SizeLog2) - 1));
+
+    private SlotRing?[] Rings(ulong page) => page >> Arena.SizeLog2 == 0 ? _lowRings : _highRings;
+
+    private bool TryRing(int log2, ulong lastPage, out ulong page)
+    {
+        page = 0;
+        bool wide = lastPage >> Arena.SizeLog2 != 0;
+        return (wide ? _highRings : _lowRings)[log2] is { } ring && ring.TryTake(1UL << log2, lastPage, out page);
+    }
+
+    private bool TryArenas(int log2, ulong lastPage, out ulong page)
+    {
+        int lastArena = (int)Math.Min(lastPage >> Arena.SizeLog2, (ulong)_arenas.Length - 1);
+        for (int i = 1; i <= lastArena; i++)
+        {
+            if (TryArena(i, log2, lastPage, out page)) { return true; }
+        }
+        return TryArena(0, log2, lastPage, out page);
+    }
+
+    private bool TryArena(int index, int log2, ulong lastPage, out ulong page)
+    {
+        Arena arena = _arenas[index] ??= NewArena(index);
+        ulong first = (ulong)index << Arena.SizeLog2;
+        int last = (int)Math.Min(lastPage - first, (1 << Arena.SizeLog2) - 1);
+        bool taken = arena.TryTake(log2, last, out int inArena);
+        page = first + (uint)inArena;
+        return taken;
+    }
+
+    private bool Flush()
+    {
+        for (int log2 = 0; log2 <= Arena.SizeLog2; log2++)
+        {
+            for (SlotRing? ring = _lowRings[log2]; ring is { Count: > 0 };) { GiveToArena(log2, ring.TakeOldest()); }
+            for (SlotRing? ring = _highRings[log2]; ring is { Count: > 0 };) { GiveToArena(log2, ring.TakeOldest()); }
+        }
+        return true;
+    }
+
+    private void GiveToArena(int log2, ulong page) => ArenaOf(page).Give(log2, InArena(page));
+
+    private Arena ArenaOf(ulong page)
+    {
+        int index = (int)(page >> Arena.SizeLog2);
+        return _arenas[index] ??= NewArena(index);
+    }
+
+    private Arena NewArena(int index)
+    {
+        Arena arena = new();
+        ulong first = (ulong)index << Arena.SizeLog2;
+        ulong last = Math.Min(_lastPage, first + (1 << Arena.SizeLog2) - 1);
+        foreach ((ulong from, ulong to) in Unreserved(first, last)) { arena.GiveRange(InArena(from), InArena(to)); }
+        return arena;
+    }
+
+    /// <summary>The pages of a range that nobody reserved, as runs that do not cross an arena.</summary>
+    private List<(ulong First, ulong Last)> Unreserved(ulong first, ulong last)
+    {
+        List<(ulong First, ulong Last)> pieces = [];
+        for (ulong start = first; start <= last;)
+        {
+            ulong end = Math.Min(last, start | ((1 << Arena.SizeLog2) - 1));
+            pieces.Add((start, end));
+            start = end + 1;
+        }
+        foreach (LogicalRange hole in _fixed.Concat(_reserved))
+        {
+            ulong holeFirst = hole.First.Value >> PageLog2;
+            ulong holeLast = hole.Last.Value >> PageLog2;
+            List<(ulong First, ulong Last)> rest = [];
+            foreach ((ulong from, ulong to) in pieces)
+            {
+                if (holeLast < from || holeFirst > to)
+                {
+                    rest.Add((from, to));
+                    continue;
+                }
+                if (from < holeFirst) { rest.Add((from, holeFirst - 1)); }
+                if (to > holeLast) { rest.Add((holeLast + 1, to)); }
+            }
+            pieces = rest;
+        }
+        return pieces;
+    }
+}

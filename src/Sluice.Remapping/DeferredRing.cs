@@ -1,0 +1,78 @@
+using System.Numerics;
+using Sluice.Remapping.Allocation;
+
+namespace Sluice.Remapping;
+
+/// <summary>
+/// Ranges of a deferred domain that were unmapped but may still be reachable through the units' caches. One invalidation of the domain
+/// ends that for all of them, and only then do their addresses go back. Safe from any thread.
+/// </summary>
+internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capacity)
+{
+    private const int Buckets = 24;
+    private readonly (LogicalSlot Slot, long Since)[] _pending = new (LogicalSlot, long)[capacity];
+    private readonly long[] _exposures = new long[Buckets];
+    private readonly Lock _one = new();
+    private int _count;
+
+    public long Flushes { get; private set; }
+
+    /// <summary>The longest time from an unmap to its flush.</summary>
+    public long LongestExposure { get; private set; }
+
+    /// <summary>Adds a range whose entries are cleared; flushes when that fills the ring.</summary>
+    public void Add(LogicalSlot slot)
+    {
+        lock (_one)
+        {
+            if (_count == _pending.Length && !Flush())
+            {
+                domain.CountQuarantinedRange();
+                return;
+            }
+            _pending[_count++] = (slot, clock.Nanoseconds);
+            if (_count == _pending.Length) { Flush(); }
+        }
+    }
+
+    /// <summary>Ends the exposure of everything added before. False when a unit did not confirm: those ranges are lost.</summary>
+    public bool Flush()
+    {
+        lock (_one)
+        {
+            if (_count == 0) { return !domain.IsDead; }
+            int count = _count;
+            bool confirmed = domain.InvalidateAll();
+            long now = clock.Nanoseconds;
+            for (int i = 0; i < count; i++)
+            {
+                (LogicalSlot slot, long since) = _pending[i];
+                Measure(now - since);
+                if (confirmed) { domain.Addresses.Free(slot); }
+                else { domain.CountQuarantinedRange(); }
+            }
+            _count = 0;
+            Flushes++;
+            return confirmed;
+        }
+    }
+
+    /// <summary>The timer: as <see cref="Flush"/>, except inside a flush of the same thread.</summary>
+    public void OnTimer()
+    {
+        if (!_one.IsHeldByCurrentThread) { Flush(); }
+    }
+
+    /// <summary>The sum of <paramref name="others"/>, which may be empty, and this ring's: entry n counts exposures below 2^n microseconds.</summary>
+    public IReadOnlyList<long> AddExposures(IReadOnlyList<long> others)
+    {
+        lock (_one) { return [.. _exposures.Select((count, n) => n < others.Count ? count + others[n] : count)]; }
+    }
+
+    private void Measure(long exposure)
+    {
+        LongestExposure = Math.Max(LongestExposure, exposure);
+        int bucket = exposure < 1_000 ? 0 : BitOperations.Log2((ulong)exposure / 1_000) + 1;
+        _exposures[Math.Min(bucket, Buckets - 1)]++;
+    }
+}

@@ -1,0 +1,281 @@
+using Sluice.Formats.PageTables;
+using Sluice.Remapping.Allocation;
+using Sluice.Remapping.Vtd;
+
+namespace Sluice.Remapping;
+
+/// <summary>
+/// One logical address space. Attached devices reach exactly what is mapped here, with the rights it was mapped with.
+/// Mapping and unmapping are safe from any thread and allocate nothing; get one from <see cref="RemappingSystem.CreateDomain"/>.
+/// </summary>
+/// <remarks>
+/// Whoever disposes a domain must have stopped mapping. Devices that put the same requester id on the bus (behind a bridge
+/// to conventional PCI) would have to share a domain; such groups are not formed yet, so each requester attaches by itself.
+/// </remarks>
+public sealed class Domain : IDisposable
+{
+    private const int PageLog2 = 12;
+    private readonly RemappingSystem _system;
+    private readonly DomainTables _tables;
+    private readonly IFrameAllocator _frames;
+    private readonly DeferredRing? _deferred;
+    private readonly bool _announces;
+    private VtdUnitDriver[] _units = [];
+    private long _quarantinedRanges;
+    private volatile bool _dead;
+    private volatile bool _disposed;
+
+    internal Domain(
+        RemappingSystem system, DomainOptions options, ushort id, DomainTables tables, LogicalAddressAllocator addresses,
+        IPlatform platform, int deferredMappings, bool announces)
+    {
+        (_system, _tables, _frames, _announces) = (system, tables, platform.Frames, announces);
+        (Options, Id, Addresses) = (options, id, addresses);
+        if (options.Policy == InvalidationPolicy.Deferred) { _deferred = new(this, platform.Clock, deferredMappings); }
+    }
+
+    /// <summary>What it was created with.</summary>
+    public DomainOptions Options { get; }
+
+    /// <summary>The name in errors and reports.</summary>
+    public string Name => Options.Name;
+
+    /// <summary>The tag of its entries in the units' caches: 1 to 65,535.</summary>
+    public ushort Id { get; }
+
+    /// <summary>Its logical addresses.</summary>
+    public LogicalAddressAllocator Addresses { get; }
+
+    /// <summary>The last logical address that its tables can translate.</summary>
+    public LogicalAddress Last => _tables.Last;
+
+    /// <summary>Whether a unit below it no longer answers or it was disposed; its devices are blocked.</summary>
+    public bool IsDead => _dead || _disposed;
+
+    /// <summary>Ranges that will never be handed out again.</summary>
+    public long QuarantinedRanges => Volatile.Read(ref _quarantinedRanges);
+
+    /// <summary>Firmware regions mapped here, under the control lock.</summary>
+    internal List<LogicalRange> Regions { get; } = [];
+
+    internal DomainTables Tables => _tables;
+
+    internal DeferredRing? Deferred => _deferred;
+
+    internal VtdUnitDriver[] Units => Volatile.Read(ref _units);
+
+    /// <summary>Maps pages, in order, to one run of logical addresses: the device can reach them when this returns.</summary>
+    /// <param name="pages">Page-aligned addresses of <see cref="FrameKind.Buffer"/> frames; 1 to 2^20 of them.</param>
+    /// <param name="access">What the device may do; exactly this stands in the tables.</param>
+    /// <param name="limit">The last logical byte the device can put on the bus.</param>
+    /// <param name="mapping">Keep it for <see cref="Unmap"/>.</param>
+    /// <returns>Why not, if not; then nothing is mapped.</returns>
+    /// <exception cref="ArgumentException">No page, a page that is not aligned, or no access.</exception>
+    public MapStatus TryMap(ReadOnlySpan<PhysicalAddress> pages, DmaAccess access, LogicalAddress limit, out DomainMapping mapping)
+    {
+        mapping = default;
+        if (pages.IsEmpty) { throw new ArgumentException("a mapping needs at least one page", nameof(pages)); }
+        if (access is DmaAccess.None or > DmaAccess.ReadWrite) { throw new ArgumentException("a mapping needs read or write access", nameof(access)); }
+        if (IsDead) { return MapStatus.Dead; }
+        foreach (PhysicalAddress page in pages)
+        {
+            if (!page.IsAligned(PageLog2)) { throw new ArgumentException($"{page} is not the start of a page", nameof(pages)); }
+            if (_frames.KindOf(page) != FrameKind.Buffer) { return MapStatus.Refused; }
+        }
+        if (!TryAllocate(pages.Length, limit, out LogicalSlot slot)) { return MapStatus.NoLogicalSpace; }
+        PageTableChange change = _tables.Map(slot.First, pages, access);
+        if (!change.IsDone) { return RollBack(slot, change); }
+        mapping = new(slot.First, pages.Length, slot.Log2);
+        if (_announces && !Announce(mapping.Range))
+        {
+            Quarantine(mapping);
+            mapping = default;
+            return MapStatus.Dead;
+        }
+        return MapStatus.Mapped;
+    }
+
+    /// <summary>
+    /// Takes a mapping back. Strict: when this returns no access through it happens or is in flight. Deferred: its addresses wait for the
+    /// next flush.
+    /// </summary>
+    /// <returns>Whether the pages may be reused; <see cref="UnmapStatus.Quarantined"/> forbids it.</returns>
+    /// <exception cref="InvalidOperationException">It is not mapped: unmapped twice, or another domain's.</exception>
+    public UnmapStatus Unmap(in DomainMapping mapping)
+    {
+        if (_disposed) { return UnmapStatus.Unmapped; }
+        if (_dead)
+        {
+            Quarantine(mapping);
+            return UnmapStatus.Quarantined;
+        }
+        return _deferred is null ? UnmapNow(mapping) : UnmapLater(mapping);
+    }
+
+    /// <summary>Makes everything unreachable that was unmapped before this call. Nothing to do unless the policy is deferred.</summary>
+    public void FlushNow() => _deferred?.Flush();
+
+    /// <summary>Detaches its devices, leaves them blocked, and frees the tables. Mappings still live are gone with it.</summary>
+    public void Dispose()
+    {
+        if (_disposed) { return; }
+        _system.Remove(this);
+    }
+
+    /// <summary>The name and id.</summary>
+    public override string ToString() => $"domain {Id} ({Name})";
+
+    /// <summary>From now on invalidations go to <paramref name="unit"/> too. Before it may read the tables.</summary>
+    internal void Join(VtdUnitDriver unit)
+    {
+        if (Units.Contains(unit)) { return; }
+        Volatile.Write(ref _units, [.. _units, unit]);
+        // A thread that unmaps clears its entries and then reads the list, without a fence of its own: this one serves both sides.
+        Interlocked.MemoryBarrierProcessWide();
+        if (unit.IsDead) { _dead = true; }
+    }
+
+    /// <summary>Invalidations no longer go to <paramref name="unit"/>. It was flushed, and no device behind it is attached.</summary>
+    internal void Leave(VtdUnitDriver unit) => Volatile.Write(ref _units, [.. _units.Where(other => other != unit)]);
+
+    /// <summary>Whether a unit did not confirm something: what was unmapped last may still be within reach.</summary>
+    internal bool HasFailed => _dead;
+
+    internal void MarkDead() => _dead = true;
+
+    internal void MarkDisposed() => _disposed = true;
+
+    /// <summary>Drops a range from every unit's caches, and drains. False: some unit did not confirm.</summary>
+    internal bool Invalidate(LogicalRange range, bool onlyLeaves)
+    {
+        bool confirmed = true;
+        foreach (VtdUnitDriver unit in Units)
+        {
+            confirmed &= unit.Queue.InvalidatePages(Id, range.First, range.Last, onlyLeaves);
+        }
+        return confirmed;
+    }
+
+    /// <summary>Drops everything of the domain from every unit's caches, and drains.</summary>
+    internal bool InvalidateAll()
+    {
+        bool confirmed = true;
+        foreach (VtdUnitDriver unit in Units) { confirmed &= unit.Queue.InvalidateDomain(Id); }
+        return confirmed;
+    }
+
+    /// <summary>Tells units that cache absence, or keep table writes back, of something new.</summary>
+    internal bool Announce(LogicalRange range)
+    {
+        bool confirmed = true;
+        foreach (VtdUnitDriver unit in Units)
+        {
+            confirmed &= unit.Capability.CachingMode
+                ? unit.Queue.InvalidatePages(Id, range.First, range.Last, onlyLeaves: false)
+                : unit.TryFlushWrites();
+        }
+        return confirmed;
+    }
+
+    internal void CountQuarantinedRange() => Interlocked.Increment(ref _quarantinedRanges);
+
+    private bool TryAllocate(int pages, LogicalAddress limit, out LogicalSlot slot)
+    {
+        if (Addresses.TryAllocate(pages, limit, out slot)) { return true; }
+        if (_deferred is null) { return false; }
+        // The space may be waiting for a flush.
+        _deferred.Flush();
+        return Addresses.TryAllocate(pages, limit, out slot);
+    }
+
+    private UnmapStatus UnmapNow(in DomainMapping mapping)
+    {
+        // Where the pages are must be known before the entries are gone: if no unit confirms, they must never be reused.
+        const int OnStack = 16;
+        Span<PhysicalAddress> pages = stackalloc PhysicalAddress[OnStack];
+        PhysicalAddress[]? rented = null;
+        if (mapping.Pages > OnStack)
+        {
+            rented = System.Buffers.ArrayPool<PhysicalAddress>.Shared.Rent(mapping.Pages);
+            pages = rented;
+        }
+        pages = pages[..mapping.Pages];
+        Find(mapping, pages);
+        TableGather gather = default;
+        _tables.Unmap(mapping.Range, ref gather);
+        bool confirmed = Invalidate(mapping.Range, onlyLeaves: gather.Count == 0);
+        if (confirmed)
+        {
+            _tables.Free(ref gather);
+            Addresses.Free(new(mapping.First, mapping.SlotLog2));
+        }
+        else
+        {
+            Quarantine(pages);
+        }
+        if (rented is not null) { System.Buffers.ArrayPool<PhysicalAddress>.Shared.Return(rented); }
+        return confirmed ? UnmapStatus.Unmapped : UnmapStatus.Quarantined;
+    }
+
+    private UnmapStatus UnmapLater(in DomainMapping mapping)
+    {
+        TableGather gather = default;
+        PageTableChange change = _tables.Unmap(mapping.Range, ref gather);
+        if (change.Bytes != mapping.Range.Length) { throw NotMapped(mapping.First); }
+        _deferred!.Add(new(mapping.First, mapping.SlotLog2));
+        if (gather.Count == 0) { return UnmapStatus.Pending; }
+        // Tables are only freed once no unit can hold a pointer to them.
+        if (!_deferred.Flush()) { return UnmapStatus.Pending; }
+        _tables.Free(ref gather);
+        return UnmapStatus.Unmapped;
+    }
+
+    private MapStatus RollBack(LogicalSlot slot, PageTableChange change)
+    {
+        if (change.Bytes != 0)
+        {
+            // A hostile device may already have used what was written.
+            LogicalRange written = LogicalRange.FromLength(slot.First, change.Bytes);
+            TableGather gather = default;
+            _tables.Unmap(written, ref gather);
+            if (!Invalidate(written, onlyLeaves: false))
+            {
+                CountQuarantinedRange();
+                return MapStatus.Dead;
+            }
+            _tables.Free(ref gather);
+        }
+        Addresses.Free(slot);
+        return change.Status == PageTableStatus.NoFrames
+            ? MapStatus.NoMemory
+            : throw new InvalidOperationException($"the tables of {this} refuse {slot.First}: {change.Status}");
+    }
+
+    private void Find(in DomainMapping mapping, Span<PhysicalAddress> pages)
+    {
+        for (int i = 0; i < pages.Length; i++)
+        {
+            LogicalAddress address = mapping.First + ((ulong)i << PageLog2);
+            if (!_tables.TryFind(address, out pages[i])) { throw NotMapped(address); }
+        }
+    }
+
+    /// <summary>A mapping that no unit confirmed to be gone: its pages are found through the tables, which stay as they are.</summary>
+    private void Quarantine(in DomainMapping mapping)
+    {
+        PhysicalAddress[] pages = new PhysicalAddress[mapping.Pages];
+        Find(mapping, pages);
+        TableGather gather = default;
+        _tables.Unmap(mapping.Range, ref gather);
+        Quarantine(pages);
+    }
+
+    private void Quarantine(ReadOnlySpan<PhysicalAddress> pages)
+    {
+        CountQuarantinedRange();
+        foreach (PhysicalAddress page in pages) { _frames.Quarantine(page); }
+    }
+
+    private InvalidOperationException NotMapped(LogicalAddress address) =>
+        new($"{address} is not mapped in {this}: unmapped twice, or another domain's mapping");
+}

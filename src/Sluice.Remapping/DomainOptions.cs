@@ -1,0 +1,17 @@
+namespace Sluice.Remapping;
+
+/// <summary>What a domain is for.</summary>
+public sealed record DomainOptions
+{
+    /// <summary>The name in errors and reports, normally the device's.</summary>
+    public string Name { get; init; } = "domain";
+
+    /// <summary>When mappings that were taken back stop being reachable.</summary>
+    public InvalidationPolicy Policy { get; init; } = InvalidationPolicy.Strict;
+
+    /// <summary>
+    /// Address bits of the narrowest device that will attach, 20 to 64. It decides how many levels the tables get; a mapping
+    /// may name a lower limit.
+    /// </summary>
+    public int AddressBits { get; init; } = 64;
+}

@@ -1,0 +1,56 @@
+namespace Sluice.Remapping;
+
+/// <summary>What the operating-system side did since it started. A snapshot: counters of different units are read one after another.</summary>
+public readonly record struct RemappingStatistics
+{
+    /// <summary>All zero.</summary>
+    public RemappingStatistics() => DeferredExposures = [];
+
+    /// <summary>Mappings made.</summary>
+    public long Maps { get; init; }
+
+    /// <summary>Mappings taken back.</summary>
+    public long Unmaps { get; init; }
+
+    /// <summary>IOTLB invalidations of a run of pages.</summary>
+    public long PageInvalidations { get; init; }
+
+    /// <summary>IOTLB invalidations of a domain.</summary>
+    public long DomainInvalidations { get; init; }
+
+    /// <summary>Invalidations of everything.</summary>
+    public long GlobalInvalidations { get; init; }
+
+    /// <summary>Context-cache invalidations of one device.</summary>
+    public long ContextInvalidations { get; init; }
+
+    /// <summary>Times somebody waited for a unit to confirm.</summary>
+    public long Waits { get; init; }
+
+    /// <summary>Descriptors a unit refused; each was replaced by one that covers more.</summary>
+    public long QueueErrors { get; init; }
+
+    /// <summary>Faults read from the records.</summary>
+    public long Faults { get; init; }
+
+    /// <summary>A lower bound for faults whose records the hardware could not keep.</summary>
+    public long FaultsLost { get; init; }
+
+    /// <summary>Times a device's fault reporting was switched off because it raised too many.</summary>
+    public long Storms { get; init; }
+
+    /// <summary>Deferred policy: flushes.</summary>
+    public long DeferredFlushes { get; init; }
+
+    /// <summary>Deferred policy: the longest time from an unmap to its flush, in nanoseconds.</summary>
+    public long DeferredExposureNanoseconds { get; init; }
+
+    /// <summary>Deferred policy: how often an exposure was below 2^n microseconds and not below half of that, by n.</summary>
+    public IReadOnlyList<long> DeferredExposures { get; init; }
+
+    /// <summary>Logical ranges that will never be handed out again, because no unit confirmed that they are unreachable.</summary>
+    public long QuarantinedRanges { get; init; }
+
+    /// <summary>Units that no longer answer.</summary>
+    public int DeadUnits { get; init; }
+}

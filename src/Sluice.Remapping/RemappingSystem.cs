@@ -1,0 +1,290 @@
+using Sluice.Formats.PageTables;
+using Sluice.Formats.Vtd;
+using Sluice.Remapping.Allocation;
+using Sluice.Remapping.Vtd;
+
+namespace Sluice.Remapping;
+
+/// <summary>
+/// The operating-system side of every remapping unit of a machine. From <see cref="Start(IPlatform, RemappingOptions, IFaultSink)"/> on no
+/// device reaches anything that was not mapped for it. Safe from any thread.
+/// </summary>
+public sealed class RemappingSystem : IDisposable
+{
+    private const int PageLog2 = 12;
+    private const int MaximumRegionPages = 1 << 18;
+    private readonly IPlatform _platform;
+    private readonly RemappingOptions _options;
+    private readonly FirmwareDescription _firmware;
+    private readonly VtdUnitDriver[] _units;
+    private readonly DomainIds _ids;
+    private readonly Lock _control = new();
+    private readonly Dictionary<PciAddress, (Domain Domain, VtdUnitDriver Unit)> _attached = [];
+    private Domain[] _domains = [];
+    private IDisposable? _timer;
+    private RemappingStatistics _past = new();
+    private bool _disposed;
+
+    private RemappingSystem(
+        IPlatform platform, IPhysicalMemory tableMemory, RemappingOptions options, FirmwareDescription firmware, IFaultSink faults)
+    {
+        (_platform, _options, _firmware) = (platform, options, firmware);
+        _units = [.. firmware.Units.Select(unit => new VtdUnitDriver(platform, tableMemory, unit, options, faults, OnUnitDeath))];
+        _ids = new(_units.Min(unit => unit.Capability.Domains));
+    }
+
+    /// <summary>Finds the units in the firmware's tables and takes them over; when this returns every device is blocked.</summary>
+    /// <param name="platform">The machine.</param>
+    /// <param name="options">Sizes and patience.</param>
+    /// <param name="faults">Takes refused DMAs, on the platform's interrupt thread.</param>
+    /// <exception cref="RemappingException">No unit, or one that does not do as it should; one clear line says which.</exception>
+    public static RemappingSystem Start(IPlatform platform, RemappingOptions options, IFaultSink faults)
+    {
+        ArgumentNullException.ThrowIfNull(platform);
+        return Start(platform, platform.Memory, options, faults, FirmwareDiscovery.Find(platform));
+    }
+
+    /// <summary>
+    /// As above, for units found elsewhere. Root and context tables are written through <paramref name="tableMemory"/>, so that a
+    /// test can look between two stores.
+    /// </summary>
+    internal static RemappingSystem Start(
+        IPlatform platform, IPhysicalMemory tableMemory, RemappingOptions options, IFaultSink faults, FirmwareDescription firmware)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(faults);
+        options.Validate();
+        RemappingSystem system = new(platform, tableMemory, options, firmware, faults);
+        foreach (VtdUnitDriver unit in system._units) { unit.Start(); }
+        system._timer = platform.Clock.StartTimer("DMA remapping", options.PeriodNanoseconds, system.OnTimer);
+        return system;
+    }
+
+    /// <summary>What happened so far.</summary>
+    public RemappingStatistics Statistics => Collect();
+
+    /// <summary>A new, empty logical address space.</summary>
+    /// <exception cref="RemappingException">No domain id or no memory is left.</exception>
+    public Domain CreateDomain(DomainOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.AddressBits, 20, nameof(options));
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(options.AddressBits, 64, nameof(options));
+        lock (_control)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            int bits = Math.Min(options.AddressBits, _units.Min(unit => unit.Capability.MaximumAddressBits));
+            int topLevel = ChooseTopLevel(bits);
+            bits = Math.Min(bits, PageLog2 + 9 * (topLevel + 1));
+            if (!_ids.TryTake(out ushort id)) { throw new RemappingException($"all {_ids.Capacity} domain ids are taken"); }
+            if (!_platform.Frames.TryAllocate(FrameKind.UnitTable, PageLog2, out PhysicalAddress top))
+            {
+                _ids.Give(id);
+                throw new RemappingException($"no memory for the tables of domain {options.Name}");
+            }
+            DomainTables tables = new(
+                _platform.Memory, _platform.Frames, new(top, topLevel, _firmware.HostAddressBits, LeafLevels()));
+            LogicalAddressAllocator addresses = new(
+                new((1UL << bits) - 1), [MsiMessage.Window, .. _platform.BusWindows], _options.MaximumArenas);
+            Domain domain = new(
+                this, options, id, tables, addresses, _platform, _options.DeferredMappings, _units.Any(unit => unit.NeedsFlushAfterMap));
+            Volatile.Write(ref _domains, [.. _domains, domain]);
+            return domain;
+        }
+    }
+
+    /// <summary>
+    /// Lets a device reach what is mapped in <paramref name="domain"/>. If it was attached elsewhere it is blocked in between, never
+    /// in both. Regions that firmware demands for it are mapped first.
+    /// </summary>
+    /// <exception cref="RemappingException">
+    /// No unit serves the device, a firmware region for it lies where no device may reach, or a unit is dead. The device is as it was, or blocked.
+    /// </exception>
+    public void Attach(Domain domain, PciAddress device)
+    {
+        ArgumentNullException.ThrowIfNull(domain);
+        lock (_control)
+        {
+            ObjectDisposedException.ThrowIf(_disposed, this);
+            ObjectDisposedException.ThrowIf(!_domains.Contains(domain), domain);
+            VtdUnitDriver unit = UnitOf(device);
+            if (domain.IsDead || unit.IsDead) { throw new RemappingException($"{unit} no longer answers: {device} stays blocked"); }
+            foreach (FirmwareRegion region in _firmware.Regions)
+            {
+                if (region.Segment == device.Segment && region.Devices.Any(scope => scope.Covers(device.Requester)))
+                {
+                    MapRegion(domain, region.Range, device);
+                }
+            }
+            _attached.TryGetValue(device, out (Domain Domain, VtdUnitDriver Unit) old);
+            if (old.Domain == domain) { return; }
+            domain.Join(unit);
+            _attached[device] = (domain, unit);
+            try
+            {
+                unit.Attach(device.Requester, ContextEntry.For(
+                    TranslationType.Translated, domain.Tables.Top, domain.Tables.TopLevel, domain.Id));
+            }
+            catch (RemappingException)
+            {
+                _attached.Remove(device);
+                LeaveIfUnused(domain, unit);
+                throw;
+            }
+            finally
+            {
+                if (old.Domain is not null) { LeaveIfUnused(old.Domain, unit); }
+            }
+        }
+    }
+
+    /// <summary>Blocks a device: when this returns it reaches nothing, and nothing of it is in flight. It need not be attached.</summary>
+    public void Detach(PciAddress device)
+    {
+        lock (_control)
+        {
+            if (!_attached.Remove(device, out (Domain Domain, VtdUnitDriver Unit) old)) { return; }
+            old.Unit.Detach(device.Requester);
+            LeaveIfUnused(old.Domain, old.Unit);
+        }
+    }
+
+    /// <summary>The domain a device is attached to, or null when it is blocked.</summary>
+    public Domain? DomainOf(PciAddress device)
+    {
+        lock (_control) { return _attached.TryGetValue(device, out (Domain Domain, VtdUnitDriver Unit) now) ? now.Domain : null; }
+    }
+
+    /// <summary>Blocks every device and frees all domains. The units stay on, over tables in which nobody is attached.</summary>
+    public void Dispose()
+    {
+        foreach (Domain domain in Volatile.Read(ref _domains)) { domain.Dispose(); }
+        _timer?.Dispose();
+        lock (_control)
+        {
+            if (_disposed) { return; }
+            _disposed = true;
+        }
+        foreach (VtdUnitDriver unit in _units) { unit.Stop(); }
+    }
+
+    internal void Remove(Domain domain)
+    {
+        lock (_control)
+        {
+            if (!_domains.Contains(domain)) { return; }
+            foreach (PciAddress device in _attached.Where(pair => pair.Value.Domain == domain).Select(pair => pair.Key).ToArray())
+            {
+                Detach(device);
+            }
+            domain.FlushNow();
+            bool dead = domain.IsDead;
+            domain.MarkDisposed();
+            _past = Add(_past, domain);
+            Volatile.Write(ref _domains, [.. _domains.Where(other => other != domain)]);
+            // A unit that no longer answers may still walk the tables: they, and the id, are lost with it.
+            if (dead) { return; }
+            domain.Tables.FreeAll();
+            _ids.Give(domain.Id);
+        }
+    }
+
+    private void LeaveIfUnused(Domain domain, VtdUnitDriver unit)
+    {
+        if (!_attached.Values.Contains((domain, unit))) { domain.Leave(unit); }
+    }
+
+    private int ChooseTopLevel(int bits)
+    {
+        int chosen = -1;
+        for (int level = 2; level <= 4; level++)
+        {
+            if (!_units.All(unit => unit.Capability.SupportsTopLevel(level))) { continue; }
+            chosen = level;
+            if (PageLog2 + 9 * (level + 1) >= bits) { break; }
+        }
+        return chosen >= 0 ? chosen : throw new RemappingException("the units share no table depth");
+    }
+
+    private uint LeafLevels() =>
+        1u | (_units.All(unit => unit.Capability.Leaves2M) ? 2u : 0) | (_units.All(unit => unit.Capability.Leaves1G) ? 4u : 0);
+
+    private VtdUnitDriver UnitOf(PciAddress device) =>
+        Array.Find(_units, unit => unit.Description.Segment == device.Segment
+            && unit.Description.Devices.Any(scope => scope.Covers(device.Requester)))
+        ?? Array.Find(_units, unit => unit.Description.Segment == device.Segment && unit.Description.IncludesAll)
+        ?? throw new RemappingException($"no remapping unit serves {device}");
+
+    private void MapRegion(Domain domain, PhysicalRange region, PciAddress device)
+    {
+        ulong pages = (region.LengthMinusOne >> PageLog2) + 1;
+        if (pages > MaximumRegionPages) { throw new RemappingException($"firmware region {region} of {device} is too large to check"); }
+        for (ulong i = 0; i < pages; i++)
+        {
+            // Only what the firmware keeps for itself: a frame that is free today may hold page tables tomorrow.
+            PhysicalAddress page = region.First + (i << PageLog2);
+            FrameKind kind = _platform.Frames.KindOf(page);
+            if (kind != FrameKind.Absent)
+            {
+                throw new RemappingException($"firmware region {region} of {device} overlaps {kind} memory at {page}");
+            }
+        }
+        LogicalRange range = new(new(region.First.Value), new(region.Last.Value));
+        if (domain.Regions.Contains(range)) { return; }
+        if (range.Last > domain.Last || !domain.Addresses.TryReserve(range))
+        {
+            throw new RemappingException($"firmware region {region} of {device} is in use in, or beyond, {domain}");
+        }
+        PageTableChange change = domain.Tables.MapIdentity(range);
+        if (!change.IsDone) { throw new RemappingException($"firmware region {region} of {device} cannot be mapped: {change.Status}"); }
+        domain.Regions.Add(range);
+        domain.Announce(range);
+    }
+
+    private void OnTimer()
+    {
+        foreach (Domain domain in Volatile.Read(ref _domains)) { domain.Deferred?.OnTimer(); }
+        foreach (VtdUnitDriver unit in _units) { unit.Faults.OnTimer(); }
+    }
+
+    private void OnUnitDeath(VtdUnitDriver unit)
+    {
+        foreach (Domain domain in Volatile.Read(ref _domains))
+        {
+            if (domain.Units.Contains(unit)) { domain.MarkDead(); }
+        }
+    }
+
+    private RemappingStatistics Collect()
+    {
+        RemappingStatistics all;
+        lock (_control)
+        {
+            all = _past;
+            foreach (Domain domain in _domains) { all = Add(all, domain); }
+        }
+        return all with
+        {
+            PageInvalidations = _units.Sum(unit => unit.Queue.PageInvalidations),
+            DomainInvalidations = _units.Sum(unit => unit.Queue.DomainInvalidations),
+            GlobalInvalidations = _units.Sum(unit => unit.Queue.GlobalInvalidations),
+            ContextInvalidations = _units.Sum(unit => unit.Queue.ContextInvalidations),
+            Waits = _units.Sum(unit => unit.Queue.Waits),
+            QueueErrors = _units.Sum(unit => unit.Queue.QueueErrors),
+            Faults = _units.Sum(unit => unit.Faults.Faults),
+            FaultsLost = _units.Sum(unit => unit.Faults.Lost),
+            Storms = _units.Sum(unit => unit.Faults.Storms),
+            DeadUnits = _units.Count(unit => unit.IsDead),
+        };
+    }
+
+    private static RemappingStatistics Add(RemappingStatistics to, Domain domain) => to with
+    {
+        Maps = to.Maps + domain.Addresses.Allocations,
+        Unmaps = to.Unmaps + domain.Addresses.Frees,
+        QuarantinedRanges = to.QuarantinedRanges + domain.QuarantinedRanges,
+        DeferredExposures = domain.Deferred?.AddExposures(to.DeferredExposures) ?? to.DeferredExposures,
+        DeferredFlushes = to.DeferredFlushes + (domain.Deferred?.Flushes ?? 0),
+        DeferredExposureNanoseconds = Math.Max(to.DeferredExposureNanoseconds, domain.Deferred?.LongestExposure ?? 0),
+    };
+}

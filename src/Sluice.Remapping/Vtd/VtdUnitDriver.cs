@@ -1,0 +1,215 @@
+using Sluice.Formats.Vtd;
+
+namespace Sluice.Remapping.Vtd;
+
+/// <summary>
+/// One VT-d unit in legacy mode with queued invalidation: its registers, root table, queue and fault log.
+/// </summary>
+/// <remarks>
+/// Scalable mode and interrupt remapping would be further drivers beside this one. Units without queued invalidation (ECAP.QI = 0, before 2010)
+/// are refused with a clear line.
+/// </remarks>
+internal sealed class VtdUnitDriver
+{
+    private readonly Lock _tablesLock = new();
+    private readonly IPlatform _platform;
+    private readonly RegisterWindow _registers;
+    private readonly GlobalCommands _commands;
+    private readonly ContextTables _contexts;
+    private readonly HashSet<RequesterId> _silenced = [];
+    private readonly Dictionary<RequesterId, ushort> _attached = [];
+    private readonly Action<VtdUnitDriver> _onDeath;
+    private readonly PhysicalAddress _root;
+    private readonly PhysicalAddress _ring;
+    private readonly int _ringPagesLog2;
+    private IInterruptLine? _faultLine;
+    private int _dying;
+
+    /// <summary>Reads the unit's capabilities and prepares tables and queue; nothing about DMA changes yet.</summary>
+    /// <exception cref="RemappingException">The unit does not answer, or lacks what this driver needs, or memory ran out.</exception>
+    public VtdUnitDriver(
+        IPlatform platform, IPhysicalMemory tableMemory, VtdUnitDescription description, RemappingOptions options, IFaultSink faults,
+        Action<VtdUnitDriver> onDeath)
+    {
+        (_platform, _onDeath, Description) = (platform, onDeath, description);
+        _registers = platform.MapRegisters(description.Registers, description.RegisterBytes);
+        Capability = new(_registers.Read64(VtdRegister.Capability));
+        Extended = new(_registers.Read64(VtdRegister.ExtendedCapability));
+        Check();
+        _commands = new(_registers, platform.Clock, options.WaitNanoseconds, Extended.InvalidateAddressOffset + 8);
+        _ringPagesLog2 = options.QueuePagesLog2;
+        _root = AllocateTable(12);
+        _ring = AllocateTable(12 + _ringPagesLog2);
+        PhysicalAddress status = AllocateTable(12);
+        _contexts = new(tableMemory, platform.Frames, _root);
+        Queue = new(platform, _registers, Capability, options, _ring, _ringPagesLog2, status, OnQueueDeath);
+        Faults = new(platform, _registers, Capability, description.Segment, options, faults, TrySilence, Queue.Recover);
+    }
+
+    public VtdUnitDescription Description { get; }
+
+    public VtdCapability Capability { get; }
+
+    public VtdExtendedCapability Extended { get; }
+
+    public InvalidationQueue Queue { get; }
+
+    public FaultLog Faults { get; }
+
+    /// <summary>Whether it no longer answers; every device behind it is blocked as far as it can be.</summary>
+    public bool IsDead => Queue.IsDead;
+
+    /// <summary>Whether a new mapping must be announced: the unit caches absence, or keeps table writes back.</summary>
+    public bool NeedsFlushAfterMap => Capability.CachingMode || Capability.NeedsWriteBufferFlush;
+
+    /// <summary>
+    /// From whatever firmware left to "nobody may do DMA". A translation that is on stays on: it changes from the firmware's tables to
+    /// our empty ones without a moment of no tables.
+    /// </summary>
+    /// <exception cref="RemappingException">A step was not confirmed in time.</exception>
+    public void Start()
+    {
+        _registers.Write32(VtdRegister.FaultEventControl, VtdRegister.EventMask);
+        FlushWrites("flushing its write buffer");
+        if (_commands.Has(VtdGlobal.InterruptRemappingEnable))
+        {
+            Require(_commands.TryClear(VtdGlobal.InterruptRemappingEnable), "switching the firmware's interrupt remapping off");
+        }
+        if (_commands.Has(VtdGlobal.QueuedInvalidationEnable))
+        {
+            Require(_commands.TryClear(VtdGlobal.QueuedInvalidationEnable), "switching the firmware's invalidation queue off");
+        }
+        _registers.Write64(VtdRegister.InvalidationQueueTail, 0);
+        _registers.Write64(VtdRegister.InvalidationQueueAddress, _ring.Value | (uint)_ringPagesLog2);
+        Require(_commands.TrySet(VtdGlobal.QueuedInvalidationEnable), "switching its invalidation queue on");
+        _registers.Write64(VtdRegister.RootTableAddress, _root.Value);
+        Require(_commands.TrySet(VtdGlobal.SetRootTable), "taking its root table");
+        Require(Queue.InvalidateAll(), "invalidating its caches");
+        ConnectFaults();
+        if (!_commands.Has(VtdGlobal.TranslationEnable))
+        {
+            Require(_commands.TrySet(VtdGlobal.TranslationEnable), "switching translation on");
+        }
+        Require(_commands.TryClearProtectedMemory(), "ending the firmware's protected memory");
+        Faults.OnTimer();
+    }
+
+    /// <summary>Lets a device reach what <paramref name="entry"/> says, through "blocked" if it reached something else before.</summary>
+    /// <exception cref="RemappingException">No memory for a context table, or the unit is dead.</exception>
+    public void Attach(RequesterId device, ContextEntry entry)
+    {
+        lock (_tablesLock)
+        {
+            if (IsDead) { throw Failed("attaching a device"); }
+            if (!_contexts.TryPrepare(device)) { throw new RemappingException($"{this}: no memory for the context table of bus {device.Bus:x2}"); }
+            Block(device);
+            if (IsDead) { throw Failed("blocking a device"); }
+            _attached[device] = entry.DomainId;
+            bool silenced = _silenced.Contains(device);
+            _contexts.Publish(device, silenced ? new(entry.Low | 2, entry.High) : entry);
+            if (Capability.CachingMode)
+            {
+                // Absence may be cached under domain 0; the new root entry is covered by going global.
+                Require(Queue.InvalidateAll(), "announcing a device");
+            }
+            FlushWrites("announcing a device");
+            if (!IsDead) { return; }
+            // It died meanwhile, perhaps before the entry was there to be taken away.
+            _contexts.BlockAll();
+            throw Failed("attaching a device");
+        }
+    }
+
+    /// <summary>Leaves a device blocked. On a dead unit the tables say so and the unit was told as far as it listens.</summary>
+    public void Detach(RequesterId device)
+    {
+        lock (_tablesLock)
+        {
+            if (_attached.ContainsKey(device)) { Block(device); }
+        }
+    }
+
+    /// <summary>Makes table writes visible to a unit that keeps them back.</summary>
+    public bool TryFlushWrites() => !Capability.NeedsWriteBufferFlush || (!IsDead && _commands.TryFlushWriteBuffer());
+
+    /// <summary>Masks the fault event. Translation stays on, over tables in which nobody is attached.</summary>
+    public void Stop()
+    {
+        _registers.Write32(VtdRegister.FaultEventControl, VtdRegister.EventMask);
+        _faultLine?.Dispose();
+    }
+
+    /// <summary>The unit in one line.</summary>
+    public override string ToString() => $"VT-d unit at {Description.Registers}";
+
+    private void Block(RequesterId device)
+    {
+        if (!_attached.Remove(device, out ushort domainId)) { return; }
+        _contexts.Clear(device, _silenced.Contains(device));
+        TryFlushWrites();
+        Queue.InvalidateDevice(domainId, device);
+    }
+
+    /// <summary>Switches a device's fault reporting; also for a device that is not attached. False when the tables are being changed by this thread.</summary>
+    private bool TrySilence(RequesterId device, bool silenced)
+    {
+        if (_tablesLock.IsHeldByCurrentThread) { return false; }
+        lock (_tablesLock)
+        {
+            if (IsDead) { return true; }
+            if (!_contexts.TryPrepare(device)) { return false; }
+            if (silenced) { _silenced.Add(device); }
+            else { _silenced.Remove(device); }
+            _contexts.Silence(device, silenced);
+            TryFlushWrites();
+            // A device without a domain may be cached as absent, under domain 0.
+            Queue.InvalidateDevice(_attached.GetValueOrDefault(device), device);
+            return true;
+        }
+    }
+
+    private void OnQueueDeath()
+    {
+        if (Interlocked.Exchange(ref _dying, 1) != 0) { return; }
+        _contexts.BlockAll();
+        _onDeath(this);
+        // The queue may be all that is broken: through registers the caches can still be emptied.
+        if (_commands.TryClear(VtdGlobal.QueuedInvalidationEnable)) { _commands.TryInvalidateAll(); }
+    }
+
+    private void ConnectFaults()
+    {
+        _faultLine = _platform.ConnectInterrupt($"VT-d faults at {Description.Registers}", Faults.OnInterrupt);
+        MsiMessage message = _faultLine.Message;
+        _registers.Write32(VtdRegister.FaultEventData, message.Data);
+        _registers.Write32(VtdRegister.FaultEventAddress, (uint)message.Address.Value);
+        _registers.Write32(VtdRegister.FaultEventUpperAddress, (uint)(message.Address.Value >> 32));
+        _registers.Write32(VtdRegister.FaultEventControl, 0);
+    }
+
+    private void Check()
+    {
+        if (Capability.Word is 0 or ulong.MaxValue) { throw new RemappingException($"{this} does not answer"); }
+        if (!Extended.QueuedInvalidation) { throw new RemappingException($"{this} has no queued invalidation"); }
+        if ((Capability.AddressWidths & 0b1110) == 0) { throw new RemappingException($"{this} supports no known table depth"); }
+        ulong records = Capability.FaultRecordOffset + (ulong)Capability.FaultRecords * FaultRecord.Size;
+        if (records > _registers.Length || Extended.InvalidateAddressOffset + 16UL > _registers.Length)
+        {
+            throw new RemappingException($"{this} names registers outside its window of 0x{_registers.Length:X} bytes");
+        }
+    }
+
+    private PhysicalAddress AllocateTable(int sizeLog2) =>
+        _platform.Frames.TryAllocate(FrameKind.UnitTable, sizeLog2, out PhysicalAddress first)
+            ? first
+            : throw new RemappingException($"{this}: no memory for its tables");
+
+    private void FlushWrites(string what) => Require(TryFlushWrites(), what);
+
+    private void Require(bool confirmed, string what)
+    {
+        if (!confirmed) { throw Failed(what); }
+    }
+
+    private RemappingException Failed(string what) => new($"{this} did not confirm {what} in time");
+}

@@ -1,0 +1,107 @@
+namespace Sluice.Remapping.Tests;
+
+/// <summary>Page frames that come scattered, by a seed. Frames below 1 MiB belong to the firmware, the next MiB to the kernel.</summary>
+internal sealed class TestFrames : IFrameAllocator
+{
+    public const ulong FirmwareEnd = 0x10_0000;
+    public const ulong KernelEnd = 0x20_0000;
+    private readonly PhysicalMemory _memory;
+    private readonly FrameKind[] _kinds;
+    private readonly ulong _highFirst;
+    private readonly int _lowFrames;
+    private readonly Random _random;
+    private readonly Lock _one = new();
+
+    public TestFrames(PhysicalMemory memory, ulong lowBytes, ulong highFirst, ulong highBytes, int seed)
+    {
+        (_memory, _highFirst, _random) = (memory, highFirst, new(seed));
+        _lowFrames = (int)(lowBytes >> 12);
+        _kinds = new FrameKind[_lowFrames + (int)(highBytes >> 12)];
+        for (int i = 0; i < _kinds.Length; i++)
+        {
+            ulong address = AddressOf(i).Value;
+            _kinds[i] = address < FirmwareEnd ? FrameKind.Absent : address < KernelEnd ? FrameKind.Kernel : FrameKind.Free;
+        }
+    }
+
+    /// <summary>Frames that may still be allocated; a test sets it to run out.</summary>
+    public int Budget { get; set; } = int.MaxValue;
+
+    public int QuarantinedFrames => Count(FrameKind.Quarantined);
+
+    public int Count(FrameKind kind)
+    {
+        lock (_one) { return _kinds.Count(other => other == kind); }
+    }
+
+    public IEnumerable<PhysicalAddress> Of(FrameKind kind)
+    {
+        lock (_one) { return [.. Enumerable.Range(0, _kinds.Length).Where(i => _kinds[i] == kind).Select(AddressOf)]; }
+    }
+
+    public bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, ulong last = ulong.MaxValue)
+    {
+        lock (_one)
+        {
+            first = default;
+            int frames = 1 << (sizeLog2 - 12);
+            if (Budget < frames) { return false; }
+            int start = _random.Next(_kinds.Length) & ~(frames - 1);
+            for (int tried = 0; tried < _kinds.Length; tried += frames)
+            {
+                int index = (start + tried) % _kinds.Length & ~(frames - 1);
+                if (index + frames > _kinds.Length || AddressOf(index).Value + (1UL << sizeLog2) - 1 > last) { continue; }
+                if (_kinds.AsSpan(index, frames).ContainsAnyExcept(FrameKind.Free)) { continue; }
+                _kinds.AsSpan(index, frames).Fill(kind);
+                first = AddressOf(index);
+                Assert.True(_memory.TryGetSpan(first, 1 << sizeLog2, out Span<byte> bytes));
+                bytes.Clear();
+                Budget -= frames;
+                return true;
+            }
+            return false;
+        }
+    }
+
+    public void Free(PhysicalAddress first, int sizeLog2)
+    {
+        lock (_one)
+        {
+            for (int i = 0; i < 1 << (sizeLog2 - 12); i++)
+            {
+                ref FrameKind kind = ref _kinds[IndexOf(first) + i];
+                if (kind is not (FrameKind.Buffer or FrameKind.UnitTable or FrameKind.Kernel))
+                {
+                    throw new InvalidOperationException($"{first} is {kind}");
+                }
+                kind = FrameKind.Free;
+            }
+        }
+    }
+
+    public void Quarantine(PhysicalAddress frame)
+    {
+        lock (_one) { _kinds[IndexOf(frame)] = FrameKind.Quarantined; }
+    }
+
+    public void Release(PhysicalAddress frame)
+    {
+        lock (_one) { _kinds[IndexOf(frame)] = FrameKind.Free; }
+    }
+
+    public FrameKind KindOf(PhysicalAddress address)
+    {
+        int index = IndexOf(address);
+        return index < 0 ? FrameKind.Absent : _kinds[index];
+    }
+
+    private PhysicalAddress AddressOf(int index) =>
+        new(index < _lowFrames ? (ulong)index << 12 : _highFirst + ((ulong)(index - _lowFrames) << 12));
+
+    private int IndexOf(PhysicalAddress address)
+    {
+        if (address.Value >> 12 < (ulong)_lowFrames) { return (int)(address.Value >> 12); }
+        ulong high = (address.Value - _highFirst) >> 12;
+        return high < (ulong)(_kinds.Length - _lowFrames) ? _lowFrames + (int)high : -1;
+    }
+}
