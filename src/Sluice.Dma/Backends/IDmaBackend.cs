@@ -1,0 +1,54 @@
+namespace Sluice.Dma;
+
+/// <summary>
+/// What makes memory reachable for one device. A map register is a page of reachability: nothing at all (identity), a
+/// remapping entry, or a page of a pool that data is copied through. The adapter above is the same for all three.
+/// </summary>
+/// <remarks>
+/// Called from any thread, for different mappings at once, never inside the adapter's gate. Failures are results.
+/// Place kept: a bounce back-end for devices that cannot reach a buffer where nothing remaps, and for devices that are not
+/// trusted with the rest of a page, implements this contract and nothing else changes.
+/// </remarks>
+internal interface IDmaBackend
+{
+    /// <summary>As a report would name it.</summary>
+    string Name { get; }
+
+    /// <summary>Whether refused DMAs are ever reported, so that times are worth keeping.</summary>
+    bool ReportsFaults { get; }
+
+    /// <summary>Bytes copied because of the policy, both ways, since the start.</summary>
+    long BouncedBytes { get; }
+
+    /// <summary>
+    /// Makes <c>mapping.Transfer</c> reachable in its direction and no more, and writes its elements through <paramref name="list"/>.
+    /// </summary>
+    /// <param name="mapping">The record, owned by the caller; back-end state goes into it.</param>
+    /// <param name="list">Takes the pieces in order.</param>
+    /// <param name="reach">All pages that were opened.</param>
+    /// <param name="culprit">With <see cref="DmaFailure.NotABuffer"/> or <see cref="DmaFailure.Unreachable"/>: the page.</param>
+    /// <returns><see cref="DmaFailure.None"/>, or why not; then nothing is left mapped.</returns>
+    DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out LogicalRange reach, out PhysicalAddress culprit);
+
+    /// <summary>Ends what <see cref="TryMap"/> made reachable, by the policy; data is where the driver looks for it on return.</summary>
+    void Unmap(Mapping mapping);
+
+    /// <summary>Takes and maps zeroed memory for long use, one logical run.</summary>
+    /// <param name="length">Bytes.</param>
+    /// <param name="access">What the device may do.</param>
+    /// <param name="limit">The last logical address it may take.</param>
+    /// <param name="memory">The pages and their logical address.</param>
+    DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory);
+
+    /// <summary>Unmaps a common buffer so that no device reaches it, then gives its frames back.</summary>
+    void FreeCommon(in CommonMemory memory);
+
+    /// <summary>
+    /// The adapter is gone: no DMA of the device passes any more. With <paramref name="leaked"/> the logical ranges that are
+    /// still mapped stay taken until <see cref="Release"/>.
+    /// </summary>
+    void Close(bool leaked);
+
+    /// <summary>The leaks are over: whatever <see cref="Close"/> kept may go.</summary>
+    void Release();
+}

@@ -1,0 +1,118 @@
+using System.Runtime.CompilerServices;
+
+namespace Sluice.Dma;
+
+/// <summary>How a common buffer is made.</summary>
+public sealed record CommonBufferOptions
+{
+    /// <summary>What the device may do with it.</summary>
+    public DmaAccess Access { get; init; } = DmaAccess.ReadWrite;
+
+    /// <summary>The last logical address it may take, inside what the device drives; null for all of that.</summary>
+    public LogicalAddress? LastAddress { get; init; }
+
+    /// <summary>Any number that helps to recognise the buffer in a report.</summary>
+    public uint Tag { get; init; }
+}
+
+/// <summary>
+/// Memory that the processor and the device use together for long: rings, descriptors, status words. One logical run from a
+/// page boundary, over frames wherever they lie; its pages hold nothing else.
+/// </summary>
+/// <remarks>
+/// Words are single loads with acquire and single stores with release order, as a device at the other side expects; offsets
+/// are aligned to the word. Safe from any thread. Dispose it when the device no longer uses it.
+/// </remarks>
+public sealed class CommonBuffer : IDisposable
+{
+    private const int PageLog2 = 12;
+    private const uint PageMask = (1u << PageLog2) - 1;
+
+    private readonly DmaAdapter _adapter;
+    private readonly PhysicalMemory _memory;
+    private readonly PhysicalAddress[] _pages;
+    private readonly Mapping _mapping;
+    private readonly long _number;
+
+    internal CommonBuffer(DmaAdapter adapter, PhysicalMemory memory, Mapping mapping, long number, uint length)
+    {
+        (_adapter, _memory, _mapping, _number) = (adapter, memory, mapping, number);
+        (_pages, Address, Length) = (mapping.Common.Pages, mapping.Common.First, length);
+    }
+
+    /// <summary>What the device is told: the first byte on the bus.</summary>
+    public LogicalAddress Address { get; }
+
+    /// <summary>Bytes.</summary>
+    public uint Length { get; }
+
+    /// <summary>One 32-bit load.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The word is unaligned or passes the end.</exception>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public uint Read32(uint offset) => _memory.TryRead32(Word(offset, sizeof(uint)), out uint value) ? value : Gone();
+
+    /// <summary>One 32-bit store.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The word is unaligned or passes the end.</exception>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void Write32(uint offset, uint value)
+    {
+        if (!_memory.TryWrite32(Word(offset, sizeof(uint)), value)) { Gone(); }
+    }
+
+    /// <summary>One 64-bit load.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The word is unaligned or passes the end.</exception>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public ulong Read64(uint offset) => _memory.TryRead64(Word(offset, sizeof(ulong)), out ulong value) ? value : Gone();
+
+    /// <summary>One 64-bit store.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The word is unaligned or passes the end.</exception>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public void Write64(uint offset, ulong value)
+    {
+        if (!_memory.TryWrite64(Word(offset, sizeof(ulong)), value)) { Gone(); }
+    }
+
+    /// <summary>The bytes themselves, inside one page. The device may change them at any time; do not keep the span.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The bytes pass the end or cross a page.</exception>
+    public Span<byte> GetSpan(uint offset, int length)
+    {
+        if (length < 0 || (ulong)offset + (uint)length > Length || (offset & PageMask) + (ulong)(uint)length > PageMask + 1)
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(length), $"{length} bytes at offset {offset} cross a page or the end of a common buffer of {Length} bytes");
+        }
+        if (length == 0) { return default; }
+        ThrowIfOver();
+        return _memory.TryGetSpan(_pages[offset >> PageLog2] + (offset & PageMask), length, out Span<byte> span) ? span : Broken();
+    }
+
+    /// <summary>Fills all of it with zeros.</summary>
+    public void Clear()
+    {
+        for (uint at = 0; at < Length; at += PageMask + 1) { GetSpan(at, (int)Math.Min(PageMask + 1, Length - at)).Clear(); }
+    }
+
+    /// <summary>Makes it unreachable for the device, then gives its memory back. Harmless twice, and after a leak was reported.</summary>
+    public void Dispose() => _adapter.FreeCommonBuffer(_mapping, _number);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private PhysicalAddress Word(uint offset, uint size)
+    {
+        if ((offset & (size - 1)) != 0 || offset > Length - size || Length < size) { ThrowOutside(offset, size); }
+        ThrowIfOver();
+        return _pages[offset >> PageLog2] + (offset & PageMask);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void ThrowIfOver()
+    {
+        if (!_mapping.IsLive(_number)) { Gone(); }
+    }
+
+    private void ThrowOutside(uint offset, uint size) => throw new ArgumentOutOfRangeException(
+        nameof(offset), $"a {size}-byte word at offset {offset} is unaligned or outside a common buffer of {Length} bytes");
+
+    private static uint Gone() => throw new ObjectDisposedException(nameof(CommonBuffer));
+
+    private static Span<byte> Broken() => throw new ObjectDisposedException(nameof(CommonBuffer), "the machine's memory is gone");
+}

@@ -1,0 +1,217 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.ExceptionServices;
+
+namespace Sluice.Dma;
+
+/// <summary>Takes a list that had to be waited for, or the reason why there will be none (<paramref name="list"/> is then empty).</summary>
+public delegate void ScatterGatherCallback(ScatterGatherLease list, DmaFailure failure, object? state);
+
+// Waiting for map registers, logical space or table memory: first come, first served, each request answered exactly once.
+// Whoever puts a list serves the queue, outside every lock.
+public sealed partial class DmaAdapter
+{
+    private ScatterGatherWaiter? _firstWaiter;
+    private ScatterGatherWaiter? _lastWaiter;
+    private ScatterGatherWaiter? _freeWaiters;
+    private long _tickets;
+    private int _serveCalls;
+
+    /// <summary>As <see cref="TryGetScatterGatherList"/>, but waits in a queue while resources are short.</summary>
+    /// <remarks>
+    /// Completes at once when nothing is short. Continuations run on the thread pool, never inside another driver's put.
+    /// A request that nothing outstanding could ever satisfy fails with <see cref="DmaFailure.OutOfResources"/> and does not wait.
+    /// </remarks>
+    /// <param name="mdl">The buffer; it may be a chain.</param>
+    /// <param name="offset">The first byte, counted from the MDL's start.</param>
+    /// <param name="length">Bytes, at least 1.</param>
+    /// <param name="direction">Which way the data goes.</param>
+    /// <param name="tag">Any number that helps to recognise the request in a report.</param>
+    /// <param name="cancellationToken">Leaves the queue; nothing is mapped then.</param>
+    /// <param name="site">Filled in by the compiler.</param>
+    /// <param name="file">Filled in by the compiler.</param>
+    /// <exception cref="DmaException">It cannot succeed by waiting (thrown at the await).</exception>
+    /// <exception cref="OperationCanceledException">Cancelled before its turn came.</exception>
+    public ValueTask<ScatterGatherLease> GetScatterGatherListAsync(
+        Mdl mdl, uint offset, uint length, DmaDirection direction, uint tag = 0, CancellationToken cancellationToken = default,
+        [CallerMemberName] string site = "", [CallerFilePath] string file = "")
+    {
+        Check(mdl, offset, length, direction);
+        if (cancellationToken.IsCancellationRequested) { return ValueTask.FromCanceled<ScatterGatherLease>(cancellationToken); }
+        Transfer transfer = new(mdl, offset, length, direction);
+        MappingOrigin origin = new(tag, site, file);
+        DmaFailure failure = TryMap(transfer, origin, ahead: false, out ScatterGatherLease list, out PhysicalAddress culprit);
+        if (failure == DmaFailure.None) { return new(list); }
+        if (failure != DmaFailure.OutOfResources)
+        {
+            return ValueTask.FromException<ScatterGatherLease>(Explain(failure, length, culprit));
+        }
+        ScatterGatherWaiter waiter = TakeWaiter(transfer, origin);
+        ValueTask<ScatterGatherLease> task = waiter.Task;
+        if (!Enqueue(waiter)) { Answer(waiter, default, DmaFailure.Disposed, default); }
+        else
+        {
+            if (cancellationToken.CanBeCanceled) { waiter.Register(cancellationToken); }
+            Serve();
+        }
+        return task;
+    }
+
+    /// <summary>
+    /// As <see cref="TryGetScatterGatherList"/>, but calls back: before this returns when nothing is short, else from the thread
+    /// whose put made room. Never under a lock; exactly once.
+    /// </summary>
+    /// <param name="mdl">The buffer; it may be a chain.</param>
+    /// <param name="offset">The first byte, counted from the MDL's start.</param>
+    /// <param name="length">Bytes, at least 1.</param>
+    /// <param name="direction">Which way the data goes.</param>
+    /// <param name="callback">Takes the list, or the failure.</param>
+    /// <param name="state">Handed to the callback.</param>
+    /// <param name="tag">Any number that helps to recognise the request in a report.</param>
+    /// <param name="site">Filled in by the compiler.</param>
+    /// <param name="file">Filled in by the compiler.</param>
+    public void GetScatterGatherList(
+        Mdl mdl, uint offset, uint length, DmaDirection direction, ScatterGatherCallback callback, object? state = null,
+        uint tag = 0, [CallerMemberName] string site = "", [CallerFilePath] string file = "")
+    {
+        ArgumentNullException.ThrowIfNull(callback);
+        Check(mdl, offset, length, direction);
+        Transfer transfer = new(mdl, offset, length, direction);
+        MappingOrigin origin = new(tag, site, file);
+        DmaFailure failure = TryMap(transfer, origin, ahead: false, out ScatterGatherLease list, out _);
+        if (failure != DmaFailure.OutOfResources)
+        {
+            callback(list, failure, state);
+            return;
+        }
+        ScatterGatherWaiter waiter = TakeWaiter(transfer, origin);
+        (waiter.Callback, waiter.CallbackState) = (callback, state);
+        if (Enqueue(waiter)) { Serve(); }
+        else { Answer(waiter, default, DmaFailure.Disposed, default); }
+    }
+
+    // Only one thread serves at a time, and a put inside a callback does not recurse: it asks the server for another round.
+    // A callback that throws does so in its server's thread, after everyone else was served.
+    private void Serve()
+    {
+        int calls = Interlocked.Increment(ref _serveCalls);
+        if (calls != 1) { return; }
+        ExceptionDispatchInfo? thrown = null;
+        do
+        {
+            bool more = true;
+            while (more)
+            {
+                try { more = ServeFirst(); }
+                catch (Exception e) { thrown ??= ExceptionDispatchInfo.Capture(e); }
+            }
+            calls = Interlocked.Add(ref _serveCalls, -calls);
+        }
+        while (calls != 0);
+        thrown?.Throw();
+    }
+
+    private bool ServeFirst()
+    {
+        _gate.Enter();
+        ScatterGatherWaiter? waiter = _firstWaiter;
+        if (waiter is null)
+        {
+            _gate.Exit();
+            return false;
+        }
+        (Transfer transfer, MappingOrigin origin) = (waiter.Transfer, waiter.Origin);
+        (long ticket, long returned) = (waiter.Ticket, _returned);
+        _gate.Exit();
+
+        DmaFailure failure = TryMap(transfer, origin, ahead: true, out ScatterGatherLease list, out PhysicalAddress culprit);
+        _gate.Enter();
+        bool retry = _returned != returned;
+        if (failure == DmaFailure.OutOfResources && (retry || _outstanding != 0))
+        {
+            _gate.Exit();
+            return retry;
+        }
+        bool ours = waiter.Ticket == ticket && Remove(waiter);
+        _gate.Exit();
+        if (ours) { Answer(waiter, list, failure, culprit); }
+        else if (failure == DmaFailure.None)
+        {
+            // Cancelled while it was served: nobody ever sees the list, so it does not count as a request.
+            PutScatterGatherList(list, origin.Member, origin.File);
+            _gate.Enter();
+            _requests--;
+            _bytes -= transfer.Length;
+            _gate.Exit();
+        }
+        return true;
+    }
+
+    private void Answer(ScatterGatherWaiter waiter, ScatterGatherLease list, DmaFailure failure, PhysicalAddress culprit)
+    {
+        if (waiter.Callback is { } callback)
+        {
+            object? state = waiter.CallbackState;
+            GiveWaiter(waiter);
+            callback(list, failure, state);
+        }
+        else if (failure == DmaFailure.None) { waiter.Complete(list); }
+        else { waiter.Fail(Explain(failure, waiter.Transfer.Length, culprit)); }
+    }
+
+    internal void Cancel(ScatterGatherWaiter waiter, CancellationToken cancellationToken)
+    {
+        _gate.Enter();
+        bool ours = Remove(waiter);
+        _gate.Exit();
+        if (!ours) { return; }
+        waiter.Fail(new OperationCanceledException(cancellationToken));
+        Serve();
+    }
+
+    private bool Enqueue(ScatterGatherWaiter waiter)
+    {
+        _gate.Enter();
+        bool open = !_closed;
+        if (open)
+        {
+            (waiter.Queued, waiter.Ticket, waiter.Previous, waiter.Next) = (true, ++_tickets, _lastWaiter, null);
+            if (_lastWaiter is null) { _firstWaiter = waiter; }
+            else { _lastWaiter.Next = waiter; }
+            _lastWaiter = waiter;
+        }
+        _gate.Exit();
+        return open;
+    }
+
+    // Inside the gate. True for exactly one caller per queued waiter: that one answers it.
+    private bool Remove(ScatterGatherWaiter waiter)
+    {
+        if (!waiter.Queued) { return false; }
+        waiter.Queued = false;
+        if (waiter.Previous is null) { _firstWaiter = waiter.Next; }
+        else { waiter.Previous.Next = waiter.Next; }
+        if (waiter.Next is null) { _lastWaiter = waiter.Previous; }
+        else { waiter.Next.Previous = waiter.Previous; }
+        (waiter.Previous, waiter.Next) = (null, null);
+        return true;
+    }
+
+    private ScatterGatherWaiter TakeWaiter(in Transfer transfer, in MappingOrigin origin)
+    {
+        _gate.Enter();
+        ScatterGatherWaiter? waiter = _freeWaiters;
+        if (waiter is not null) { _freeWaiters = waiter.Next; }
+        _gate.Exit();
+        waiter ??= new(this);
+        (waiter.Transfer, waiter.Origin, waiter.Next) = (transfer, origin, null);
+        return waiter;
+    }
+
+    internal void GiveWaiter(ScatterGatherWaiter waiter)
+    {
+        waiter.Clear();
+        _gate.Enter();
+        (waiter.Next, _freeWaiters) = (_freeWaiters, waiter);
+        _gate.Exit();
+    }
+}

@@ -1,0 +1,247 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Runtime.CompilerServices;
+
+namespace Sluice.Dma;
+
+/// <summary>
+/// A driver's way to its device's DMA: scatter/gather lists for transfers, common buffers for what both sides use for long.
+/// The same calls work with a remapping unit, without one, and through a copying pool; the driver never asks which.
+/// </summary>
+/// <remarks>
+/// Safe from any thread. The order for every transfer: get a list, program the device with its elements, wait until the device is
+/// done, put the list, and only then look at the data. A list that is put can no longer be reached by the device.
+/// Dispose the adapter when the device is stopped and no call is under way: what was not given back is then reported as leaked,
+/// and its memory kept out of circulation.
+/// </remarks>
+public sealed partial class DmaAdapter : IDisposable
+{
+    private const int PageLog2 = 12;
+
+    private readonly DmaSystem _system;
+    private readonly IPlatform _platform;
+    private readonly IDmaBackend _backend;
+    private readonly MappingTable _table;
+    private readonly ElementPool _elements = new();
+    private readonly bool _keepsTime;
+
+    private SpinGate _gate;
+    private bool _closed;
+    private long _number;
+    private int _registersFree;
+    private long _outstanding;
+    private long _returned;
+    private long _requests;
+    private long _bytes;
+
+    internal DmaAdapter(
+        DmaSystem system, PciAddress device, DeviceDescription description, string driver, IDmaBackend backend, DmaOptions options)
+    {
+        (_system, _platform, _backend) = (system, system.Platform, backend);
+        (Device, Description, Driver) = (device, description, driver);
+        MapRegisters = _registersFree = options.MapRegistersPerAdapter;
+        _keepsTime = backend.ReportsFaults;
+        _table = new(this, options.RecentMappings);
+    }
+
+    /// <summary>The device.</summary>
+    public PciAddress Device { get; }
+
+    /// <summary>What the device can do.</summary>
+    public DeviceDescription Description { get; }
+
+    /// <summary>The driver's name, as reports quote it.</summary>
+    public string Driver { get; }
+
+    /// <summary>Pages that may be mapped for transfers at once.</summary>
+    public int MapRegisters { get; }
+
+    /// <summary>What this adapter's DMA came to so far, as far as the adapter knows it: faults are counted by the system.</summary>
+    public DmaStatistics Statistics
+    {
+        get
+        {
+            _gate.Enter();
+            DmaStatistics now = new(_requests, _bytes, _outstanding, 0, 0, 0, 0, 0);
+            _gate.Exit();
+            return now with { BouncedBytes = _backend.BouncedBytes };
+        }
+    }
+
+    internal MappingTable Table => _table;
+
+    /// <summary>
+    /// Makes bytes of a buffer reachable for the device, in one direction and no more, and lends the list of their logical
+    /// addresses. Never waits.
+    /// </summary>
+    /// <param name="mdl">The buffer; it may be a chain.</param>
+    /// <param name="offset">The first byte, counted from the MDL's start.</param>
+    /// <param name="length">Bytes, at least 1 and at most <see cref="DeviceDescription.MaximumLength"/>.</param>
+    /// <param name="direction">Which way the data goes: it becomes the device's right.</param>
+    /// <param name="list">The list; put it exactly once.</param>
+    /// <param name="tag">Any number that helps to recognise the request in a report.</param>
+    /// <param name="site">Filled in by the compiler.</param>
+    /// <param name="file">Filled in by the compiler.</param>
+    /// <returns>False when resources are short now, or others wait for them: put lists and try again, or wait.</returns>
+    /// <exception cref="DmaException">It cannot succeed by waiting.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The range is empty, longer than the device takes or than the buffer.</exception>
+    public bool TryGetScatterGatherList(
+        Mdl mdl, uint offset, uint length, DmaDirection direction, out ScatterGatherLease list, uint tag = 0,
+        [CallerMemberName] string site = "", [CallerFilePath] string file = "")
+    {
+        Check(mdl, offset, length, direction);
+        DmaFailure failure = TryMap(
+            new(mdl, offset, length, direction), new(tag, site, file), ahead: false, out list, out PhysicalAddress culprit);
+        if (failure == DmaFailure.None) { return true; }
+        if (failure == DmaFailure.OutOfResources && RegistersOf(mdl, offset, length) <= MapRegisters) { return false; }
+        throw Explain(failure, length, culprit);
+    }
+
+    /// <summary>
+    /// Ends a transfer: the device can no longer reach the buffer (by the policy in force), and its data is in the buffer.
+    /// </summary>
+    /// <param name="list">The list that was got.</param>
+    /// <param name="site">Filled in by the compiler.</param>
+    /// <param name="file">Filled in by the compiler.</param>
+    /// <exception cref="InvalidOperationException">It was already put, or belongs to another adapter.</exception>
+    public void PutScatterGatherList(
+        in ScatterGatherLease list, [CallerMemberName] string site = "", [CallerFilePath] string file = "")
+    {
+        Mapping? mapping = list.Mapping;
+        if (mapping is null || mapping.Adapter != this || !mapping.TryClose(list.Number)) { ThrowNotOurs(list); }
+        _backend.Unmap(mapping);
+        Mdl mdl = mapping.Transfer.Mdl!;
+        int registers = mapping.Backend.MapRegisters;
+        Recycle(mapping);
+        mapping.Retire(site, file, _keepsTime ? _platform.Clock.Nanoseconds : 0);
+        mdl.UnpinChain();
+        _gate.Enter();
+        _table.Give(mapping);
+        _registersFree += registers;
+        _outstanding--;
+        _returned++;
+        bool othersWait = _firstWaiter is not null;
+        _gate.Exit();
+        if (othersWait) { Serve(); }
+    }
+
+    private DmaFailure TryMap(
+        in Transfer transfer, in MappingOrigin origin, bool ahead, out ScatterGatherLease list, out PhysicalAddress culprit)
+    {
+        (list, culprit) = (default, default);
+        int registers = RegistersOf(transfer.Mdl!, transfer.Offset, transfer.Length);
+        transfer.Mdl!.PinChain();
+        _gate.Enter();
+        if (_closed || registers > _registersFree || (!ahead && _firstWaiter is not null))
+        {
+            bool closed = _closed;
+            _gate.Exit();
+            transfer.Mdl.UnpinChain();
+            return closed ? DmaFailure.Disposed : DmaFailure.OutOfResources;
+        }
+        _registersFree -= registers;
+        _outstanding++;
+        _requests++;
+        _bytes += transfer.Length;
+        long number = ++_number;
+        Mapping mapping = _table.Take();
+        _gate.Exit();
+
+        mapping.Transfer = transfer;
+        mapping.Backend.MapRegisters = registers;
+        ElementBuilder builder = new(mapping, Description, _elements);
+        DmaFailure failure = _backend.TryMap(mapping, ref builder, out LogicalRange reach, out culprit);
+        if (failure == DmaFailure.None && mapping.Count > 1 && !Description.ScatterGather)
+        {
+            _backend.Unmap(mapping);
+            failure = DmaFailure.TooFragmented;
+        }
+        if (failure == DmaFailure.None)
+        {
+            mapping.Publish(number, reach, origin, common: false);
+            list = new(mapping, number);
+            return DmaFailure.None;
+        }
+        Recycle(mapping);
+        transfer.Mdl.UnpinChain();
+        _gate.Enter();
+        _table.GiveUnused(mapping);
+        _registersFree += registers;
+        _outstanding--;
+        _requests--;
+        _bytes -= transfer.Length;
+        bool othersWait = !ahead && _firstWaiter is not null;
+        if (othersWait) { _returned++; }
+        _gate.Exit();
+        if (othersWait) { Serve(); }
+        return failure;
+    }
+
+    // Drops what the record holds of others, so that history keeps no buffer alive.
+    private void Recycle(Mapping mapping)
+    {
+        mapping.Transfer = default;
+        mapping.Backend = default;
+        if (mapping.Many is not { } many) { return; }
+        mapping.Many = null;
+        _elements.Return(many);
+    }
+
+    private void Check(Mdl mdl, uint offset, uint length, DmaDirection direction)
+    {
+        ArgumentNullException.ThrowIfNull(mdl);
+        if (direction is < DmaDirection.ToDevice or > DmaDirection.Bidirectional)
+        {
+            throw new ArgumentOutOfRangeException(nameof(direction), $"{(int)direction} is no direction");
+        }
+        if (length == 0 || length > Description.MaximumLength)
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(length), $"a transfer has 1 to {Description.MaximumLength} bytes on {Driver} {Device}, not {length}");
+        }
+        _ = new MdlCursor(mdl, offset, length);
+    }
+
+    private static int RegistersOf(Mdl mdl, uint offset, uint length)
+    {
+        if ((ulong)offset + length <= mdl.ByteCount) { return PagesIn(mdl, offset, length); }
+        int pages = 0;
+        for (MdlCursor cursor = new(mdl, offset, length); cursor.NextPiece(out Mdl part, out uint at, out uint here);)
+        {
+            pages += PagesIn(part, at, here);
+        }
+        return pages;
+    }
+
+    private static int PagesIn(Mdl part, uint offset, uint length)
+    {
+        ulong start = (ulong)part.ByteOffset + offset;
+        return (int)(((start + length - 1) >> PageLog2) - (start >> PageLog2)) + 1;
+    }
+
+    private DmaException Explain(DmaFailure failure, uint length, PhysicalAddress culprit) => new(failure, failure switch
+    {
+        DmaFailure.Unreachable =>
+            $"the page at {culprit} is out of reach of {Driver} {Device} ({Description.AddressBits} address bits) "
+            + "and the identity back-end cannot move it",
+        DmaFailure.NotABuffer =>
+            $"the page at {culprit} is {_platform.Frames.KindOf(culprit)} and not a buffer: no device may reach it",
+        DmaFailure.TooFragmented =>
+            $"{Driver} {Device} takes a list of one element and these {length} bytes do not join into one",
+        DmaFailure.Dead => $"the DMA of {Driver} {Device} was declared dead: the device is blocked",
+        DmaFailure.Disposed => $"the DMA adapter of {Driver} {Device} was disposed",
+        _ => $"{length} bytes are more than {Driver} {Device} can ever map at once: out of map registers, logical space or memory",
+    });
+
+    [DoesNotReturn]
+    private void ThrowNotOurs(in ScatterGatherLease list)
+    {
+        if (list.Mapping is { } mapping && mapping.Adapter != this)
+        {
+            throw new InvalidOperationException(
+                $"scatter/gather list #{list.Number} belongs to {mapping.Adapter.Driver} {mapping.Adapter.Device}, "
+                + $"not to {Driver} {Device}");
+        }
+        ScatterGatherLease.ThrowStale(list.Mapping, list.Number);
+        throw new InvalidOperationException();
+    }
+}

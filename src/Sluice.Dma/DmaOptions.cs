@@ -1,0 +1,43 @@
+namespace Sluice.Dma;
+
+/// <summary>What stands between devices and memory.</summary>
+public enum DmaIommu : byte
+{
+    /// <summary>Nothing: a logical address is a physical address, and no DMA is ever blocked.</summary>
+    None,
+
+    /// <summary>Intel VT-d units, discovered from the firmware's tables.</summary>
+    Vtd,
+}
+
+/// <summary>How a <see cref="DmaSystem"/> is set up. Immutable.</summary>
+public sealed record DmaOptions
+{
+    /// <summary>What stands between devices and memory.</summary>
+    public DmaIommu Iommu { get; init; }
+
+    /// <summary>
+    /// Mappings given back that each adapter still remembers, at least 1. A record is about 250 bytes.
+    /// </summary>
+    public int RecentMappings { get; init; } = 1024;
+
+    /// <summary>Pages each adapter may have mapped for transfers at once, at least 1.</summary>
+    public int MapRegistersPerAdapter { get; init; } = int.MaxValue;
+
+    /// <summary>Explained faults that wait for their subscribers at most, at least 8. No device takes more than a quarter.</summary>
+    public int PendingReports { get; init; } = 256;
+
+    /// <summary>How often waiting reports are delivered, in nanoseconds.</summary>
+    public long ReportPeriodNanoseconds { get; init; } = 2_000_000;
+
+    /// <summary>Names for memory that is no buffer, for reports; null when nobody knows any.</summary>
+    public IPhysicalRegionNames? RegionNames { get; init; }
+
+    internal void Validate()
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(RecentMappings, 1);
+        ArgumentOutOfRangeException.ThrowIfLessThan(MapRegistersPerAdapter, 1);
+        ArgumentOutOfRangeException.ThrowIfLessThan(PendingReports, 8);
+        ArgumentOutOfRangeException.ThrowIfLessThan(ReportPeriodNanoseconds, 1);
+    }
+}

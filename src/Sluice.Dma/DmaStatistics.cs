@@ -1,0 +1,20 @@
+namespace Sluice.Dma;
+
+/// <summary>What the DMA of a system or of one adapter came to so far. Counters only grow.</summary>
+/// <param name="Requests">Scatter/gather lists handed out.</param>
+/// <param name="Bytes">Bytes in them.</param>
+/// <param name="Outstanding">Lists handed out and not put yet.</param>
+/// <param name="Blocked">DMAs that a unit refused and recorded: one per fault record.</param>
+/// <param name="Lost">Refused DMAs whose record the hardware could not keep: a lower bound.</param>
+/// <param name="BouncedBytes">Bytes copied by the policy or the back-end.</param>
+/// <param name="ReportsDropped">Blocked DMAs that were counted but not explained, because their device made too many.</param>
+/// <param name="Leaks">Mappings and common buffers that were never given back.</param>
+public readonly record struct DmaStatistics(
+    long Requests,
+    long Bytes,
+    long Outstanding,
+    long Blocked,
+    long Lost,
+    long BouncedBytes,
+    long ReportsDropped,
+    long Leaks);

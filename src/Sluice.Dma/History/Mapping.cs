@@ -1,0 +1,198 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+
+namespace Sluice.Dma;
+
+/// <summary>The life of a mapping record. Kept in the low bits of its life word, below the mapping's number.</summary>
+internal enum MappingPhase : byte
+{
+    /// <summary>Given back: history, until the record is used again.</summary>
+    Gone,
+
+    /// <summary>Being written by its next user.</summary>
+    Writing,
+
+    /// <summary>The device may reach it.</summary>
+    Live,
+
+    /// <summary>Being given back.</summary>
+    Closing,
+
+    /// <summary>Never given back: quarantined.</summary>
+    Leaked,
+}
+
+/// <summary>What the driver said when it asked for a mapping: the part of a record that a report quotes.</summary>
+internal readonly record struct MappingOrigin(uint Tag, string Member, string File);
+
+/// <summary>
+/// One transfer from get to put, and afterwards its history until the record is used again: the lease table and the mapping
+/// history are the same pre-allocated objects, so history costs one time stamp and no copy.
+/// </summary>
+/// <remarks>
+/// The owner of a record (who took it from <see cref="MappingTable"/>, then who holds the lease) writes it; anyone may
+/// read it through <see cref="TryCapture"/>, which is a sequence lock over the life word.
+/// </remarks>
+internal sealed class Mapping(DmaAdapter adapter)
+{
+    private const int PhaseBits = 3;
+    private const long PhaseMask = (1 << PhaseBits) - 1;
+
+    // number << 3 | phase. A lease is good while this word says its number and Live.
+    private long _life;
+
+    /// <summary>Whose table it belongs to.</summary>
+    internal DmaAdapter Adapter => adapter;
+
+    // The link of the table's list of free records; owned by the table.
+    internal Mapping? NextFree;
+
+    // What the back-end needs to undo the transfer.
+    internal Transfer Transfer;
+    internal BackendState Backend;
+
+    // The memory, when it is a common buffer.
+    internal CommonMemory Common;
+
+    // The list, in one of two places: nearly every list under remapping has one element.
+    internal ScatterGatherElement Only;
+    internal ScatterGatherElement[]? Many;
+    internal int Count;
+
+    // What history keeps.
+    private MappingOrigin _origin;
+    private LogicalAddress _first;
+    private uint _length;
+    private LogicalRange _reach;
+    private DmaDirection _direction;
+    private bool _contiguous;
+    private bool _common;
+    private string _unmapMember = "";
+    private string _unmapFile = "";
+    private long _unmappedAt;
+
+    internal long Number => Volatile.Read(ref _life) >> PhaseBits;
+
+    internal MappingPhase Phase => (MappingPhase)(Volatile.Read(ref _life) & PhaseMask);
+
+    internal bool IsLive(long number) => Volatile.Read(ref _life) == Life(number, MappingPhase.Live);
+
+    /// <summary>The record becomes mapping <paramref name="number"/>, which the device may reach. Only by its owner.</summary>
+    /// <param name="number">The number, never used before by this adapter.</param>
+    /// <param name="reach">Every page that the back-end opened for it.</param>
+    /// <param name="origin">Who asked.</param>
+    /// <param name="common">Whether it is a common buffer.</param>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal void Publish(long number, LogicalRange reach, in MappingOrigin origin, bool common)
+    {
+        Volatile.Write(ref _life, Life(number, MappingPhase.Writing));
+        _origin = origin;
+        _first = Only.Address;
+        _length = Transfer.Length;
+        _reach = reach;
+        _direction = Transfer.Direction;
+        _contiguous = Count == 1;
+        _common = common;
+        Volatile.Write(ref _life, Life(number, MappingPhase.Live));
+    }
+
+    /// <summary>Live to closing, exactly once per number whoever else tries.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal bool TryClose(long number) =>
+        Interlocked.CompareExchange(ref _life, Life(number, MappingPhase.Closing), Life(number, MappingPhase.Live))
+        == Life(number, MappingPhase.Live);
+
+    /// <summary>Closing to gone. Only by who closed it.</summary>
+    internal void Retire(string member, string file, long nanoseconds)
+    {
+        Debug.Assert(Phase == MappingPhase.Closing);
+        long number = Number;
+        Volatile.Write(ref _life, Life(number, MappingPhase.Writing));
+        (_unmapMember, _unmapFile, _unmappedAt) = (member, file, nanoseconds);
+        Volatile.Write(ref _life, Life(number, MappingPhase.Gone));
+    }
+
+    /// <summary>Closing to leaked. Only by who closed it.</summary>
+    internal void Quarantine() => Volatile.Write(ref _life, Life(Number, MappingPhase.Leaked));
+
+    internal ScatterGatherElement ElementAt(int index)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)index, (uint)Count, nameof(index));
+        return Many is null ? Only : Many[index];
+    }
+
+    /// <summary>Whether the buffer of this live mapping lies in the frame at <paramref name="page"/>, and which byte of it comes first there.</summary>
+    internal bool TryLocate(PhysicalAddress page, out MappingRecord record, out ulong offset)
+    {
+        offset = 0;
+        if (!TryCapture(out record) || record.State is not (MappingState.Live or MappingState.Leaked)) { return false; }
+        (Transfer transfer, CommonMemory common) = (Transfer, Common);
+        bool found = record.IsCommonBuffer ? Locate(common, page, out offset) : Locate(transfer, page, out offset);
+        return found && record.Number == Number && TryCapture(out record);
+    }
+
+    private static bool Locate(in CommonMemory memory, PhysicalAddress page, out ulong offset)
+    {
+        int index = memory.Pages is null ? -1 : Array.IndexOf(memory.Pages, page);
+        offset = (ulong)index << 12;
+        return index >= 0;
+    }
+
+    private static bool Locate(in Transfer transfer, PhysicalAddress page, out ulong offset)
+    {
+        offset = 0;
+        if (transfer.Mdl is null) { return false; }
+        MdlCursor cursor = new(transfer.Mdl, transfer.Offset, transfer.Length);
+        while (cursor.NextPiece(out Mdl part, out uint at, out uint length))
+        {
+            ulong start = (ulong)part.ByteOffset + at;
+            int first = (int)(start >> 12);
+            int count = (int)((start + length - 1) >> 12) - first + 1;
+            int index = part.Pages.Slice(first, count).IndexOf(page);
+            if (index >= 0)
+            {
+                offset += index == 0 ? 0 : ((ulong)(first + index) << 12) - start;
+                return true;
+            }
+            offset += length;
+        }
+        return false;
+    }
+
+    /// <summary>A consistent copy; false when the record is unused or being written.</summary>
+    internal bool TryCapture(out MappingRecord record)
+    {
+        long life = Volatile.Read(ref _life);
+        var phase = (MappingPhase)(life & PhaseMask);
+        record = default;
+        if (life == 0 || phase == MappingPhase.Writing) { return false; }
+        bool open = phase is MappingPhase.Live or MappingPhase.Leaked;
+        record = new()
+        {
+            Number = life >> PhaseBits,
+            Owner = adapter.Driver,
+            Device = adapter.Device,
+            First = _first,
+            Length = _length,
+            Reach = _reach,
+            Direction = _direction,
+            IsContiguous = _contiguous,
+            IsCommonBuffer = _common,
+            State = phase switch
+            {
+                MappingPhase.Live => MappingState.Live,
+                MappingPhase.Closing => MappingState.Closing,
+                MappingPhase.Leaked => MappingState.Leaked,
+                _ => MappingState.Unmapped,
+            },
+            Tag = _origin.Tag,
+            MapSite = new(_origin.Member ?? "", _origin.File ?? ""),
+            UnmapSite = open ? default : new(_unmapMember, _unmapFile),
+            UnmappedNanoseconds = phase == MappingPhase.Gone ? _unmappedAt : 0,
+        };
+        Volatile.ReadBarrier();
+        return Volatile.Read(ref _life) == life;
+    }
+
+    private static long Life(long number, MappingPhase phase) => (number << PhaseBits) | (long)phase;
+}

@@ -1,0 +1,233 @@
+namespace Sluice.Dma;
+
+/// <summary>
+/// A memory descriptor list: the page frames of a buffer, in order, wherever they lie, and the bytes of them that are meant.
+/// MDLs can be chained into one longer buffer.
+/// </summary>
+/// <remarks>
+/// An MDL either owns its frames (<see cref="Allocate"/>) or borrows them (<see cref="Borrow"/>). Frames it owns go back to
+/// the machine at <see cref="Dispose"/>, or, when a transfer over them is still mapped, when the last such transfer is put:
+/// memory that a device may write is never handed out again. Reading and copying are safe from any thread; whoever races
+/// a device or another thread sees a mixture of bytes. Build a chain before it is used.
+/// </remarks>
+public sealed class Mdl : IDisposable
+{
+    private const int PageLog2 = 12;
+    private const uint PageSize = 1 << PageLog2;
+    private const int DisposedBit = int.MinValue;
+
+    private readonly IPlatform _platform;
+    private readonly PhysicalAddress[] _pages;
+    private readonly bool _ownsFrames;
+
+    // The number of mapped transfers over this MDL, and the sign bit once it was disposed.
+    private int _pins;
+
+    private Mdl(IPlatform platform, PhysicalAddress[] pages, int byteOffset, uint byteCount, bool ownsFrames)
+    {
+        (_platform, _pages, _ownsFrames) = (platform, pages, ownsFrames);
+        (ByteOffset, ByteCount) = (byteOffset, byteCount);
+    }
+
+    /// <summary>The page frames, in order; each address is that of the frame's first byte.</summary>
+    public ReadOnlySpan<PhysicalAddress> Pages => _pages;
+
+    /// <summary>Where in the first page the buffer starts, 0 to 4095.</summary>
+    public int ByteOffset { get; }
+
+    /// <summary>Bytes in this MDL alone, without the rest of its chain.</summary>
+    public uint ByteCount { get; }
+
+    /// <summary>The MDL that continues this buffer, or null. Each is owned and disposed separately.</summary>
+    public Mdl? Next { get; set; }
+
+    /// <summary>Bytes from here to the end of the chain.</summary>
+    public ulong ChainByteCount
+    {
+        get
+        {
+            ulong bytes = 0;
+            for (Mdl? part = this; part is not null; part = part.Next) { bytes += part.ByteCount; }
+            return bytes;
+        }
+    }
+
+    /// <summary>Transfers over this MDL that are mapped now.</summary>
+    public int MappedTransfers => Volatile.Read(ref _pins) & int.MaxValue;
+
+    /// <summary>A zeroed buffer of <paramref name="length"/> bytes in scattered frames of its own.</summary>
+    /// <param name="platform">The machine to take them from.</param>
+    /// <param name="length">Bytes, at least 1.</param>
+    /// <param name="offset">Where in the first page it starts, 0 to 4095.</param>
+    /// <exception cref="DmaException">The machine has no frames left (<see cref="DmaFailure.OutOfResources"/>).</exception>
+    public static Mdl Allocate(IPlatform platform, uint length, int offset = 0)
+    {
+        ArgumentNullException.ThrowIfNull(platform);
+        var pages = new PhysicalAddress[PagesOf(length, offset)];
+        for (int i = 0; i < pages.Length; i++)
+        {
+            if (platform.Frames.TryAllocate(FrameKind.Buffer, PageLog2, out pages[i])) { continue; }
+            while (i-- > 0) { platform.Frames.Free(pages[i], PageLog2); }
+            throw new DmaException(DmaFailure.OutOfResources, $"no memory for a buffer of {length} bytes");
+        }
+        return new(platform, pages, offset, length, ownsFrames: true);
+    }
+
+    /// <summary>An MDL over frames that someone else owns and keeps until every transfer over them is put.</summary>
+    /// <param name="platform">The machine they belong to.</param>
+    /// <param name="pages">Exactly the frames that <paramref name="offset"/> and <paramref name="length"/> span, page aligned.</param>
+    /// <param name="length">Bytes, at least 1.</param>
+    /// <param name="offset">Where in the first page the buffer starts, 0 to 4095.</param>
+    /// <exception cref="ArgumentException">A frame is unaligned, or there are too few or too many.</exception>
+    public static Mdl Borrow(IPlatform platform, ReadOnlySpan<PhysicalAddress> pages, uint length, int offset = 0)
+    {
+        ArgumentNullException.ThrowIfNull(platform);
+        if (pages.Length != PagesOf(length, offset))
+        {
+            throw new ArgumentException(
+                $"{length} bytes from offset {offset} span {PagesOf(length, offset)} pages, not {pages.Length}", nameof(pages));
+        }
+        foreach (PhysicalAddress page in pages)
+        {
+            if (!page.IsAligned(PageLog2)) { throw new ArgumentException($"{page} is not the address of a page", nameof(pages)); }
+        }
+        return new(platform, pages.ToArray(), offset, length, ownsFrames: false);
+    }
+
+    /// <summary>Copies bytes out of the buffer, following the chain.</summary>
+    /// <param name="offset">The first byte, counted from this MDL's start.</param>
+    /// <param name="destination">Where to; all of it is filled.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The chain is too short.</exception>
+    public void CopyTo(uint offset, Span<byte> destination)
+    {
+        for (MdlCursor cursor = new(this, offset, (uint)destination.Length); cursor.NextPiece(out Mdl part, out uint at, out uint length);)
+        {
+            while (length > 0)
+            {
+                Span<byte> here = part.GetSpan(at);
+                if ((uint)here.Length > length) { here = here[..(int)length]; }
+                here.CopyTo(destination);
+                destination = destination[here.Length..];
+                (at, length) = (at + (uint)here.Length, length - (uint)here.Length);
+            }
+        }
+    }
+
+    /// <summary>Copies bytes into the buffer, following the chain.</summary>
+    /// <param name="offset">The first byte, counted from this MDL's start.</param>
+    /// <param name="source">What to copy.</param>
+    /// <exception cref="ArgumentOutOfRangeException">The chain is too short.</exception>
+    public void CopyFrom(uint offset, ReadOnlySpan<byte> source)
+    {
+        for (MdlCursor cursor = new(this, offset, (uint)source.Length); cursor.NextPiece(out Mdl part, out uint at, out uint length);)
+        {
+            while (length > 0)
+            {
+                Span<byte> here = part.GetSpan(at);
+                if ((uint)here.Length > length) { here = here[..(int)length]; }
+                source[..here.Length].CopyTo(here);
+                source = source[here.Length..];
+                (at, length) = (at + (uint)here.Length, length - (uint)here.Length);
+            }
+        }
+    }
+
+    /// <summary>
+    /// The bytes themselves from <paramref name="offset"/> to the end of their page or of this MDL. Shared with every device
+    /// the buffer is mapped for; do not keep the span longer than the MDL.
+    /// </summary>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="offset"/> is not below <see cref="ByteCount"/>.</exception>
+    public Span<byte> GetSpan(uint offset)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(offset, ByteCount);
+        ObjectDisposedException.ThrowIf(Volatile.Read(ref _pins) < 0, this);
+        ulong position = (ulong)ByteOffset + offset;
+        uint inPage = (uint)position & (PageSize - 1);
+        uint length = Math.Min(PageSize - inPage, ByteCount - offset);
+        PhysicalAddress first = _pages[position >> PageLog2] + inPage;
+        return _platform.Memory.TryGetSpan(first, (int)length, out Span<byte> span)
+            ? span
+            : throw new InvalidOperationException($"page {first.AlignDown(PageLog2)} of the buffer is not writable memory");
+    }
+
+    /// <summary>Gives owned frames back: now, or when the last mapped transfer over them is put. Harmless twice.</summary>
+    public void Dispose()
+    {
+        if (Interlocked.Or(ref _pins, DisposedBit) == 0) { FreeFrames(); }
+    }
+
+    // Keeps the frames of this MDL and of its chain from being freed while a device may reach them.
+    internal void PinChain()
+    {
+        for (Mdl? part = this; part is not null; part = part.Next)
+        {
+            if (Interlocked.Increment(ref part._pins) > 0) { continue; }
+            for (Mdl? undo = this; undo != part; undo = undo.Next) { undo!.Unpin(); }
+            part.Unpin();
+            throw new ObjectDisposedException(nameof(Mdl), "the buffer was disposed before it was mapped");
+        }
+    }
+
+    internal void UnpinChain()
+    {
+        for (Mdl? part = this; part is not null;)
+        {
+            Mdl? next = part.Next;
+            part.Unpin();
+            part = next;
+        }
+    }
+
+    // After a leak: the frames leave circulation, whoever owns them.
+    internal void QuarantineChain()
+    {
+        for (Mdl? part = this; part is not null; part = part.Next)
+        {
+            foreach (PhysicalAddress page in part._pages)
+            {
+                if (_platform.Frames.KindOf(page) == FrameKind.Buffer) { _platform.Frames.Quarantine(page); }
+            }
+        }
+    }
+
+    // The leak is over. Owned frames become free when their MDL is disposed, borrowed ones now: their owner lost them.
+    internal void ReleaseChain()
+    {
+        for (Mdl? part = this; part is not null; part = part.Next)
+        {
+            if (!part._ownsFrames) { part.ReleaseBorrowed(); }
+        }
+        UnpinChain();
+    }
+
+    private void Unpin()
+    {
+        if (Interlocked.Decrement(ref _pins) == DisposedBit) { FreeFrames(); }
+    }
+
+    private void FreeFrames()
+    {
+        if (!_ownsFrames) { return; }
+        foreach (PhysicalAddress page in _pages)
+        {
+            if (_platform.Frames.KindOf(page) == FrameKind.Quarantined) { _platform.Frames.Release(page); }
+            else { _platform.Frames.Free(page, PageLog2); }
+        }
+    }
+
+    private void ReleaseBorrowed()
+    {
+        foreach (PhysicalAddress page in _pages)
+        {
+            if (_platform.Frames.KindOf(page) == FrameKind.Quarantined) { _platform.Frames.Release(page); }
+        }
+    }
+
+    private static int PagesOf(uint length, int offset)
+    {
+        ArgumentOutOfRangeException.ThrowIfZero(length);
+        ArgumentOutOfRangeException.ThrowIfNegative(offset);
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)offset, PageSize, nameof(offset));
+        return (int)(((ulong)offset + length + PageSize - 1) >> PageLog2);
+    }
+}

@@ -1,0 +1,64 @@
+using System.Threading.Tasks.Sources;
+
+namespace Sluice.Dma;
+
+/// <summary>A request in an adapter's queue, and the task behind it. Pooled: it goes back when its result was taken.</summary>
+internal sealed class ScatterGatherWaiter(DmaAdapter adapter) : IValueTaskSource<ScatterGatherLease>
+{
+    private ManualResetValueTaskSourceCore<ScatterGatherLease> _core = new() { RunContinuationsAsynchronously = true };
+    private CancellationTokenRegistration _registration;
+
+    // The queue's links and membership, inside the adapter's gate.
+    internal ScatterGatherWaiter? Previous;
+    internal ScatterGatherWaiter? Next;
+    internal bool Queued;
+
+    // Tells this request from the next one that uses the same object.
+    internal long Ticket;
+
+    internal Transfer Transfer;
+    internal MappingOrigin Origin;
+    internal ScatterGatherCallback? Callback;
+    internal object? CallbackState;
+
+    internal ValueTask<ScatterGatherLease> Task => new(this, _core.Version);
+
+    internal void Register(CancellationToken token) => _registration = token.UnsafeRegister(
+        static (state, token) =>
+        {
+            var waiter = (ScatterGatherWaiter)state!;
+            waiter.Adapter.Cancel(waiter, token);
+        },
+        this);
+
+    internal void Complete(ScatterGatherLease list) => _core.SetResult(list);
+
+    internal void Fail(Exception reason) => _core.SetException(reason);
+
+    internal void Clear()
+    {
+        _core.Reset();
+        (Transfer, Origin, Callback, CallbackState, _registration) = (default, default, null, null, default);
+    }
+
+    private DmaAdapter Adapter => adapter;
+
+    ScatterGatherLease IValueTaskSource<ScatterGatherLease>.GetResult(short token)
+    {
+        if (_core.GetStatus(token) == ValueTaskSourceStatus.Pending)
+        {
+            throw new InvalidOperationException("a scatter/gather request is awaited, not asked for its result before it has one");
+        }
+
+        // No cancellation callback can touch this waiter after this line, so it may serve another request.
+        _registration.Dispose();
+        try { return _core.GetResult(token); }
+        finally { adapter.GiveWaiter(this); }
+    }
+
+    ValueTaskSourceStatus IValueTaskSource<ScatterGatherLease>.GetStatus(short token) => _core.GetStatus(token);
+
+    void IValueTaskSource<ScatterGatherLease>.OnCompleted(
+        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        _core.OnCompleted(continuation, state, token, flags);
+}

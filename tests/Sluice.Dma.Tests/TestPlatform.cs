@@ -1,0 +1,192 @@
+namespace Sluice.Dma.Tests;
+
+/// <summary>A machine of nothing but memory, frames and a clock: low memory from 0x1000000, high memory from 4 GiB.</summary>
+internal sealed class TestPlatform : IPlatform, IDisposable
+{
+    internal const ulong Low = 0x0100_0000;
+    internal const ulong High = 0x1_0000_0000;
+    private readonly MemoryBanks _banks;
+
+    internal TestPlatform(int seed = 1, uint bytesPerBank = 8 << 20)
+    {
+        _banks = new(
+            new MemoryBank(new(Low), NativeBlock.Allocate(bytesPerBank), 0, bytesPerBank),
+            new MemoryBank(new(High), NativeBlock.Allocate(bytesPerBank), 0, bytesPerBank));
+        TestFrames = new(_banks.Memory, seed, bytesPerBank);
+    }
+
+    internal TestFrames TestFrames { get; }
+
+    internal TestClock TestClock { get; } = new();
+
+    public PhysicalMemory Memory => _banks.Memory;
+
+    public IFrameAllocator Frames => TestFrames;
+
+    public IPlatformClock Clock => TestClock;
+
+    public IPortIo Ports => throw new NotSupportedException();
+
+    public IReadOnlyList<LogicalRange> BusWindows { get; } = [new(new(0xE000_0000), new(0xE00F_FFFF))];
+
+    public RegisterWindow MapRegisters(PhysicalAddress first, uint length) => throw new NotSupportedException();
+
+    public IInterruptLine ConnectInterrupt(string name, Action handler) => throw new NotSupportedException();
+
+    public void Dispose() => _banks.Dispose();
+}
+
+/// <summary>Time that only a test moves; timers fire when it does.</summary>
+internal sealed class TestClock : IPlatformClock
+{
+    private readonly List<(long Period, Action Callback)> _timers = [];
+
+    public long Nanoseconds { get; set; }
+
+    public void Relax() => Nanoseconds += 100;
+
+    public IDisposable StartTimer(string name, long periodNanoseconds, Action callback)
+    {
+        (long, Action) timer = (periodNanoseconds, callback);
+        _timers.Add(timer);
+        return new Stop(() => _timers.Remove(timer));
+    }
+
+    internal int Timers => _timers.Count;
+
+    internal void FireTimers() => _timers.ForEach(static t => t.Callback());
+
+    private sealed class Stop(Action action) : IDisposable
+    {
+        public void Dispose() => action();
+    }
+}
+
+/// <summary>Frames in a seeded shuffle, low and high mixed; kinds, double frees and quarantine are checked.</summary>
+internal sealed class TestFrames : IFrameAllocator
+{
+    private const int PageLog2 = 12;
+    private readonly Lock _lock = new();
+    private readonly PhysicalMemory _memory;
+    private readonly Dictionary<ulong, FrameKind> _kinds = [];
+    private readonly List<ulong> _free = [];
+    private int _budget = int.MaxValue;
+
+    internal TestFrames(PhysicalMemory memory, int seed, uint bytesPerBank)
+    {
+        _memory = memory;
+        for (ulong at = 0; at < bytesPerBank; at += 1 << PageLog2)
+        {
+            _free.Add(TestPlatform.Low + at);
+            _free.Add(TestPlatform.High + at);
+        }
+        foreach (ulong page in _free) { _kinds[page] = FrameKind.Free; }
+        Random random = new(seed);
+        for (int i = _free.Count - 1; i > 0; i--)
+        {
+            int other = random.Next(i + 1);
+            (_free[i], _free[other]) = (_free[other], _free[i]);
+        }
+    }
+
+    public int QuarantinedFrames => Count(FrameKind.Quarantined);
+
+    internal int Count(FrameKind kind)
+    {
+        lock (_lock) { return _kinds.Values.Count(k => k == kind); }
+    }
+
+    /// <summary>Only this many frames more.</summary>
+    internal void Limit(int frames) => _budget = frames;
+
+    /// <summary>Makes a page something else, for tests of what must not be mapped.</summary>
+    internal void Mark(PhysicalAddress page, FrameKind kind)
+    {
+        lock (_lock)
+        {
+            _kinds[page.Value] = kind;
+            _free.Remove(page.Value);
+        }
+    }
+
+    public bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, ulong last = ulong.MaxValue)
+    {
+        lock (_lock)
+        {
+            first = default;
+            ulong size = 1UL << sizeLog2;
+            if (_budget < (int)(size >> PageLog2)) { return false; }
+            for (int i = _free.Count - 1; i >= 0; i--)
+            {
+                ulong start = _free[i];
+                if ((start & (size - 1)) != 0 || start + (size - 1) > last || !IsFree(start, size)) { continue; }
+                if (sizeLog2 == PageLog2) { _free.RemoveAt(i); }
+                else { _free.RemoveAll(p => p - start < size); }
+                for (ulong at = 0; at < size; at += 1 << PageLog2)
+                {
+                    _kinds[start + at] = kind;
+                    _memory.TryGetSpan(new(start + at), 1 << PageLog2, out Span<byte> bytes);
+                    bytes.Clear();
+                }
+                _budget -= (int)(size >> PageLog2);
+                first = new(start);
+                return true;
+            }
+            return false;
+        }
+    }
+
+    public void Free(PhysicalAddress first, int sizeLog2)
+    {
+        lock (_lock)
+        {
+            for (ulong at = 0; at < 1UL << sizeLog2; at += 1 << PageLog2)
+            {
+                if (KindOf(first + at) is FrameKind.Free or FrameKind.Absent or FrameKind.Quarantined)
+                {
+                    throw new InvalidOperationException($"{first + at} is {KindOf(first + at)}");
+                }
+                GiveBack(first + at);
+            }
+        }
+    }
+
+    public void Quarantine(PhysicalAddress frame)
+    {
+        lock (_lock)
+        {
+            Assert.True(KindOf(frame) is not (FrameKind.Free or FrameKind.Absent));
+            _kinds[frame.Value] = FrameKind.Quarantined;
+        }
+    }
+
+    public void Release(PhysicalAddress frame)
+    {
+        lock (_lock)
+        {
+            Assert.Equal(FrameKind.Quarantined, KindOf(frame));
+            GiveBack(frame);
+        }
+    }
+
+    public FrameKind KindOf(PhysicalAddress address)
+    {
+        lock (_lock) { return _kinds.GetValueOrDefault(address.AlignDown(PageLog2).Value); }
+    }
+
+    private void GiveBack(PhysicalAddress frame)
+    {
+        _kinds[frame.Value] = FrameKind.Free;
+        _free.Insert(0, frame.Value);
+        if (_budget != int.MaxValue) { _budget++; }
+    }
+
+    private bool IsFree(ulong start, ulong size)
+    {
+        for (ulong at = 0; at < size; at += 1 << PageLog2)
+        {
+            if (_kinds.GetValueOrDefault(start + at) != FrameKind.Free) { return false; }
+        }
+        return true;
+    }
+}
