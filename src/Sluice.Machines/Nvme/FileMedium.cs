@@ -1,0 +1,104 @@
+using Microsoft.Win32.SafeHandles;
+
+namespace Sluice.Machines.Nvme;
+
+/// <summary>
+/// A medium in a file. It is read with positioned reads, never mapped: a file that shrinks while the machine runs is a
+/// read error of the blocks that are gone, where a mapping would be the end of the process.
+/// </summary>
+public sealed class FileMedium : INvmeMedium
+{
+    private readonly SafeFileHandle _file;
+
+    private FileMedium(SafeFileHandle file, long length, bool readOnly) =>
+        (_file, Length, IsReadOnly) = (file, length, readOnly);
+
+    /// <summary>Opens a file of at least one byte.</summary>
+    /// <param name="path">The file; it must exist.</param>
+    /// <param name="readOnly">Open it for reading alone; writes are then refused by the namespace.</param>
+    /// <exception cref="IOException">It is missing, empty, not a plain file, or otherwise unreadable.</exception>
+    /// <exception cref="UnauthorizedAccessException">The system does not let us.</exception>
+    public static FileMedium Open(string path, bool readOnly)
+    {
+        SafeFileHandle file = File.OpenHandle(
+            path, FileMode.Open, readOnly ? FileAccess.Read : FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
+        try
+        {
+            long length = RandomAccess.GetLength(file);
+            if (length == 0) { throw new IOException($"'{path}' is empty: a disk has at least one byte"); }
+            return new(file, length, readOnly);
+        }
+        catch (NotSupportedException)
+        {
+            file.Dispose();
+            throw new IOException($"'{path}' is not a plain file");
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public long Length { get; }
+
+    /// <inheritdoc/>
+    public bool IsReadOnly { get; }
+
+    /// <inheritdoc/>
+    public MediumStatus Read(long offset, Span<byte> destination)
+    {
+        int inside = (int)Math.Clamp(Length - offset, 0, destination.Length);
+        destination[inside..].Clear();
+        try
+        {
+            for (Span<byte> left = destination[..inside]; !left.IsEmpty;)
+            {
+                int read = RandomAccess.Read(_file, left, offset);
+                if (read <= 0) { return MediumStatus.ReadError; }
+                left = left[read..];
+                offset += read;
+            }
+            return MediumStatus.Done;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ObjectDisposedException)
+        {
+            return MediumStatus.ReadError;
+        }
+    }
+
+    /// <inheritdoc/>
+    public MediumStatus Write(long offset, ReadOnlySpan<byte> source)
+    {
+        if (IsReadOnly) { return MediumStatus.ReadOnly; }
+        int inside = (int)Math.Clamp(Length - offset, 0, source.Length);
+        try
+        {
+            RandomAccess.Write(_file, source[..inside], offset);
+            return MediumStatus.Done;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ObjectDisposedException)
+        {
+            return MediumStatus.WriteFault;
+        }
+    }
+
+    /// <inheritdoc/>
+    public MediumStatus Flush()
+    {
+        if (IsReadOnly) { return MediumStatus.Done; }
+        try
+        {
+            RandomAccess.FlushToDisk(_file);
+            return MediumStatus.Done;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or ObjectDisposedException)
+        {
+            return MediumStatus.WriteFault;
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Dispose() => _file.Dispose();
+}

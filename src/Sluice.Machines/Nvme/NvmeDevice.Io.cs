@@ -1,0 +1,185 @@
+using System.Buffers.Binary;
+
+namespace Sluice.Machines.Nvme;
+
+// The NVM command set.
+public sealed partial class NvmeDevice
+{
+    private enum IoOpcode : byte
+    {
+        Flush = 0x00,
+        Write = 0x01,
+        Read = 0x02,
+        Compare = 0x05,
+        WriteZeroes = 0x08,
+        DatasetManagement = 0x09,
+    }
+
+    private const int ZeroStep = 1 << 20;
+    private const int RangeBytes = 16;
+    private const int MaxRanges = 256;
+    private readonly byte[] _zeros = new byte[1 << 16];
+    private readonly byte[] _ranges = new byte[MaxRanges * RangeBytes];
+    private byte[]? _compared;
+    private Zeroing _zeroing;
+
+    /// <summary>A command that zeroes blocks over many steps, so that a reset and other work are never kept waiting.</summary>
+    private struct Zeroing
+    {
+        public SubmissionQueue? Queue;
+        public SubmissionEntry Command;
+        public int Ranges;
+        public int NextRange;
+        public long Offset;
+        public long End;
+
+        public readonly bool IsActive => Queue is not null;
+    }
+
+    /// <summary>Null when the answer comes later.</summary>
+    private NvmeStatus? ExecuteIo(SubmissionQueue queue, in SubmissionEntry command)
+    {
+        var opcode = (IoOpcode)command.Opcode;
+        bool isBroadcastFlush = opcode == IoOpcode.Flush && command.Namespace == BroadcastNamespace;
+        if (command.Namespace != 1 && !isBroadcastFlush && opcode <= IoOpcode.DatasetManagement)
+        {
+            return NvmeStatus.InvalidNamespace | NvmeStatus.DoNotRetry;
+        }
+        return opcode switch
+        {
+            IoOpcode.Read => Read(command),
+            IoOpcode.Write => Write(command),
+            IoOpcode.Flush => Translate(_medium.Flush()),
+            IoOpcode.Compare => Compare(command),
+            IoOpcode.WriteZeroes => WriteZeroes(queue, command),
+            IoOpcode.DatasetManagement => Deallocate(queue, command),
+            _ => NvmeStatus.InvalidOpcode | NvmeStatus.DoNotRetry,
+        };
+    }
+
+    private NvmeStatus Read(in SubmissionEntry command)
+    {
+        NvmeStatus status = PrepareBlocks(command, out long offset, out int length);
+        if (status != NvmeStatus.Success) { return status; }
+        Span<byte> data = _staging.AsSpan(0, length);
+        status = Translate(_medium.Read(offset, data));
+        if (status != NvmeStatus.Success) { return status; }
+        if (!_transfer.ToHost(Dma, data)) { return NvmeStatus.DataTransferError; }
+        _logs.CountRead((uint)length >> 9);
+        return NvmeStatus.Success;
+    }
+
+    private NvmeStatus Write(in SubmissionEntry command)
+    {
+        const uint ForceUnitAccess = 1 << 30;
+        NvmeStatus status = PrepareBlocks(command, out long offset, out int length);
+        if (status != NvmeStatus.Success) { return status; }
+        if (_medium.IsReadOnly) { return NvmeStatus.NamespaceWriteProtected | NvmeStatus.DoNotRetry; }
+        Span<byte> data = _staging.AsSpan(0, length);
+        if (!_transfer.FromHost(Dma, data)) { return NvmeStatus.DataTransferError; }
+        status = Translate(_medium.Write(offset, data));
+        if (status != NvmeStatus.Success) { return status; }
+        _logs.CountWrite((uint)length >> 9);
+        bool mayStayCached = _features.HasWriteCache && (command.Dword12 & ForceUnitAccess) == 0;
+        return mayStayCached ? NvmeStatus.Success : Translate(_medium.Flush());
+    }
+
+    private NvmeStatus Compare(in SubmissionEntry command)
+    {
+        NvmeStatus status = PrepareBlocks(command, out long offset, out int length);
+        if (status != NvmeStatus.Success) { return status; }
+        Span<byte> expected = _staging.AsSpan(0, length);
+        status = Translate(_medium.Read(offset, expected));
+        if (status != NvmeStatus.Success) { return status; }
+        Span<byte> given = (_compared ??= new byte[_staging.Length]).AsSpan(0, length);
+        if (!_transfer.FromHost(Dma, given)) { return NvmeStatus.DataTransferError; }
+        return expected.SequenceEqual(given) ? NvmeStatus.Success : NvmeStatus.CompareFailure | NvmeStatus.DoNotRetry;
+    }
+
+    /// <summary>What reads, writes and compares check alike: length, blocks, PRP entries, in this order.</summary>
+    private NvmeStatus PrepareBlocks(in SubmissionEntry command, out long offset, out int length)
+    {
+        (offset, length) = (0, 0);
+        ulong bytes = (ulong)command.BlockCount << _options.BlockSizeLog2;
+        if (bytes > 1UL << _options.MaxTransferLog2) { return Invalid; }
+        if (!AreBlocks(command.StartBlock, command.BlockCount)) { return NvmeStatus.BlockOutOfRange | NvmeStatus.DoNotRetry; }
+        (offset, length) = ((long)command.StartBlock << _options.BlockSizeLog2, (int)bytes);
+        return _transfer.Prepare(Dma, command, length, NvmeRegister.PageLog2(_applied));
+    }
+
+    private bool AreBlocks(ulong first, uint count) => first <= _blocks && count <= _blocks - first;
+
+    private NvmeStatus? WriteZeroes(SubmissionQueue queue, in SubmissionEntry command)
+    {
+        if (!AreBlocks(command.StartBlock, command.BlockCount)) { return NvmeStatus.BlockOutOfRange | NvmeStatus.DoNotRetry; }
+        if (_medium.IsReadOnly) { return NvmeStatus.NamespaceWriteProtected | NvmeStatus.DoNotRetry; }
+        long first = (long)command.StartBlock << _options.BlockSizeLog2;
+        _zeroing = new()
+        {
+            Queue = queue,
+            Command = command,
+            Offset = first,
+            End = first + ((long)command.BlockCount << _options.BlockSizeLog2),
+        };
+        return null;
+    }
+
+    private NvmeStatus? Deallocate(SubmissionQueue queue, in SubmissionEntry command)
+    {
+        const uint DeallocateAttribute = 1 << 2;
+        int count = (int)(command.Dword10 & 0xFF) + 1;
+        Span<byte> ranges = _ranges.AsSpan(0, count * RangeBytes);
+        NvmeStatus status = _transfer.Prepare(Dma, command, ranges.Length, NvmeRegister.PageLog2(_applied));
+        if (status != NvmeStatus.Success) { return status; }
+        if (!_transfer.FromHost(Dma, ranges)) { return NvmeStatus.DataTransferError; }
+        for (int i = 0; i < count; i++)
+        {
+            (ulong first, uint blocks) = Range(i);
+            if (!AreBlocks(first, blocks)) { return NvmeStatus.BlockOutOfRange | NvmeStatus.DoNotRetry; }
+        }
+        if ((command.Dword11 & DeallocateAttribute) == 0) { return NvmeStatus.Success; } // the other attributes are hints
+        if (_medium.IsReadOnly) { return NvmeStatus.NamespaceWriteProtected | NvmeStatus.DoNotRetry; }
+        _zeroing = new() { Queue = queue, Command = command, Ranges = count };
+        return null;
+    }
+
+    private (ulong First, uint Blocks) Range(int index)
+    {
+        ReadOnlySpan<byte> range = _ranges.AsSpan(index * RangeBytes, RangeBytes);
+        return (BinaryPrimitives.ReadUInt64LittleEndian(range[8..]), BinaryPrimitives.ReadUInt32LittleEndian(range[4..]));
+    }
+
+    private bool ZeroSome()
+    {
+        NvmeStatus status = NvmeStatus.Success;
+        int budget = ZeroStep;
+        while (status == NvmeStatus.Success && budget > 0)
+        {
+            if (_zeroing.Offset == _zeroing.End)
+            {
+                if (_zeroing.NextRange == _zeroing.Ranges) { break; }
+                (ulong first, uint blocks) = Range(_zeroing.NextRange++);
+                _zeroing.Offset = (long)first << _options.BlockSizeLog2;
+                _zeroing.End = _zeroing.Offset + ((long)blocks << _options.BlockSizeLog2);
+                continue;
+            }
+            int length = (int)Math.Min(_zeroing.End - _zeroing.Offset, Math.Min(budget, _zeros.Length));
+            status = Translate(_medium.Write(_zeroing.Offset, _zeros.AsSpan(0, length)));
+            _zeroing.Offset += length;
+            budget -= length;
+        }
+        if (status == NvmeStatus.Success && budget <= 0) { return true; }
+        (SubmissionQueue queue, SubmissionEntry command) = (_zeroing.Queue!, _zeroing.Command);
+        _zeroing = default;
+        Complete(queue, command, status);
+        return true;
+    }
+
+    private static NvmeStatus Translate(MediumStatus status) => status switch
+    {
+        MediumStatus.Done => NvmeStatus.Success,
+        MediumStatus.ReadError => NvmeStatus.UnrecoveredReadError,
+        MediumStatus.ReadOnly => NvmeStatus.NamespaceWriteProtected | NvmeStatus.DoNotRetry,
+        _ => NvmeStatus.WriteFault,
+    };
+}
