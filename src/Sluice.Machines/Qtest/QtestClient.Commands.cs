@@ -45,8 +45,8 @@ public sealed partial class QtestClient
     /// <summary>As <see cref="Read64"/>, but the answer comes with <see cref="Collect"/>.</summary>
     public void PostRead64(PhysicalAddress address) => Post("readq"u8, address.Value);
 
-    /// <summary>As <see cref="StepClock"/>, but the clock comes with <see cref="Collect"/>.</summary>
-    public void PostStepClock(long nanoseconds) => Post("clock_step"u8, checked((ulong)nanoseconds));
+    /// <summary>As <see cref="StepClock"/>, but nobody is told the time.</summary>
+    public void PostStepClock(long nanoseconds) => Post("clock_step"u8, checked((ulong)nanoseconds), wanted: false);
 
     /// <summary>One 8-bit port read.</summary>
     public byte In8(ushort port) => (byte)Number("inb"u8, port);
@@ -161,13 +161,13 @@ public sealed partial class QtestClient
         }
     }
 
-    private void Post(ReadOnlySpan<byte> verb, ulong first)
+    private void Post(ReadOnlySpan<byte> verb, ulong first, bool wanted = true)
     {
         lock (_gate)
         {
             Begin(verb);
             Argument(first);
-            Post(wanted: true);
+            Post(wanted);
         }
     }
 
