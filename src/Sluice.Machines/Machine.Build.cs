@@ -1,3 +1,5 @@
+using Sluice.Iommu;
+
 namespace Sluice.Machines;
 
 public sealed partial class Machine
@@ -12,17 +14,29 @@ public sealed partial class Machine
         {
             throw new MachineException($"memory too small: {bytes} bytes, the least is {MachineMap.MinimumMemory >> 20} MiB");
         }
-        if (bytes > MaximumMemory) { throw new MachineException($"memory too large: {bytes} bytes, the most is {MaximumMemory >> 40} TiB"); }
+        if (bytes > MaximumMemory)
+        {
+            throw new MachineException($"memory too large: {bytes} bytes, the most is {MaximumMemory >> 40} TiB");
+        }
         if (bytes % MachineMap.PageSize != 0) { throw new MachineException($"memory is not whole pages: {bytes} bytes"); }
-        if (options.NanosecondsPerStep <= 0) { throw new MachineException("virtual time must advance: NanosecondsPerStep is not positive"); }
+        if (options.NanosecondsPerStep <= 0)
+        {
+            throw new MachineException("virtual time must advance: NanosecondsPerStep is not positive");
+        }
         if (options.IdleSpin < TimeSpan.Zero) { throw new MachineException("IdleSpin is negative"); }
+        ulong low = MachineMap.LowMemory(bytes);
+        ulong end = bytes > low ? MachineMap.HighMemory.Value + bytes - low : low;
+        if (options.Iommu == MachineIommu.Vtd && end > 1UL << options.Vtd.HostAddressBits)
+        {
+            throw new MachineException($"memory too large for a unit of {options.Vtd.HostAddressBits} physical address bits: {bytes} bytes");
+        }
         foreach (ReservedRegion region in options.ReservedRegions)
         {
             if (!region.Range.First.IsAligned(MachineMap.PageLog2) || !(region.Range.Last + 1).IsAligned(MachineMap.PageLog2))
             {
                 throw new MachineException($"the reserved region {region.Range} is not whole pages");
             }
-            if (region.Range.Last < region.Range.First || region.Range.Last.Value >= MachineMap.LowMemory(bytes))
+            if (region.Range.Last < region.Range.First || region.Range.Last.Value >= low)
             {
                 throw new MachineException($"the reserved region {region.Range} is not in memory below 4 GiB");
             }
@@ -48,6 +62,18 @@ public sealed partial class Machine
         }
         MemoryBank lowBank = new(PhysicalAddress.Zero, block, 0, low);
         return high == 0 ? new MemoryBanks(lowBank) : new MemoryBanks(lowBank, new MemoryBank(MachineMap.HighMemory, block, low, high));
+    }
+
+    private VtdUnit BuildUnit(MachineOptions options)
+    {
+        try
+        {
+            return new(options.Vtd, Memory, Interrupts);
+        }
+        catch (ArgumentException e)
+        {
+            throw new MachineException($"no VT-d unit can be built so: {e.Message}", e);
+        }
     }
 
     /// <summary>The firmware's tables lie at the top of low memory.</summary>

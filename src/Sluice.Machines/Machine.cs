@@ -3,10 +3,13 @@ using Sluice.Iommu;
 namespace Sluice.Machines;
 
 /// <summary>
-/// A PC in this process, on QEMU's q35 map: memory, PCI, ACPI tables, a remapping unit, and devices that run on threads of
+/// A PC in this process, on QEMU's q35 map: memory, PCI, ACPI tables, a remapping unit, and devices that run on threads
+/// of
 /// their own or all on one seeded scheduler. Operating-system code sees it as <see cref="IPlatform"/> and nothing more.
 /// </summary>
-/// <remarks>Safe from any thread, except <see cref="Dispose"/>, after which nothing of the machine may be used.</remarks>
+/// <remarks>
+/// Safe from any thread, except <see cref="Dispose"/>, after which nothing of the machine may be used.
+/// </remarks>
 public sealed partial class Machine : IPlatform, IDisposable
 {
     private readonly MemoryBanks _banks;
@@ -21,21 +24,30 @@ public sealed partial class Machine : IPlatform, IDisposable
         _banks = BuildMemory(options);
         Memory = _banks.Memory;
         ulong seed = SplitMix.Mix((ulong)(uint)options.Seed);
-        PhysicalRange acpi = AcpiArea(options);
-        ulong low = MachineMap.LowMemory(options.MemoryBytes);
-        Frames = new FrameAllocator(
-            Memory, low, options.MemoryBytes - low, seed, [acpi, .. options.ReservedRegions.Select(static r => r.Range)]);
         Execution = options.Deterministic
             ? new SeededExecution(seed, options.NanosecondsPerStep)
             : new ThreadedExecution(options.IdleSpin);
-        Kernel = new(Memory, Frames, seed);
-        Execution.BeforeTimer = () => _ = Kernel.Call(KernelCall.Timer);
-        Interrupts = new(Execution, Kernel);
-        Unit = options.Iommu == MachineIommu.Vtd ? new VtdUnit(options.Vtd, Memory, Interrupts) : null;
-        _root = new(Memory, Unit, Interrupts);
-        AcpiTables.Write(Memory, acpi, options);
-        Plug(new HostBridge(), PciAddress.From(0, 0, 0));
-        Plug(new LpcBridge(), PciAddress.From(0, 0x1F, 0));
+        try
+        {
+            PhysicalRange acpi = AcpiArea(options);
+            ulong low = MachineMap.LowMemory(options.MemoryBytes);
+            Frames = new FrameAllocator(
+                Memory, low, options.MemoryBytes - low, seed, [acpi, .. options.ReservedRegions.Select(static r => r.Range)]);
+            Kernel = new(Memory, Frames, seed);
+            Execution.BeforeTimer = () => _ = Kernel.Call(KernelCall.Timer);
+            Interrupts = new(Execution, Kernel);
+            Unit = options.Iommu == MachineIommu.Vtd ? BuildUnit(options) : null;
+            _root = new(Memory, Unit, Interrupts);
+            AcpiTables.Write(Memory, acpi, options, Unit?.Registers.Length ?? 0);
+            Plug(new HostBridge(), PciAddress.From(0, 0, 0));
+            Plug(new LpcBridge(), PciAddress.From(0, 0x1F, 0));
+        }
+        catch
+        {
+            Execution.Dispose();
+            _banks.Dispose();
+            throw;
+        }
     }
 
     /// <summary>How it was built.</summary>
@@ -67,16 +79,22 @@ public sealed partial class Machine : IPlatform, IDisposable
     /// <summary>Interrupt latches, counters and fault injection.</summary>
     public InterruptController Interrupts { get; }
 
-    /// <summary>The remapping unit, for its statistics and for tests; operating-system code finds it through the DMAR table.</summary>
+    /// <summary>
+    /// The remapping unit, for its statistics and for tests; operating-system code finds it through the DMAR table.
+    /// </summary>
     public VtdUnit? Unit { get; }
 
     /// <summary>The functions plugged in.</summary>
     public IReadOnlyList<PciDevice> Functions => [.. _pci.Functions];
 
-    /// <summary>What device models, interrupt handlers and timers threw: programming errors, none of which stops the machine.</summary>
+    /// <summary>
+    /// What device models, interrupt handlers and timers threw: programming errors, none of which stops the machine.
+    /// </summary>
     public IReadOnlyCollection<Exception> Failures => Execution.Failures;
 
-    /// <summary>A hash of everything that happened, in order, on a deterministic machine; 0 on a threaded one.</summary>
+    /// <summary>
+    /// A hash of everything that happened, in order, on a deterministic machine; 0 on a threaded one.
+    /// </summary>
     public ulong TraceHash => (Execution as SeededExecution)?.TraceHash ?? 0;
 
     internal Execution Execution { get; }
@@ -161,14 +179,17 @@ public sealed partial class Machine : IPlatform, IDisposable
         return Interrupts.Connect(name, handler);
     }
 
-    /// <summary>Adds work of the test's own to the machine's agents: on a deterministic machine it is interleaved with them.</summary>
+    /// <summary>
+    /// Adds work of the test's own to the machine's agents: on a deterministic machine it is interleaved with them.
+    /// </summary>
     /// <param name="name">For messages.</param>
     /// <param name="step">One bounded piece of work; false when there is none until the returned action is called.</param>
     /// <returns>Wakes it.</returns>
     public Action AddAgent(string name, Func<bool> step) => Execution.AddAgent(name, step).Wake;
 
     /// <summary>
-    /// Lets the machine run until <paramref name="condition"/> holds or <paramref name="maximumSteps"/> turns have passed:
+    /// Lets the machine run until <paramref name="condition"/> holds or <paramref name="maximumSteps"/> turns have
+    /// passed:
     /// scheduler steps on a deterministic machine, polls on a threaded one.
     /// </summary>
     /// <returns>Whether the condition held.</returns>
@@ -183,7 +204,9 @@ public sealed partial class Machine : IPlatform, IDisposable
         return condition();
     }
 
-    /// <summary>Stops the threads, then frees the memory. A thread that does not stop in ten seconds keeps the memory.</summary>
+    /// <summary>
+    /// Stops the threads, then frees the memory. A thread that does not stop in ten seconds keeps the memory.
+    /// </summary>
     /// <exception cref="TimeoutException">A device model does not stop.</exception>
     public void Dispose()
     {

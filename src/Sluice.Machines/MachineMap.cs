@@ -1,6 +1,8 @@
 namespace Sluice.Machines;
 
-/// <summary>Where things lie on the physical bus: QEMU's q35 map, so that a script that drives one machine drives the other.</summary>
+/// <summary>
+/// Where things lie on the physical bus: QEMU's q35 map, so that a script that drives one machine drives the other.
+/// </summary>
 /// <remarks>
 /// <code>
 ///        0 –     9_FFFF  RAM (kept by the firmware)

@@ -6,7 +6,7 @@ namespace Sluice.Iommu;
 /// A set-associative cache from a non-zero 64-bit key to a 64-bit value. Finding takes no lock and writes nothing;
 /// one thread at a time may change it.
 /// <code>
-/// set:  version │ next victim │ key 0 │ value 0 │ key 1 │ value 1 │ …      (8 words with 3 ways: one cache line)
+/// set:  version │ key 0 │ value 0 │ key 1 │ value 1 │ …        newest first; 8 words with 3 ways: one cache line
 /// </code>
 /// </summary>
 /// <remarks>
@@ -16,7 +16,7 @@ namespace Sluice.Iommu;
 /// </remarks>
 internal sealed class SetAssociativeCache
 {
-    private const int Header = 2;
+    private const int Header = 1;
     private readonly ulong[] _words;
     private readonly int _ways;
     private readonly int _setsLog2;
@@ -53,25 +53,20 @@ internal sealed class SetAssociativeCache
         return false;
     }
 
-    /// <summary>Adds or replaces. When the set is full its entries leave in the order they came.</summary>
+    /// <summary>
+    /// Adds or replaces, newest first: what was just walked for is found at the first comparison, and the oldest leaves.
+    /// </summary>
     internal void Insert(ulong key, ulong value)
     {
         int set = SetOf(key);
-        int chosen = 0;
-        for (int way = _ways; way > 0; way--)
-        {
-            ulong there = _words[Slot(set, way - 1)];
-            if (there == key) { chosen = Slot(set, way - 1); break; }
-            if (there == 0) { chosen = Slot(set, way - 1); }
-        }
-        if (chosen == 0)
-        {
-            int victim = (int)_words[set + 1];
-            _words[set + 1] = (ulong)(uint)(victim + 1 == _ways ? 0 : victim + 1);
-            chosen = Slot(set, victim);
-        }
-        if (_words[chosen] == 0) { Volatile.Write(ref _count, _count + 1); }
-        Replace(set, chosen, key, value);
+        int last = set + Header + 2 * (_ways - 1);
+        int slot = set + Header;
+        while (slot < last && _words[slot] != key && _words[slot] != 0) { slot += 2; }
+        if (_words[slot] == 0) { Volatile.Write(ref _count, _count + 1); }
+        BeginChange(set);
+        for (; slot > set + Header; slot -= 2) { Put(slot, _words[slot - 2], _words[slot - 1]); }
+        Put(slot, key, value);
+        EndChange(set);
     }
 
     /// <summary>Removes every entry whose key and value have the given bits.</summary>
@@ -106,27 +101,28 @@ internal sealed class SetAssociativeCache
         return (int)(hash & ((1u << _setsLog2) - 1)) << _strideLog2;
     }
 
-    private static int Slot(int set, int way) => set + Header + 2 * way;
-
     private void RemoveInSet(int set, ulong keyMask, ulong keyBits, ulong valueMask, ulong valueBits)
     {
-        for (int way = 0; way < _ways; way++)
+        int end = set + Header + 2 * _ways;
+        for (int slot = set + Header; slot < end; slot += 2)
         {
-            int slot = Slot(set, way);
             ulong key = _words[slot];
             if (key == 0 || (key & keyMask) != keyBits || (_words[slot + 1] & valueMask) != valueBits) { continue; }
             Volatile.Write(ref _count, _count - 1);
-            Replace(set, slot, 0, 0);
+            BeginChange(set);
+            Put(slot, 0, 0);
+            EndChange(set);
         }
     }
 
     // Each Volatile store waits for the ones before it, so the version is odd before anything changes and even after.
-    private void Replace(int set, int slot, ulong key, ulong value)
+    private void BeginChange(int set) => Volatile.Write(ref _words[set], _words[set] + 1);
+
+    private void EndChange(int set) => Volatile.Write(ref _words[set], _words[set] + 1);
+
+    private void Put(int slot, ulong key, ulong value)
     {
-        ulong version = _words[set];
-        Volatile.Write(ref _words[set], version + 1);
         Volatile.Write(ref _words[slot], key);
         Volatile.Write(ref _words[slot + 1], value);
-        Volatile.Write(ref _words[set], version + 2);
     }
 }

@@ -1,10 +1,12 @@
 using System.Buffers.Binary;
+using System.Numerics;
 using System.Text;
 
 namespace Sluice.Machines;
 
 /// <summary>
-/// The firmware of the machine: writes the tables by which operating-system code finds everything. Only the machine writes them;
+/// The firmware of the machine: writes the tables by which operating-system code finds everything. Only the machine
+/// writes them;
 /// whoever reads them uses another implementation, so that the two check each other.
 /// </summary>
 /// <remarks>RSDP → XSDT → FADT (→ DSDT), MADT, MCFG, and DMAR when there is a unit. ACPI 6.5, 5.2; VT-d 8.</remarks>
@@ -12,12 +14,18 @@ internal static class AcpiTables
 {
     private const ulong Alignment = 64;
 
-    public static void Write(PhysicalMemory memory, PhysicalRange area, MachineOptions options)
+    /// <summary>Writes all of them: the RSDP where it is searched for, the rest into <paramref name="area"/>.</summary>
+    /// <param name="memory">The machine's.</param>
+    /// <param name="area">Memory that no frame is handed out of.</param>
+    /// <param name="options">What to describe.</param>
+    /// <param name="unitBytes">The size of the unit's register window; 0 without a unit.</param>
+    public static void Write(PhysicalMemory memory, PhysicalRange area, MachineOptions options, uint unitBytes)
     {
         PhysicalAddress next = area.First;
         PhysicalAddress dsdt = Put(memory, ref next, area, Dsdt());
-        List<PhysicalAddress> tables = [Put(memory, ref next, area, Fadt(dsdt)), Put(memory, ref next, area, Madt()), Put(memory, ref next, area, Mcfg())];
-        if (options.Iommu == MachineIommu.Vtd) { tables.Add(Put(memory, ref next, area, Dmar(options))); }
+        List<PhysicalAddress> tables = [];
+        foreach (byte[] table in (byte[][])[Fadt(dsdt), Madt(), Mcfg()]) { tables.Add(Put(memory, ref next, area, table)); }
+        if (unitBytes != 0) { tables.Add(Put(memory, ref next, area, Dmar(options, unitBytes))); }
         PhysicalAddress xsdt = Put(memory, ref next, area, Xsdt(tables));
         memory.TryWrite(MachineMap.Rsdp, Rsdp(xsdt));
     }
@@ -46,7 +54,9 @@ internal static class AcpiTables
     /// <summary>A DSDT without a line of byte code: nothing here has a power button.</summary>
     public static byte[] Dsdt() => new AcpiTable("DSDT", 2).Build();
 
-    /// <summary>Hardware-reduced: no fixed registers, so nothing but flags and the DSDT's address means anything.</summary>
+    /// <summary>
+    /// Hardware-reduced: no fixed registers, so nothing but flags and the DSDT's address means anything.
+    /// </summary>
     public static byte[] Fadt(PhysicalAddress dsdt)
     {
         const int Length = 276;
@@ -77,15 +87,16 @@ internal static class AcpiTables
         .Build();
 
     /// <summary>One unit over all devices of segment 0, then the reserved regions.</summary>
-    public static byte[] Dmar(MachineOptions options)
+    public static byte[] Dmar(MachineOptions options, uint unitBytes)
     {
         const int UnitType = 0;
         const int ReservedMemoryType = 1;
         const int IncludeAll = 1;
         const int EndpointScope = 1;
         const int ScopeLength = 8;
+        int pagesLog2 = BitOperations.Log2(BitOperations.RoundUpToPowerOf2(unitBytes) >> MachineMap.PageLog2);
         AcpiTable table = new AcpiTable("DMAR", 1).U8(options.Vtd.HostAddressBits - 1).U8(options.DmarFlags).Zeros(10);
-        table.U16(UnitType).U16(16).U8(IncludeAll).U8(0).U16(0).U64(MachineMap.RemappingUnit.Value);
+        table.U16(UnitType).U16(16).U8(IncludeAll).U8(pagesLog2).U16(0).U64(MachineMap.RemappingUnit.Value);
         foreach (ReservedRegion region in options.ReservedRegions)
         {
             table.U16(ReservedMemoryType).U16(24 + region.Devices.Count * ScopeLength).U16(0)

@@ -3,7 +3,9 @@ namespace Sluice.Machines;
 /// <summary>How an <see cref="EduModel"/> behaves.</summary>
 public sealed record EduOptions
 {
-    /// <summary>DMA addresses are cut to these bits: 28 of them by default, so that drivers must say what they can reach.</summary>
+    /// <summary>
+    /// DMA addresses are cut to these bits: 28 of them by default, so that drivers must say what they can reach.
+    /// </summary>
     public ulong DmaMask { get; init; } = (1UL << 28) - 1;
 
     /// <summary>From the command to the transfer, in platform time. 100 ms by default; 0 is at once.</summary>
@@ -24,7 +26,8 @@ public sealed record EduOptions
 /// The buffer is addressed as 0x40000 to 0x40FFF in source or destination; it is not in the BAR.
 /// </summary>
 /// <remarks>
-/// QEMU's "EDU device" page. Its DMA reports no error: a refused page leaves memory alone and reads as zeros. A range outside the buffer,
+/// QEMU's "EDU device" page. Its DMA reports no error: a refused page leaves memory alone and reads as zeros. A range
+/// outside the buffer,
 /// which is undefined there, moves nothing here. Interrupts are MSI only; without MSI the status bits can be polled.
 /// </remarks>
 public sealed class EduModel : PciDevice

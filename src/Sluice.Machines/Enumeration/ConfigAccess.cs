@@ -1,6 +1,8 @@
 namespace Sluice.Machines;
 
-/// <summary>A way for operating-system code to reach configuration space. Absent functions read all ones. Safe from any thread.</summary>
+/// <summary>
+/// A way for operating-system code to reach configuration space. Absent functions read all ones. Safe from any thread.
+/// </summary>
 internal abstract class ConfigAccess
 {
     /// <summary>256 by ports, 4096 by ECAM.</summary>

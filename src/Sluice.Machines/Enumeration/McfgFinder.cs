@@ -2,7 +2,9 @@ using System.Buffers.Binary;
 
 namespace Sluice.Machines;
 
-/// <summary>Finds ECAM of segment 0 through RSDP, XSDT and MCFG. Damaged tables are as good as none: ports work without.</summary>
+/// <summary>
+/// Finds ECAM of segment 0 through RSDP, XSDT and MCFG. Damaged tables are as good as none: ports work without.
+/// </summary>
 /// <remarks>ACPI 6.5, 5.2.5.1 (search), 5.2.8 (XSDT); PCI Firmware 3.3, 4.1.2 (MCFG).</remarks>
 internal static class McfgFinder
 {

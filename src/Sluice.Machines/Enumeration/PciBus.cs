@@ -2,7 +2,9 @@ using System.Numerics;
 
 namespace Sluice.Machines;
 
-/// <summary>What operating-system code does with PCI first: find the functions, size their BARs, give them addresses.</summary>
+/// <summary>
+/// What operating-system code does with PCI first: find the functions, size their BARs, give them addresses.
+/// </summary>
 /// <remarks>Uses <see cref="IPlatform"/> and nothing else, so it runs on any machine with q35's BAR window.</remarks>
 public static class PciBus
 {
@@ -10,8 +12,10 @@ public static class PciBus
     private const int SecondaryBus = 0x19;
 
     /// <summary>
-    /// All functions, depth first in order of their addresses, following the bridges that firmware has numbered. A memory BAR without
-    /// an address gets one in the BAR window; one that has an address keeps it. Bus mastering stays as it is: off after power on.
+    /// All functions, depth first in order of their addresses, following the bridges that firmware has numbered. A
+    /// memory BAR without
+    /// an address gets one in the BAR window; one that has an address keeps it. Bus mastering stays as it is: off after
+    /// power on.
     /// </summary>
     /// <exception cref="MachineException">The BAR window is full.</exception>
     public static IReadOnlyList<PciFunction> Enumerate(IPlatform platform)
@@ -81,12 +85,14 @@ public static class PciBus
         return size;
     }
 
-    /// <summary>The largest first, each on a multiple of its size: no gaps but those at addresses taken already.</summary>
+    /// <summary>
+    /// The largest first, each on a multiple of its size: no gaps but those at addresses taken already.
+    /// </summary>
     private static void Assign(List<PciFunction> functions)
     {
-        List<PhysicalRange> taken = [.. functions.SelectMany(static f => f.Bars).Where(static b => b.First.Value != 0).Select(static b => b.Range)];
-        var open = functions.SelectMany(static f => f.Bars.Where(static b => b.First.Value == 0), static (f, b) => (Function: f, Bar: b))
-            .OrderByDescending(static x => x.Bar.Size);
+        (PciFunction Function, PciBarWindow Bar)[] all = [.. functions.SelectMany(static f => f.Bars, static (f, b) => (f, b))];
+        List<PhysicalRange> taken = [.. all.Where(static x => x.Bar.First.Value != 0).Select(static x => x.Bar.Range)];
+        var open = all.Where(static x => x.Bar.First.Value == 0).OrderByDescending(static x => x.Bar.Size);
         foreach ((PciFunction function, PciBarWindow bar) in open)
         {
             PhysicalAddress address = Place(bar.Size, taken);

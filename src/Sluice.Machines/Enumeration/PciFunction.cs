@@ -1,7 +1,9 @@
 namespace Sluice.Machines;
 
 /// <summary>A PCI function as operating-system code holds it: ids, BARs, and the switches a driver needs.</summary>
-/// <remarks>Safe from any thread, except that enabling and disabling the same function's parts is one thread's job.</remarks>
+/// <remarks>
+/// Safe from any thread, except that enabling and disabling the same function's parts is one thread's job.
+/// </remarks>
 public sealed class PciFunction
 {
     private const int MaximumCapabilities = 48;
@@ -117,7 +119,10 @@ public sealed class PciFunction
         table.Write32(entry + 12, PciConfig.MsixVectorMasked);
     }
 
-    /// <summary>Resets the function through its PCI Express capability. Its configuration is as after power on, but for the BARs.</summary>
+    /// <summary>
+    /// Resets the function through its PCI Express capability. Its configuration is as after power on, but for the
+    /// BARs.
+    /// </summary>
     /// <exception cref="MachineException">The function cannot be reset alone.</exception>
     public void Reset()
     {

@@ -2,7 +2,10 @@ using System.Globalization;
 
 namespace Sluice.Machines;
 
-/// <summary>Configuration spaces as text that <c>lspci -F</c> reads: an independent check of every byte, and a bug report's attachment.</summary>
+/// <summary>
+/// Configuration spaces as text that <c>lspci -F</c> reads: an independent check of every byte, and a bug report's
+/// attachment.
+/// </summary>
 public static class PciText
 {
     private const int BytesPerLine = 16;
@@ -14,9 +17,8 @@ public static class PciText
         ArgumentNullException.ThrowIfNull(functions);
         foreach (PciFunction function in functions)
         {
-            writer.Write(string.Create(
-                CultureInfo.InvariantCulture,
-                $"{function.Address.Requester} Class {function.ClassCode >> 8:x4}: {function.VendorId:x4}:{function.DeviceId:x4} (rev {function.Revision:x2})\n"));
+            string ids = $"{function.VendorId:x4}:{function.DeviceId:x4} (rev {function.Revision:x2})";
+            writer.Write($"{function.Address.Requester} Class {function.ClassCode >> 8:x4}: {ids}\n");
             for (int line = 0; line < function.ConfigLength; line += BytesPerLine)
             {
                 writer.Write(line.ToString("x2", CultureInfo.InvariantCulture));

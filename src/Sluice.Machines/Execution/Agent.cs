@@ -1,7 +1,8 @@
 namespace Sluice.Machines;
 
 /// <summary>
-/// Something that works on its own: a device, the interrupt dispatcher, the timers. It is a function that does one bounded piece
+/// Something that works on its own: a device, the interrupt dispatcher, the timers. It is a function that does one
+/// bounded piece
 /// of work and says whether there is more; <see cref="Execution"/> decides when it runs.
 /// </summary>
 internal abstract class Agent(string name, Func<bool> step, Action<Agent, Exception> onCrash)
@@ -10,7 +11,9 @@ internal abstract class Agent(string name, Func<bool> step, Action<Agent, Except
 
     public string Name { get; } = name;
 
-    /// <summary>There may be work. From any thread; what was written before is visible to the step that follows.</summary>
+    /// <summary>
+    /// There may be work. From any thread; what was written before is visible to the step that follows.
+    /// </summary>
     public abstract void Wake();
 
     /// <summary>One piece of work; false when there is nothing to do. A step that throws is the agent's last.</summary>

@@ -1,8 +1,10 @@
 namespace Sluice.Machines;
 
 /// <summary>
-/// All agents on the calling thread, in an order that only the seed decides. Time is virtual: it advances by a fixed amount
-/// per step and jumps to the next timer when nothing else can run. The same seed and the same calls give the same trace.
+/// All agents on the calling thread, in an order that only the seed decides. Time is virtual: it advances by a fixed
+/// amount
+/// per step and jumps to the next timer when nothing else can run. The same seed and the same calls give the same
+/// trace.
 /// </summary>
 internal sealed class SeededExecution(ulong seed, long nanosecondsPerStep) : Execution
 {
@@ -38,7 +40,9 @@ internal sealed class SeededExecution(ulong seed, long nanosecondsPerStep) : Exe
         lock (_lock) { _trace = SplitMix.Mix(_trace ^ what) + (ulong)_now; }
     }
 
-    /// <summary>One step of one agent or timer; false when nothing was ready and no timer is set, and only time passed.</summary>
+    /// <summary>
+    /// One step of one agent or timer; false when nothing was ready and no timer is set, and only time passed.
+    /// </summary>
     public bool Step()
     {
         lock (_lock)

@@ -1,6 +1,8 @@
 namespace Sluice.Machines;
 
-/// <summary>A tiny seeded generator whose sequence never changes between .NET versions: the same seed replays for ever.</summary>
+/// <summary>
+/// A tiny seeded generator whose sequence never changes between .NET versions: the same seed replays for ever.
+/// </summary>
 /// <remarks>SplitMix64 (Steele, Lea, Flood 2014). A mutable struct: keep it in a field.</remarks>
 internal struct SplitMix(ulong seed)
 {

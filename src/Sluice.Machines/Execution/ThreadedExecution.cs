@@ -29,7 +29,9 @@ internal sealed class ThreadedExecution : Execution
         }
     }
 
-    /// <summary>A pause; now and then the rest of the time slice, because the thread waited for may need this processor.</summary>
+    /// <summary>
+    /// A pause; now and then the rest of the time slice, because the thread waited for may need this processor.
+    /// </summary>
     public override void Relax()
     {
         if ((++t_turns & 15) == 0) { Thread.Yield(); } else { Thread.SpinWait(10); }

@@ -1,6 +1,8 @@
 namespace Sluice.Machines;
 
-/// <summary>Timers by due time, ties in the order they were set. Safe from any thread; callbacks run outside the queue's lock.</summary>
+/// <summary>
+/// Timers by due time, ties in the order they were set. Safe from any thread; callbacks run outside the queue's lock.
+/// </summary>
 internal sealed class TimerQueue
 {
     private readonly Lock _lock = new();
@@ -21,7 +23,9 @@ internal sealed class TimerQueue
         lock (_lock) { _queue.Enqueue(timer, (due, _order++)); }
     }
 
-    /// <summary>Runs the first timer that is due; false when none is. A late periodic timer is not run twice to catch up.</summary>
+    /// <summary>
+    /// Runs the first timer that is due; false when none is. A late periodic timer is not run twice to catch up.
+    /// </summary>
     public bool RunOne(long now, Action? before)
     {
         PlatformTimer timer;

@@ -1,10 +1,13 @@
 namespace Sluice.Machines;
 
 /// <summary>
-/// The page frames of a machine, one kind byte each. Single frames come from seeded random places, never next to the one before;
+/// The page frames of a machine, one kind byte each. Single frames come from seeded random places, never next to the
+/// one before;
 /// one block of 2 MiB in eight is kept for contiguous runs until everything else is full.
 /// </summary>
-/// <remarks>One lock; not a data path. <see cref="KindOf"/> takes no lock. Frames are numbered densely: low memory, then high.</remarks>
+/// <remarks>
+/// One lock; not a data path. <see cref="KindOf"/> takes no lock. Frames are numbered densely: low memory, then high.
+/// </remarks>
 public sealed class FrameAllocator : IFrameAllocator
 {
     private const int BlockLog2 = 9;
@@ -23,7 +26,9 @@ public sealed class FrameAllocator : IFrameAllocator
     private int _quarantined;
     private int _free;
 
-    /// <summary>All frames of <paramref name="memory"/> but those below 1 MiB and those in <paramref name="reserved"/>.</summary>
+    /// <summary>
+    /// All frames of <paramref name="memory"/> but those below 1 MiB and those in <paramref name="reserved"/>.
+    /// </summary>
     internal FrameAllocator(PhysicalMemory memory, ulong lowBytes, ulong highBytes, ulong seed, IEnumerable<PhysicalRange> reserved)
     {
         _memory = memory;
@@ -140,7 +145,10 @@ public sealed class FrameAllocator : IFrameAllocator
         }
     }
 
-    /// <summary>A few random tries, which is all it takes while memory is not nearly full; then the first place after a random one.</summary>
+    /// <summary>
+    /// A few random tries, which is all it takes while memory is not nearly full; then the first place after a random
+    /// one.
+    /// </summary>
     private int FindSingle(int limit)
     {
         for (int i = 0; i < Tries; i++)
@@ -186,7 +194,8 @@ public sealed class FrameAllocator : IFrameAllocator
         int span = Math.Max(count, BlockFrames);
         for (int start = 0; start < limit; start += span)
         {
-            if (count < BlockFrames && (_freeInBlock[start >> BlockLog2] < count || IsForRuns(start >> BlockLog2) != runBlocks)) { continue; }
+            int block = start >> BlockLog2;
+            if (count < BlockFrames && (_freeInBlock[block] < count || IsForRuns(block) != runBlocks)) { continue; }
             for (int at = start; at < start + span && at + count <= limit; at += count)
             {
                 // Aligned here is aligned in memory: where there is high memory, it begins at a dense number of 2^19.

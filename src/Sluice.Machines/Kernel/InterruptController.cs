@@ -3,7 +3,8 @@ using System.Numerics;
 namespace Sluice.Machines;
 
 /// <summary>
-/// Where interrupt messages arrive: one latch per vector, and one thread that runs the handlers. Equal messages merge while
+/// Where interrupt messages arrive: one latch per vector, and one thread that runs the handlers. Equal messages merge
+/// while
 /// they wait; one that arrives while its handler runs makes it run once more.
 /// </summary>
 public sealed class InterruptController : IInterruptSink

@@ -1,8 +1,10 @@
 namespace Sluice.Machines;
 
 /// <summary>
-/// The memory that a DMA attack aims at: kernel code, interrupt table, system-call table. It is in use, so damage is noticed by
-/// what stops working, and it is checked against what the kernel wrote, so damage is named to the byte. Safe from any thread.
+/// The memory that a DMA attack aims at: kernel code, interrupt table, system-call table. It is in use, so damage is
+/// noticed by
+/// what stops working, and it is checked against what the kernel wrote, so damage is named to the byte. Safe from any
+/// thread.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -57,7 +59,10 @@ public sealed class KernelArea
     /// <summary>The page that <see cref="Call"/> goes through.</summary>
     public PhysicalAddress SystemCallTable => _pages[CodePages + 1].Address;
 
-    /// <summary>Interrupts that were not dispatched and calls that failed because the table or code they went through was damaged.</summary>
+    /// <summary>
+    /// Interrupts that were not dispatched and calls that failed because the table or code they went through was
+    /// damaged.
+    /// </summary>
     public long Rejected => Volatile.Read(ref _rejected);
 
     /// <summary>Compares every byte with what the kernel wrote.</summary>
@@ -90,7 +95,9 @@ public sealed class KernelArea
         }
     }
 
-    /// <summary>Goes through the system-call table to a routine's code; false, and counted, when either is damaged.</summary>
+    /// <summary>
+    /// Goes through the system-call table to a routine's code; false, and counted, when either is damaged.
+    /// </summary>
     public bool Call(KernelCall call)
     {
         ulong entry = SystemCallTable.Value + (ulong)call * sizeof(ulong);
@@ -112,7 +119,9 @@ public sealed class KernelArea
         }
     }
 
-    /// <summary>Reads a vector's handler from the table; false, and counted, when the entry is not one that the kernel wrote.</summary>
+    /// <summary>
+    /// Reads a vector's handler from the table; false, and counted, when the entry is not one that the kernel wrote.
+    /// </summary>
     internal bool TryGetVector(byte vector, out uint handler)
     {
         PhysicalAddress entry = InterruptTable + (ulong)vector * VectorSize;

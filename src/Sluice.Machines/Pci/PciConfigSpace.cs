@@ -3,10 +3,14 @@ using System.Buffers.Binary;
 namespace Sluice.Machines;
 
 /// <summary>
-/// The configuration space of one function: bytes, and a mask of the bits that software may write. BAR sizing needs nothing
+/// The configuration space of one function: bytes, and a mask of the bits that software may write. BAR sizing needs
+/// nothing
 /// more: writing ones to a BAR reads back its size, because only its upper bits are writable. Safe from any thread.
 /// </summary>
-/// <remarks>256 bytes for a conventional function, 4096 for PCI Express. An access past the end, unaligned or odd reads all ones.</remarks>
+/// <remarks>
+/// 256 bytes for a conventional function, 4096 for PCI Express. An access past the end, unaligned or odd reads all
+/// ones.
+/// </remarks>
 public sealed class PciConfigSpace
 {
     private readonly Lock _lock = new();
@@ -31,7 +35,7 @@ public sealed class PciConfigSpace
     }
 
     /// <summary>Runs after every write, outside the lock: what software changed takes effect.</summary>
-    internal Action<int>? Written { get; set; }
+    internal Action? Written { get; set; }
 
     /// <summary>256 or 4096.</summary>
     public int Length => _bytes.Length;
@@ -65,7 +69,7 @@ public sealed class PciConfigSpace
                 _bytes[offset + i] = (byte)((_bytes[offset + i] & ~mask) | (incoming & mask));
             }
         }
-        Written?.Invoke(offset);
+        Written?.Invoke();
     }
 
     /// <summary>All bytes as they are now.</summary>
@@ -118,7 +122,7 @@ public sealed class PciConfigSpace
         {
             for (int i = 0; i < _bytes.Length; i++) { _bytes[i] &= (byte)~_writable[i]; }
         }
-        Written?.Invoke(0);
+        Written?.Invoke();
     }
 
     private bool IsValid(int offset, int size) =>

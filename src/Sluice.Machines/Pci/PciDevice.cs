@@ -8,11 +8,13 @@ namespace Sluice.Machines;
 /// The constructor of the model declares everything, <see cref="Machine.Plug{T}(T, PciAddress)"/> brings it to life.
 /// </summary>
 /// <remarks>
-/// Two kinds of thread enter a model: processors, through <see cref="ReadBar"/> and <see cref="WriteBar"/>, several at once;
+/// Two kinds of thread enter a model: processors, through <see cref="ReadBar"/> and <see cref="WriteBar"/>, several at
+/// once;
 /// and the device's own, through <see cref="Step"/>, one at a time. The model guards what they share.
 /// </remarks>
 public abstract class PciDevice
 {
+    private readonly Lock _configWritten = new();
     private readonly PciBar?[] _bars = new PciBar?[PciConfig.BarCount];
     private MsiCapability? _msi;
     private MsixCapability? _msix;
@@ -42,7 +44,9 @@ public abstract class PciDevice
     /// <summary>Where it is plugged in.</summary>
     public PciAddress Address { get; private set; }
 
-    /// <summary>Its way to memory. Set when plugged in; for the device's own thread (<see cref="Step"/>) only.</summary>
+    /// <summary>
+    /// Its way to memory. Set when plugged in; for the device's own thread (<see cref="Step"/>) only.
+    /// </summary>
     protected DmaPort Dma => _dma ?? throw new InvalidOperationException($"{Name} is not plugged in");
 
     /// <summary>The port's counters, and for tests the port itself.</summary>
@@ -55,7 +59,8 @@ public abstract class PciDevice
     public bool IsFrozen => _frozen;
 
     /// <summary>
-    /// A hostile device: its DMA ignores the bus master enable, which is the device's own bit. Off by default; a device told to
+    /// A hostile device: its DMA ignores the bus master enable, which is the device's own bit. Off by default; a device
+    /// told to
     /// stop then stops.
     /// </summary>
     public bool IgnoresBusMasterEnable { get; init; }
@@ -66,25 +71,34 @@ public abstract class PciDevice
 
     private Machine Machine => _machine ?? throw new InvalidOperationException($"{Name} is not plugged in");
 
-    /// <summary>A processor reads a register: exactly this width, offset inside the BAR and aligned. On the processor's thread.</summary>
+    /// <summary>
+    /// A processor reads a register: exactly this width, offset inside the BAR and aligned. On the processor's thread.
+    /// </summary>
     public abstract ulong ReadBar(int bar, ulong offset, int size);
 
-    /// <summary>A processor writes a register: exactly this width, offset inside the BAR and aligned. On the processor's thread.</summary>
+    /// <summary>
+    /// A processor writes a register: exactly this width, offset inside the BAR and aligned. On the processor's thread.
+    /// </summary>
     public abstract void WriteBar(int bar, ulong offset, int size, ulong value);
 
-    /// <summary>One bounded piece of the device's own work; false when there is nothing to do. Never runs twice at once.</summary>
+    /// <summary>
+    /// One bounded piece of the device's own work; false when there is nothing to do. Never runs twice at once.
+    /// </summary>
     [SuppressMessage("Naming", "CA1716", Justification = "What schedulers and simulators call it.")]
     public abstract bool Step();
 
     /// <summary>
-    /// Function level reset, on the thread that wrote the configuration space; the device's own thread may be in <see cref="Step"/>.
+    /// Function level reset, on the thread that wrote the configuration space; the device's own thread may be in
+    /// <see cref="Step"/>.
     /// Configuration, MSI and MSI-X are reset already.
     /// </summary>
     public virtual void Reset()
     {
     }
 
-    /// <summary>The device stops answering: its thread does nothing and its registers keep what was written to them unseen.</summary>
+    /// <summary>
+    /// The device stops answering: its thread does nothing and its registers keep what was written to them unseen.
+    /// </summary>
     public void Freeze() => _frozen = true;
 
     /// <summary>Ends <see cref="Freeze"/>.</summary>
@@ -113,11 +127,16 @@ public abstract class PciDevice
     /// <summary>Declares MSI with one vector and a 64-bit address.</summary>
     protected void AddMsi() => _msi = new(Config);
 
-    /// <summary>Declares MSI-X; table and pending bits lie in a BAR that is declared already and are served here, not by the model.</summary>
+    /// <summary>
+    /// Declares MSI-X; table and pending bits lie in a BAR that is declared already and are served here, not by the
+    /// model.
+    /// </summary>
     protected void AddMsix(int vectors, int bar, uint tableOffset, uint pendingOffset) =>
         _msix = new(Config, vectors, bar, tableOffset, pendingOffset);
 
-    /// <summary>There is work for <see cref="Step"/>. From any thread; what was written before is visible to it.</summary>
+    /// <summary>
+    /// There is work for <see cref="Step"/>. From any thread; what was written before is visible to it.
+    /// </summary>
     protected void Wake() => _agent?.Wake();
 
     /// <summary>Wakes the device once, <paramref name="nanoseconds"/> of platform time from now.</summary>
@@ -133,7 +152,8 @@ public abstract class PciDevice
     protected void RaiseMsi() => _msi?.Raise();
 
     /// <summary>
-    /// Sends a vector's message; while the function or the vector is masked its pending bit is set instead, and unmasking sends it.
+    /// Sends a vector's message; while the function or the vector is masked its pending bit is set instead, and
+    /// unmasking sends it.
     /// Nothing happens while MSI-X is disabled. From any thread.
     /// </summary>
     protected void RaiseMsix(int vector) => _msix?.Raise(vector);
@@ -157,10 +177,21 @@ public abstract class PciDevice
 
     internal void WriteRegister(int bar, ulong offset, int size, ulong value)
     {
-        if (_msix is not null && _msix.Claims(bar, offset)) { _msix.Write(offset, size, value); } else { WriteBar(bar, offset, size, value); }
+        if (_msix is not null && _msix.Claims(bar, offset))
+        {
+            _msix.Write(offset, size, value);
+            return;
+        }
+        WriteBar(bar, offset, size, value);
     }
 
-    private void OnConfigWritten(int offset)
+    private void OnConfigWritten()
+    {
+        // One at a time, each reading the bytes as they are now: the last to finish has seen the last write.
+        lock (_configWritten) { ApplyConfig(); }
+    }
+
+    private void ApplyConfig()
     {
         uint command = Config.Read(PciConfig.Command, 2);
         _busMaster = (command & PciConfig.CommandBusMaster) != 0;

@@ -1,7 +1,8 @@
 namespace Sluice.Machines;
 
 /// <summary>
-/// The host bridge's two ways into configuration space: ports 0xCF8/0xCFC, and ECAM. One segment; absent functions read all ones.
+/// The host bridge's two ways into configuration space: ports 0xCF8/0xCFC, and ECAM. One segment; absent functions read
+/// all ones.
 /// </summary>
 /// <remarks>PCI Local Bus 3.0, 3.2.2.3 (configuration mechanism 1); PCI Express Base 7.2.2 (ECAM).</remarks>
 internal sealed class PciHost : IPortIo

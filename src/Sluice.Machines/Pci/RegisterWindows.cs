@@ -39,7 +39,8 @@ internal abstract class RoutedWindow(uint length) : RegisterWindow
 }
 
 /// <summary>
-/// Part of a BAR, as a processor sees it at a physical address. When software moves the BAR away or stops its decoding, nobody
+/// Part of a BAR, as a processor sees it at a physical address. When software moves the BAR away or stops its decoding,
+/// nobody
 /// answers there: reads give all ones and writes are dropped.
 /// </summary>
 internal sealed class BarRegisterWindow(PciDevice device, PciBar bar, ulong address, uint length) : RoutedWindow(length)
@@ -53,7 +54,9 @@ internal sealed class BarRegisterWindow(PciDevice device, PciBar bar, ulong addr
     }
 }
 
-/// <summary>Part of ECAM: bits 27:20 bus, 19:12 device and function, 11:0 offset. 64-bit accesses are two 32-bit ones.</summary>
+/// <summary>
+/// Part of ECAM: bits 27:20 bus, 19:12 device and function, 11:0 offset. 64-bit accesses are two 32-bit ones.
+/// </summary>
 internal sealed class EcamRegisterWindow(PciHost host, ulong first, uint length) : RoutedWindow(length)
 {
     protected override ulong Read(uint offset, int size)

@@ -5,7 +5,8 @@ using Sluice.Iommu;
 namespace Sluice.Machines;
 
 /// <summary>
-/// What a device model reaches memory through. A request is split at pages; each piece is one bounded section that the unit's
+/// What a device model reaches memory through. A request is split at pages; each piece is one bounded section that the
+/// unit's
 /// invalidations wait for. Used by one thread at a time; the counters may be read from any.
 /// </summary>
 /// <remarks>Allocates nothing and takes no lock. A refused piece is a result, never an exception.</remarks>
@@ -55,7 +56,8 @@ public sealed class DmaPort
     public DmaStatus Read(LogicalAddress address, Span<byte> destination) => Read(Requester, address, destination);
 
     /// <summary>
-    /// The device writes memory. Splits at pages; stops at the first refused piece. A multiple of 8 up to 64 bytes at an
+    /// The device writes memory. Splits at pages; stops at the first refused piece. A multiple of 8 up to 64 bytes at
+    /// an
     /// 8-byte boundary becomes ascending 64-bit stores: who sees the last word sees them all.
     /// </summary>
     public DmaStatus Write(LogicalAddress address, ReadOnlySpan<byte> source) => Write(Requester, address, source);
@@ -90,7 +92,9 @@ public sealed class DmaPort
         return DmaStatus.Completed;
     }
 
-    /// <summary>Sends an interrupt: a 32-bit write like any other, so a wrong address is a DMA to that address.</summary>
+    /// <summary>
+    /// Sends an interrupt: a 32-bit write like any other, so a wrong address is a DMA to that address.
+    /// </summary>
     public DmaStatus Send(MsiMessage message)
     {
         Span<byte> data = stackalloc byte[sizeof(uint)];

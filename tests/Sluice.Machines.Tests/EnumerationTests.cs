@@ -1,0 +1,106 @@
+namespace Sluice.Machines.Tests;
+
+public sealed class EnumerationTests
+{
+    // Seen failing: Place without the alignment, and Assign without adding what it placed to what is taken.
+    [Fact]
+    public void BarsAreAlignedDisjointAndInTheWindow()
+    {
+        using Machine machine = Fixtures.Stepped();
+        for (int i = 0; i < 5; i++)
+        {
+            machine.Plug(new ProbeDevice());
+            machine.Plug(new EduModel());
+            machine.Plug(new RogueDevice());
+        }
+        IReadOnlyList<PciFunction> functions = PciBus.Enumerate(machine);
+        Assert.Equal(17, functions.Count);
+        PciBarWindow[] bars = [.. functions.SelectMany(static f => f.Bars)];
+        Assert.Equal(20, bars.Length);
+        foreach (PciBarWindow bar in bars)
+        {
+            Assert.Equal(0UL, bar.First.Value % bar.Size);
+            Assert.True(MachineMap.BarWindow.Contains(bar.Range));
+            Assert.Equal(1, bars.Count(other => other.Range.Overlaps(bar.Range)));
+        }
+        Assert.Equal(bars, PciBus.Enumerate(machine).SelectMany(static f => f.Bars));
+    }
+
+    [Fact]
+    public void EveryFunctionOfADeviceIsFound()
+    {
+        using Machine machine = Fixtures.Stepped();
+        machine.Plug(new RogueDevice(), PciAddress.From(0, 5, 0));
+        machine.Plug(new RogueDevice(), PciAddress.From(0, 5, 3));
+        machine.Plug(new RogueDevice(), PciAddress.From(0, 0x1F, 7));
+        Assert.Equal(
+            ["0000:00:00.0", "0000:00:05.0", "0000:00:05.3", "0000:00:1f.0", "0000:00:1f.7"],
+            PciBus.Enumerate(machine).Select(static f => f.Address.ToString()));
+    }
+
+    [Fact]
+    public void IdsClassAndCapabilitiesAreRead()
+    {
+        using Machine machine = Fixtures.Stepped();
+        PciFunction probe = machine.Find(machine.Plug(new ProbeDevice()));
+        Assert.Equal((0x1234, 0x5678, 0x010802, 3), (probe.VendorId, probe.DeviceId, probe.ClassCode, probe.Revision));
+        Assert.Equal("0000:00:03.0 1234:5678 class 010802", probe.ToString());
+        Assert.Equal(ProbeDevice.Vectors, probe.MsixVectors);
+        Assert.Equal(4096, probe.ConfigLength);
+        Assert.True(probe.TryFindCapability(0x10, out int express));
+        Assert.Equal(0x0092u, probe.ReadConfig(express + 2, 2));
+        Assert.False(probe.TryFindCapability(0x05, out _));
+        Assert.Throws<MachineException>(() => probe.MapBar(1));
+        using IInterruptLine line = machine.ConnectInterrupt("line", static () => { });
+        Assert.Throws<MachineException>(() => probe.EnableMsix(ProbeDevice.Vectors, line));
+        Assert.Throws<MachineException>(() => probe.EnableMsi(line));
+    }
+
+    [Fact]
+    public void ACapabilityListThatLoopsEnds()
+    {
+        using Machine machine = Fixtures.Stepped();
+        ProbeDevice device = machine.Plug(new ProbeDevice());
+        PciFunction probe = machine.Find(device);
+        device.Config.Set8(0x41, 0x40);
+        Assert.False(probe.TryFindCapability(0x11, out _));
+    }
+
+    [Fact]
+    public void LspciReadsEveryFunction()
+    {
+        using Machine machine = Fixtures.Stepped();
+        machine.Plug(new ProbeDevice());
+        machine.Plug(new EduModel());
+        IReadOnlyList<PciFunction> functions = PciBus.Enumerate(machine);
+        using IInterruptLine line = machine.ConnectInterrupt("line", static () => { });
+        functions[1].MapBar(0);
+        functions[1].EnableBusMaster();
+        functions[1].EnableMsix(0, line);
+        functions[2].EnableMsi(line);
+        DirectoryInfo folder = Directory.CreateTempSubdirectory("sluice-pci");
+        try
+        {
+            using (StreamWriter writer = new(Path.Combine(folder.FullName, "config.txt"))) { PciText.Write(writer, functions); }
+            string said = Fixtures.RunTool("lspci", folder.FullName, "-F", "config.txt", "-n", "-vvv");
+            Assert.Contains("00:00.0 0600: 8086:29c0", said, StringComparison.Ordinal);
+            Assert.Contains("00:1f.0 0601: 8086:2918 (rev 02)", said, StringComparison.Ordinal);
+            Assert.Contains("00:03.0 0108: 1234:5678 (rev 03) (prog-if 02", said, StringComparison.Ordinal);
+            Assert.Contains("Control: I/O- Mem+ BusMaster+", said, StringComparison.Ordinal);
+            Assert.Contains("Express (v2) Root Complex Integrated Endpoint", said, StringComparison.Ordinal);
+            Assert.Contains("FLReset+", said, StringComparison.Ordinal);
+            Assert.Contains("MSI-X: Enable+ Count=70 Masked-", said, StringComparison.Ordinal);
+            Assert.Contains("Vector table: BAR=0 offset=00002000", said, StringComparison.Ordinal);
+            Assert.Contains("PBA: BAR=0 offset=00003000", said, StringComparison.Ordinal);
+            Assert.Contains("MSI: Enable+ Count=1/1 Maskable- 64bit+", said, StringComparison.Ordinal);
+            Assert.Contains("Address: 00000000fee00000  Data: 0030", said, StringComparison.Ordinal);
+            Assert.Contains("Region 0: Memory at", said, StringComparison.Ordinal);
+            Assert.DoesNotContain("<chain broken>", said, StringComparison.Ordinal);
+            Assert.DoesNotContain("Unknown", said, StringComparison.Ordinal);
+        }
+        finally
+        {
+            folder.Delete(recursive: true);
+        }
+    }
+}
