@@ -46,16 +46,18 @@ public sealed partial class DmaAdapter
         mapping.Transfer = new(null, 0, length, options.Access.ToDirection());
         mapping.Common = memory;
         (mapping.Only, mapping.Count) = (new(memory.First, length), 1);
-        ulong pages = ((ulong)length + (1 << PageLog2) - 1) >> PageLog2;
-        LogicalRange reach = LogicalRange.FromLength(memory.First, pages << PageLog2);
-        mapping.Publish(number, reach, new(options.Tag, site, file), common: true);
+        mapping.Publish(number, memory.Footprint, new(options.Tag, site, file), common: true);
         return new(this, _platform.Memory, mapping, number, length);
     }
 
     internal void FreeCommonBuffer(Mapping mapping, long number)
     {
         if (!mapping.TryClose(number)) { return; }
-        _backend.FreeCommon(mapping.Common);
+        if (!_backend.FreeCommon(mapping.Common))
+        {
+            Abandon(mapping);
+            return;
+        }
         (mapping.Transfer, mapping.Common) = (default, default);
         mapping.Retire(DisposeMember, nameof(CommonBuffer), _platform.Clock.Nanoseconds);
         _gate.Enter();

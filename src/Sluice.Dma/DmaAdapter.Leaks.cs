@@ -5,6 +5,7 @@ namespace Sluice.Dma;
 public sealed partial class DmaAdapter
 {
     private int _leaks;
+    private bool _backendClosed;
 
     /// <summary>
     /// Ends the device's DMA. Requests still waiting fail with <see cref="DmaFailure.Disposed"/>; lists and common buffers not
@@ -27,17 +28,16 @@ public sealed partial class DmaAdapter
             Answer(waiter!, default, DmaFailure.Disposed, default);
         }
 
-        List<DmaLeak> leaks = [];
         foreach (Mapping mapping in _table.All)
         {
-            if (mapping.Phase != MappingPhase.Live || !mapping.TryClose(mapping.Number)) { continue; }
-            Withdraw(mapping);
-            mapping.Quarantine();
-            if (mapping.TryCapture(out MappingRecord record)) { leaks.Add(new(this, mapping, record)); }
+            if (mapping.Phase == MappingPhase.Live && mapping.TryClose(mapping.Number)) { Abandon(mapping); }
         }
-        _leaks = leaks.Count;
-        _backend.Close(leaked: leaks.Count > 0);
-        _system.Remove(this, leaks);
+        _gate.Enter();
+        _backendClosed = true;
+        bool leaked = _leaks > 0;
+        _gate.Exit();
+        _backend.Close(leaked);
+        _system.Remove(this);
     }
 
     internal void ReleaseLeak(Mapping mapping)
@@ -48,7 +48,22 @@ public sealed partial class DmaAdapter
             foreach (PhysicalAddress page in mapping.Common.Pages) { _platform.Frames.Release(page); }
         }
         (mapping.Transfer, mapping.Common) = (default, default);
-        if (Interlocked.Decrement(ref _leaks) == 0) { _backend.Release(); }
+        _gate.Enter();
+        bool last = --_leaks == 0 && _backendClosed;
+        _gate.Exit();
+        if (last) { _backend.Release(); }
+    }
+
+    // A mapping that will never be given back, because its driver did not, or because the unit no longer answers. Only by
+    // who closed it.
+    private void Abandon(Mapping mapping)
+    {
+        Withdraw(mapping);
+        mapping.Quarantine();
+        _gate.Enter();
+        _leaks++;
+        _gate.Exit();
+        if (mapping.TryCapture(out MappingRecord record)) { _system.Add(new DmaLeak(this, mapping, record)); }
     }
 
     private void Withdraw(Mapping mapping)
@@ -56,7 +71,10 @@ public sealed partial class DmaAdapter
         if (mapping.Transfer.Mdl is { } mdl) { mdl.QuarantineChain(); }
         else
         {
-            foreach (PhysicalAddress page in mapping.Common.Pages) { _platform.Frames.Quarantine(page); }
+            foreach (PhysicalAddress page in mapping.Common.Pages)
+            {
+                if (_platform.Frames.KindOf(page) == FrameKind.Buffer) { _platform.Frames.Quarantine(page); }
+            }
         }
     }
 }

@@ -108,7 +108,11 @@ public sealed partial class DmaAdapter : IDisposable
     {
         Mapping? mapping = list.Mapping;
         if (mapping is null || mapping.Adapter != this || !mapping.TryClose(list.Number)) { ThrowNotOurs(list); }
-        _backend.Unmap(mapping);
+        if (!_backend.Unmap(mapping))
+        {
+            Abandon(mapping);
+            return;
+        }
         Mdl mdl = mapping.Transfer.Mdl!;
         int registers = mapping.Backend.MapRegisters;
         Recycle(mapping);
@@ -149,7 +153,7 @@ public sealed partial class DmaAdapter : IDisposable
         mapping.Transfer = transfer;
         mapping.Backend.MapRegisters = registers;
         ElementBuilder builder = new(mapping, Description, _elements);
-        DmaFailure failure = _backend.TryMap(mapping, ref builder, out LogicalRange reach, out culprit);
+        DmaFailure failure = _backend.TryMap(mapping, ref builder, out Footprint footprint, out culprit);
         if (failure == DmaFailure.None && mapping.Count > 1 && !Description.ScatterGather)
         {
             _backend.Unmap(mapping);
@@ -157,7 +161,7 @@ public sealed partial class DmaAdapter : IDisposable
         }
         if (failure == DmaFailure.None)
         {
-            mapping.Publish(number, reach, origin, common: false);
+            mapping.Publish(number, footprint, origin, common: false);
             list = new(mapping, number);
             return DmaFailure.None;
         }

@@ -1,3 +1,5 @@
+using Sluice.Remapping;
+
 namespace Sluice.Dma;
 
 /// <summary>What stands between devices and memory.</summary>
@@ -15,6 +17,15 @@ public sealed record DmaOptions
 {
     /// <summary>What stands between devices and memory.</summary>
     public DmaIommu Iommu { get; init; }
+
+    /// <summary>When a device loses what was put. Without a unit nothing is ever lost and this says nothing.</summary>
+    public InvalidationPolicy Policy { get; init; }
+
+    /// <summary>Sizes and patience of the remapping side.</summary>
+    public RemappingOptions Remapping { get; init; } = new();
+
+    /// <summary>The pool of each adapter under the shadow policy; its limit follows from the device.</summary>
+    public ShadowPoolOptions Shadow { get; init; } = new();
 
     /// <summary>
     /// Mappings given back that each adapter still remembers, at least 1. A record is about 250 bytes.

@@ -1,3 +1,5 @@
+using Sluice.Remapping;
+
 namespace Sluice.Dma;
 
 /// <summary>
@@ -9,14 +11,34 @@ public sealed partial class DmaSystem : IDisposable
     private readonly Lock _lock = new();
     private readonly DmaOptions _options;
     private readonly List<DmaLeak> _leaks = [];
+    private readonly Dictionary<PciAddress, string> _formerDrivers = [];
     private DmaAdapter[] _adapters = [];
+    private readonly RemappingSystem? _remapping;
+    private readonly FaultDesk _faults;
     private DmaStatistics _past;
     private bool _disposed;
 
-    private DmaSystem(IPlatform platform, DmaOptions options)
+    private DmaSystem(IPlatform platform, DmaOptions options, Func<IFaultSink, RemappingSystem>? remap)
     {
         (Platform, _options) = (platform, options);
         History = new(this);
+        _faults = new(this, options);
+        try { _remapping = remap?.Invoke(_faults); }
+        catch
+        {
+            _faults.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>
+    /// A blocked DMA, explained. Raised on the platform's timer or by <see cref="DeliverReports"/>, never inside the fault
+    /// interrupt and never twice at once; what a subscriber throws is swallowed.
+    /// </summary>
+    public event Action<DmaReport>? Reported
+    {
+        add => _faults.Reported += value;
+        remove => _faults.Reported -= value;
     }
 
     /// <summary>Every mapping that is live or was given back lately.</summary>
@@ -40,39 +62,64 @@ public sealed partial class DmaSystem : IDisposable
             {
                 DmaStatistics sum = _past;
                 foreach (DmaAdapter adapter in _adapters) { sum = Add(sum, adapter.Statistics); }
-                return sum with { Leaks = _leaks.Count };
+                return sum with
+                {
+                    Blocked = _faults.Blocked,
+                    Lost = _faults.Lost,
+                    ReportsDropped = _faults.Dropped,
+                    Leaks = _leaks.Count,
+                };
             }
         }
     }
+
+    /// <summary>The remapping side below, for its own counters; null without a unit.</summary>
+    public RemappingSystem? Remapping => _remapping;
 
     internal IPlatform Platform { get; }
 
     internal ReadOnlySpan<DmaAdapter> Adapters => Volatile.Read(ref _adapters);
 
-    /// <summary>Takes over the machine's DMA.</summary>
+    /// <summary>Takes over the machine's DMA. With a unit, every device is blocked when this returns, until it has an adapter.</summary>
     /// <param name="platform">The machine.</param>
     /// <param name="options">What to set up.</param>
     /// <exception cref="ArgumentOutOfRangeException">An option is out of its range.</exception>
+    /// <exception cref="RemappingException">There is no unit, or it does not do as it should.</exception>
     public static DmaSystem Start(IPlatform platform, DmaOptions options)
     {
         ArgumentNullException.ThrowIfNull(platform);
         ArgumentNullException.ThrowIfNull(options);
-        options.Validate();
-        return new(platform, options);
+        return options.Iommu switch
+        {
+            DmaIommu.None => Start(platform, options, null),
+            DmaIommu.Vtd => Start(platform, options, faults => RemappingSystem.Start(platform, options.Remapping, faults)),
+            _ => throw new ArgumentOutOfRangeException(nameof(options), $"{options.Iommu} is no kind of unit"),
+        };
     }
 
-    /// <summary>The adapter of a device: one at a time for each.</summary>
+    internal static DmaSystem Start(IPlatform platform, DmaOptions options, Func<IFaultSink, RemappingSystem>? remap)
+    {
+        options.Validate();
+        return new(platform, options, remap);
+    }
+
+    /// <summary>The adapter of a device, which is blocked no longer: one at a time for each.</summary>
     /// <param name="device">The PCI function whose requester id its DMA carries.</param>
     /// <param name="description">What the device can do.</param>
     /// <param name="driver">The driver's name, for reports.</param>
     /// <exception cref="InvalidOperationException">The device has an adapter already.</exception>
+    /// <exception cref="RemappingException">No domain or unit for the device; it stays blocked.</exception>
     public DmaAdapter CreateAdapter(PciAddress device, DeviceDescription description, string driver)
     {
         ArgumentNullException.ThrowIfNull(description);
         ArgumentException.ThrowIfNullOrEmpty(driver);
         description.Validate();
-        return Add(device, description, driver, static (system, _, description, _) => new IdentityBackend(system.Platform, description));
+        return Add(device, description, driver, Connect(device, description, driver));
     }
+
+    /// <summary>Hands all reports that wait to the subscribers now, on this thread.</summary>
+    /// <returns>How many.</returns>
+    public int DeliverReports() => _faults.Deliver();
 
     /// <summary>Ends all adapters, then remapping.</summary>
     public void Dispose()
@@ -83,11 +130,12 @@ public sealed partial class DmaSystem : IDisposable
             _disposed = true;
         }
         foreach (DmaAdapter adapter in Adapters) { adapter.Dispose(); }
+        _remapping?.Dispose();
+        _faults.Dispose();
     }
 
-    internal DmaAdapter Add(
-        PciAddress device, DeviceDescription description, string driver,
-        Func<DmaSystem, PciAddress, DeviceDescription, string, IDmaBackend> connect)
+    /// <summary>As <see cref="CreateAdapter"/>, over any back-end.</summary>
+    internal DmaAdapter Add(PciAddress device, DeviceDescription description, string driver, Func<IDmaBackend> connect)
     {
         lock (_lock)
         {
@@ -96,20 +144,55 @@ public sealed partial class DmaSystem : IDisposable
             {
                 throw new InvalidOperationException($"device {device} already has an adapter, of driver {other.Driver}");
             }
-            DmaAdapter adapter = new(this, device, description, driver, connect(this, device, description, driver), _options);
+            DmaAdapter adapter = new(this, device, description, driver, connect(), _options);
             Volatile.Write(ref _adapters, [.. _adapters, adapter]);
             return adapter;
         }
     }
 
-    internal void Remove(DmaAdapter adapter, List<DmaLeak> leaks)
+    internal void Remove(DmaAdapter adapter)
     {
         lock (_lock)
         {
             _past = Add(_past, adapter.Statistics with { Outstanding = 0 });
-            _leaks.AddRange(leaks);
+            _formerDrivers[adapter.Device] = adapter.Driver;
             Volatile.Write(ref _adapters, [.. _adapters.Where(a => a != adapter)]);
         }
+    }
+
+    /// <summary>The last driver of a device that has no adapter now, or null.</summary>
+    internal string? FormerDriver(PciAddress device)
+    {
+        lock (_lock) { return _formerDrivers.GetValueOrDefault(device); }
+    }
+
+    internal void Add(DmaLeak leak)
+    {
+        lock (_lock) { _leaks.Add(leak); }
+    }
+
+    private Func<IDmaBackend> Connect(PciAddress device, DeviceDescription description, string driver)
+    {
+        if (_remapping is not { } remapping) { return () => new IdentityBackend(Platform, description); }
+        return () =>
+        {
+            Domain domain = remapping.CreateDomain(new()
+            {
+                Name = $"{driver} {device}",
+                Policy = _options.Policy,
+                AddressBits = Math.Max(description.AddressBits, 20),
+            });
+            try { remapping.Attach(domain, device); }
+            catch
+            {
+                domain.Dispose();
+                throw;
+            }
+            RemappingBackend direct = new(remapping, domain, Platform, device, description);
+            if (_options.Policy != InvalidationPolicy.Shadow) { return direct; }
+            ShadowPool pool = new(domain, Platform, _options.Shadow with { Limit = description.LastAddress });
+            return new ShadowBackend(direct, pool, Platform);
+        };
     }
 
     private static DmaStatistics Add(DmaStatistics a, DmaStatistics b) => a with

@@ -100,11 +100,12 @@ public sealed class Mdl : IDisposable
     /// <exception cref="ArgumentOutOfRangeException">The chain is too short.</exception>
     public void CopyTo(uint offset, Span<byte> destination)
     {
+        ObjectDisposedException.ThrowIf(Volatile.Read(ref _pins) == DisposedBit, this);
         for (MdlCursor cursor = new(this, offset, (uint)destination.Length); cursor.NextPiece(out Mdl part, out uint at, out uint length);)
         {
             while (length > 0)
             {
-                Span<byte> here = part.GetSpan(at);
+                Span<byte> here = part.SpanAt(at);
                 if ((uint)here.Length > length) { here = here[..(int)length]; }
                 here.CopyTo(destination);
                 destination = destination[here.Length..];
@@ -119,11 +120,12 @@ public sealed class Mdl : IDisposable
     /// <exception cref="ArgumentOutOfRangeException">The chain is too short.</exception>
     public void CopyFrom(uint offset, ReadOnlySpan<byte> source)
     {
+        ObjectDisposedException.ThrowIf(Volatile.Read(ref _pins) == DisposedBit, this);
         for (MdlCursor cursor = new(this, offset, (uint)source.Length); cursor.NextPiece(out Mdl part, out uint at, out uint length);)
         {
             while (length > 0)
             {
-                Span<byte> here = part.GetSpan(at);
+                Span<byte> here = part.SpanAt(at);
                 if ((uint)here.Length > length) { here = here[..(int)length]; }
                 source[..here.Length].CopyTo(here);
                 source = source[here.Length..];
@@ -141,6 +143,12 @@ public sealed class Mdl : IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(offset, ByteCount);
         ObjectDisposedException.ThrowIf(Volatile.Read(ref _pins) < 0, this);
+        return SpanAt(offset);
+    }
+
+    // A pinned MDL keeps its bytes after Dispose: a transfer that ends then still copies into them.
+    private Span<byte> SpanAt(uint offset)
+    {
         ulong position = (ulong)ByteOffset + offset;
         uint inPage = (uint)position & (PageSize - 1);
         uint length = Math.Min(PageSize - inPage, ByteCount - offset);

@@ -122,7 +122,7 @@ public sealed class FaultReasonTests
         Assert.Equal((2, 1), (rig.Port.Hits + rig.Port.Misses, rig.Port.Refused));
     }
 
-    // Seen failing: FPD taken from the low bit of TT; unqualified faults silenced too.
+    // Seen failing: FPD taken from the low bit of TT, in an entry that is kept and in one that refuses.
     [Fact]
     public void FaultsDisabledSilencesExactlyTheQualifiedFaults()
     {
@@ -133,7 +133,9 @@ public sealed class FaultReasonTests
         Assert.Null(rig.Physical(Nic, 1UL << 50));
         rig.Poke(leaf, 0x80_0000);
         Assert.Null(rig.Physical(Nic, Address));
-        Assert.Equal((0u, 3L), (rig.FaultStatus, rig.Unit.Statistics.FaultsSuppressed));
+        rig.Poke(rig.ContextAt(0x0130), 2);
+        Assert.Null(rig.Physical(0x0130, Address));
+        Assert.Equal((0u, 4L), (rig.FaultStatus, rig.Unit.Statistics.FaultsSuppressed));
         rig.Poke(Rig.Root + 16, 0);
         Assert.Null(rig.Physical(0x0128, Address));
         Assert.Equal((2u, 1L), (rig.FaultStatus, rig.Unit.Statistics.FaultsRecorded));

@@ -44,7 +44,9 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
     public IPlatformClock Clock => TestClock;
 
-    public IPortIo Ports => throw new NotSupportedException("this machine has no ports");
+    public TestPorts TestPorts { get; init; } = new();
+
+    public IPortIo Ports => TestPorts;
 
     public IReadOnlyList<LogicalRange> BusWindows { get; init; } = [new(new(0xE000_0000), new(0xEFFF_FFFF))];
 
@@ -84,14 +86,15 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
     }
 
     /// <summary>Runs handlers until none is pending; bounded.</summary>
-    public void RunInterrupts()
+    public void RunInterrupts(bool once = false)
     {
         for (int turn = 0; turn < 1_000; turn++)
         {
-            TestInterrupt? line = _lines.Find(static line => line.IsPending);
+            TestInterrupt? line = _lines.Find(static other => other.IsPending);
             if (line is null) { return; }
             line.IsPending = false;
             line.Handler();
+            if (once) { return; }
         }
         Assert.Fail("interrupts never end");
     }

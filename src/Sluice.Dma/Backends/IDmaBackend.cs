@@ -25,13 +25,14 @@ internal interface IDmaBackend
     /// </summary>
     /// <param name="mapping">The record, owned by the caller; back-end state goes into it.</param>
     /// <param name="list">Takes the pieces in order.</param>
-    /// <param name="reach">All pages that were opened.</param>
+    /// <param name="footprint">What it takes up on the bus.</param>
     /// <param name="culprit">With <see cref="DmaFailure.NotABuffer"/> or <see cref="DmaFailure.Unreachable"/>: the page.</param>
     /// <returns><see cref="DmaFailure.None"/>, or why not; then nothing is left mapped.</returns>
-    DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out LogicalRange reach, out PhysicalAddress culprit);
+    DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out Footprint footprint, out PhysicalAddress culprit);
 
     /// <summary>Ends what <see cref="TryMap"/> made reachable, by the policy; data is where the driver looks for it on return.</summary>
-    void Unmap(Mapping mapping);
+    /// <returns>False when the unit did not confirm: the device may reach the pages for ever, and they must never be reused.</returns>
+    bool Unmap(Mapping mapping);
 
     /// <summary>Takes and maps zeroed memory for long use, one logical run.</summary>
     /// <param name="length">Bytes.</param>
@@ -41,7 +42,8 @@ internal interface IDmaBackend
     DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory);
 
     /// <summary>Unmaps a common buffer so that no device reaches it, then gives its frames back.</summary>
-    void FreeCommon(in CommonMemory memory);
+    /// <returns>False when the unit did not confirm; then the frames are kept.</returns>
+    bool FreeCommon(in CommonMemory memory);
 
     /// <summary>
     /// The adapter is gone: no DMA of the device passes any more. With <paramref name="leaked"/> the logical ranges that are

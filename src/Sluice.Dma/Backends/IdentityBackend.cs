@@ -19,12 +19,12 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
     public long BouncedBytes => 0;
 
     /// <inheritdoc/>
-    public DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out LogicalRange reach, out PhysicalAddress culprit)
+    public DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out Footprint footprint, out PhysicalAddress culprit)
     {
         IFrameAllocator frames = platform.Frames;
-        ulong last = device.LastAddress.Value;
+        ulong limit = device.LastAddress.Value;
         (ulong lowest, ulong highest) = (ulong.MaxValue, 0);
-        (reach, culprit) = (default, default);
+        (footprint, culprit) = (default, default);
         Transfer transfer = mapping.Transfer;
         for (MdlCursor cursor = new(transfer.Mdl!, transfer.Offset, transfer.Length); cursor.NextPiece(out Mdl part, out uint offset, out uint length);)
         {
@@ -35,7 +35,7 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
                 culprit = pages[(int)(position >> PageLog2)];
                 uint inPage = (uint)position & (PageSize - 1);
                 uint here = Math.Min(PageSize - inPage, length);
-                if (culprit.Value + inPage + (here - 1) > last) { return DmaFailure.Unreachable; }
+                if (culprit.Value + inPage + (here - 1) > limit) { return DmaFailure.Unreachable; }
                 if (frames.KindOf(culprit) != FrameKind.Buffer) { return DmaFailure.NotABuffer; }
                 list.Add(new(culprit.Value + inPage), here);
                 (lowest, highest) = (Math.Min(lowest, culprit.Value), Math.Max(highest, culprit.Value));
@@ -43,14 +43,13 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
             }
         }
         list.Finish();
-        reach = new(new(lowest), new(highest + (PageSize - 1)));
+        LogicalAddress last = new(highest + (PageSize - 1));
+        footprint = new(new(new(lowest), last), last);
         return DmaFailure.None;
     }
 
     /// <inheritdoc/>
-    public void Unmap(Mapping mapping)
-    {
-    }
+    public bool Unmap(Mapping mapping) => true;
 
     /// <inheritdoc/>
     public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory)
@@ -64,12 +63,17 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
         }
         var pages = new PhysicalAddress[1 << (sizeLog2 - PageLog2)];
         for (int i = 0; i < pages.Length; i++) { pages[i] = first + ((ulong)i << PageLog2); }
-        memory = new(new(first.Value), pages, sizeLog2);
+        LogicalRange range = LogicalRange.FromLength(new(first.Value), 1UL << sizeLog2);
+        memory = new(range.First, pages, sizeLog2, new(range, range.Last));
         return DmaFailure.None;
     }
 
     /// <inheritdoc/>
-    public void FreeCommon(in CommonMemory memory) => platform.Frames.Free(memory.Pages[0], memory.RunLog2);
+    public bool FreeCommon(in CommonMemory memory)
+    {
+        platform.Frames.Free(memory.Pages[0], memory.RunLog2);
+        return true;
+    }
 
     /// <inheritdoc/>
     public void Close(bool leaked)

@@ -1,3 +1,5 @@
+using Sluice.Remapping;
+
 namespace Sluice.Dma;
 
 /// <summary>A byte range of an MDL chain and the way its data goes: what a back-end is asked to make reachable.</summary>
@@ -8,4 +10,15 @@ internal struct BackendState
 {
     /// <summary>Map registers held: pages of the transfer.</summary>
     internal int MapRegisters;
+
+    /// <summary>Remapping: what was mapped for this transfer alone; no pages when nothing was.</summary>
+    internal DomainMapping Mapping;
+
+    /// <summary>Shadow: the slot that stands in for the buffer; no pages when none does.</summary>
+    internal ShadowSlot Slot;
 }
+
+/// <summary>What a mapping takes up on the bus.</summary>
+/// <param name="Pages">Every page that was opened.</param>
+/// <param name="GuardLast">The last byte that belongs to nobody else: pages up to it are closed and never mapped for others meanwhile.</param>
+internal readonly record struct Footprint(LogicalRange Pages, LogicalAddress GuardLast);

@@ -63,7 +63,7 @@ internal sealed class Mapping(DmaAdapter adapter)
     private MappingOrigin _origin;
     private LogicalAddress _first;
     private uint _length;
-    private LogicalRange _reach;
+    private Footprint _footprint;
     private DmaDirection _direction;
     private bool _contiguous;
     private bool _common;
@@ -79,17 +79,17 @@ internal sealed class Mapping(DmaAdapter adapter)
 
     /// <summary>The record becomes mapping <paramref name="number"/>, which the device may reach. Only by its owner.</summary>
     /// <param name="number">The number, never used before by this adapter.</param>
-    /// <param name="reach">Every page that the back-end opened for it.</param>
+    /// <param name="footprint">What it takes up on the bus.</param>
     /// <param name="origin">Who asked.</param>
     /// <param name="common">Whether it is a common buffer.</param>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal void Publish(long number, LogicalRange reach, in MappingOrigin origin, bool common)
+    internal void Publish(long number, in Footprint footprint, in MappingOrigin origin, bool common)
     {
         Volatile.Write(ref _life, Life(number, MappingPhase.Writing));
         _origin = origin;
         _first = Only.Address;
         _length = Transfer.Length;
-        _reach = reach;
+        _footprint = footprint;
         _direction = Transfer.Direction;
         _contiguous = Count == 1;
         _common = common;
@@ -174,7 +174,8 @@ internal sealed class Mapping(DmaAdapter adapter)
             Device = adapter.Device,
             First = _first,
             Length = _length,
-            Reach = _reach,
+            Reach = _footprint.Pages,
+            GuardLast = _footprint.GuardLast,
             Direction = _direction,
             IsContiguous = _contiguous,
             IsCommonBuffer = _common,

@@ -52,6 +52,9 @@ public readonly record struct MappingRecord
     /// <summary>Every page opened for it: more than the buffer where the buffer does not fill its pages.</summary>
     public LogicalRange Reach { get; init; }
 
+    /// <summary>The last byte of the closed pages behind it that nobody else gets while it is mapped; the last of <see cref="Reach"/> without any.</summary>
+    public LogicalAddress GuardLast { get; init; }
+
     /// <summary>Which way the data goes.</summary>
     public DmaDirection Direction { get; init; }
 
@@ -63,6 +66,9 @@ public readonly record struct MappingRecord
 
     /// <summary>Where it stands.</summary>
     public MappingState State { get; init; }
+
+    /// <summary>Whether the device may reach it: live, or leaked.</summary>
+    public bool IsLive => State is MappingState.Live or MappingState.Leaked;
 
     /// <summary>The number the driver gave its request.</summary>
     public uint Tag { get; init; }

@@ -1,0 +1,95 @@
+using Sluice.Cli.Run;
+using Sluice.Dma;
+using Sluice.Drivers.Nvme;
+using Sluice.Remapping;
+
+namespace Sluice.Cli.Bench;
+
+/// <summary>Random 4 KiB reads from a file through the whole stack, 64 in flight, held against the same without a unit.</summary>
+internal sealed class NvmeCase : BenchCase
+{
+    private readonly InvalidationPolicy _policy;
+    private readonly Side _remapped;
+    private readonly Side _identity;
+
+    /// <summary>Reads under a policy.</summary>
+    public NvmeCase(InvalidationPolicy policy)
+    {
+        _policy = policy;
+        _remapped = new(IommuKind.Vtd, policy);
+        _identity = new(IommuKind.None, policy);
+    }
+
+    /// <inheritdoc/>
+    public override string Name => NameOf(_policy);
+
+    /// <inheritdoc/>
+    public override string What => "one 4 KiB random read from a 64 MiB file in the page cache, 64 in flight, polled";
+
+    /// <inheritdoc/>
+    public override double? GoalRatio => _policy == InvalidationPolicy.Strict ? 0.80 : null;
+
+    /// <inheritdoc/>
+    public override string BaselineName => "the same without a unit";
+
+    /// <inheritdoc/>
+    public override double ExpectedNanoseconds => 2_000;
+
+    /// <summary>A row's name.</summary>
+    public static string NameOf(InvalidationPolicy policy) => $"nvme-read-4k-{policy.ToString().ToLowerInvariant()}";
+
+    /// <inheritdoc/>
+    public override void Run(int operations) => _remapped.Run(operations);
+
+    /// <inheritdoc/>
+    public override void RunBaseline(int operations) => _identity.Run(operations);
+
+    /// <inheritdoc/>
+    public override void Dispose()
+    {
+        _remapped.Dispose();
+        _identity.Dispose();
+    }
+
+    private sealed class Side : IDisposable
+    {
+        private const int InFlight = 64;
+        private const uint ReadBytes = 4096;
+        private readonly DiskImage _disk;
+        private readonly Pc _pc;
+        private readonly Mdl[] _buffers = new Mdl[InFlight];
+        private readonly ValueTask[] _reads = new ValueTask[InFlight];
+        private readonly Random _random = new(5);
+        private readonly NvmeNamespace _target;
+        private readonly int _pages;
+
+        public Side(IommuKind iommu, InvalidationPolicy policy)
+        {
+            _disk = DiskImage.Open(null);
+            _pages = (int)(_disk.Medium.Length / ReadBytes);
+            RunOptions options = new(null, iommu, policy, 256UL << 20, [], Json: false);
+            _pc = Pc.Boot(options, _disk.Medium, useInterrupts: false);
+            _target = _pc.Nvme.Namespaces[0];
+            for (int i = 0; i < InFlight; i++) { _buffers[i] = Mdl.Allocate(_pc.Machine, ReadBytes); }
+        }
+
+        public void Run(int operations)
+        {
+            for (int i = 0; i < operations + InFlight; i++)
+            {
+                int slot = i % InFlight;
+                if (i >= InFlight) { _pc.Nvme.Wait(_reads[slot]); }
+                if (i >= operations) { continue; }
+                ulong block = (ulong)_random.Next(_pages) << (12 - _target.BlockSizeLog2);
+                _reads[slot] = _target.ReadAsync(block, _buffers[slot], 0, ReadBytes);
+            }
+        }
+
+        public void Dispose()
+        {
+            foreach (Mdl buffer in _buffers) { buffer.Dispose(); }
+            _pc.Dispose();
+            _disk.Dispose();
+        }
+    }
+}

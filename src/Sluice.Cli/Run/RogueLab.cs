@@ -1,0 +1,105 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Text.Json.Nodes;
+using Sluice.Dma;
+
+namespace Sluice.Cli.Run;
+
+/// <summary>
+/// Lets a device and its driver misbehave and looks at what came of it. Evidence, not belief: whether an attack got through is
+/// read from memory and from the device's own buffer; whether it was logged, from the reports that arrived.
+/// </summary>
+internal sealed class RogueLab : IDisposable
+{
+    private const int PageBytes = 4096;
+    private static readonly TimeSpan ReportPatience = TimeSpan.FromSeconds(2);
+    private readonly Pc _pc;
+    private readonly BlockingCollection<DmaReport> _reports = new(new ConcurrentQueue<DmaReport>());
+
+    /// <summary>A lab on a booted PC.</summary>
+    public RogueLab(Pc pc)
+    {
+        _pc = pc;
+        _pc.Dma.Reported += _reports.Add;
+    }
+
+    /// <summary>Runs the cases one after the other.</summary>
+    public IReadOnlyList<RogueOutcome> Run(IReadOnlyList<RogueCase> cases) => [.. cases.Select(Run)];
+
+    private RogueOutcome Run(RogueCase rogue)
+    {
+        using RogueScene scene = RogueScene.Set(_pc, rogue);
+        byte[] mark = Fill(seed: 100 + (int)rogue);
+        LoadDevice(mark);
+        while (_reports.TryTake(out _)) { }
+
+        // One thousand and twenty-four bytes: small enough to lie in a page, large enough to cross one in the overrun.
+        const int AttackBytes = 1024;
+        if (scene.Writes) { _pc.Edu.WriteMemory(scene.Target, 0, AttackBytes); }
+        else { _pc.Edu.ReadMemory(scene.Target, 0, AttackBytes); }
+
+        DmaReport? report = AwaitReport(scene.Blame);
+        bool memoryUnchanged = scene.VictimIsUnchanged() && _pc.Machine.Kernel.Check().Count == 0;
+        // Repaired before the device is used again: its interrupt goes through the table that was attacked.
+        _pc.Machine.Kernel.Repair();
+        bool blocked = scene.Writes ? memoryUnchanged && !scene.AttackLanded(mark) : UnloadDevice().AsSpan().SequenceEqual(mark);
+        return new(rogue.Name(), blocked, report is not null, memoryUnchanged, report is null ? null : JsonNode.Parse(report.ToJson()))
+        {
+            ReportText = report?.ToString() ?? "",
+        };
+    }
+
+    private DmaReport? AwaitReport(LogicalAddress page)
+    {
+        if (_pc.Machine.Unit is null) { return null; }
+        long start = Stopwatch.GetTimestamp();
+        while (Stopwatch.GetElapsedTime(start) < ReportPatience)
+        {
+            if (_reports.TryTake(out DmaReport? report, ReportPatience)
+                && report.Fault.Device == _pc.EduAdapter.Device
+                && report.Fault.Address.AlignDown(12) == page.AlignDown(12))
+            {
+                return report;
+            }
+            // A case that was not refused at all has nothing to wait for.
+            if (report is null) { break; }
+        }
+        return null;
+    }
+
+    private void LoadDevice(byte[] content)
+    {
+        using Mdl buffer = Mdl.Allocate(_pc.Machine, PageBytes);
+        buffer.CopyFrom(0, content);
+        if (!_pc.EduAdapter.TryGetScatterGatherList(buffer, 0, PageBytes, DmaDirection.ToDevice, out ScatterGatherLease list)) { throw Full(); }
+        _pc.Edu.ReadMemory(list[0].Address, 0, PageBytes);
+        _pc.EduAdapter.PutScatterGatherList(list);
+    }
+
+    private byte[] UnloadDevice()
+    {
+        using Mdl buffer = Mdl.Allocate(_pc.Machine, PageBytes);
+        if (!_pc.EduAdapter.TryGetScatterGatherList(buffer, 0, PageBytes, DmaDirection.FromDevice, out ScatterGatherLease list)) { throw Full(); }
+        _pc.Edu.WriteMemory(list[0].Address, 0, PageBytes);
+        _pc.EduAdapter.PutScatterGatherList(list);
+        byte[] content = new byte[PageBytes];
+        buffer.CopyTo(0, content);
+        return content;
+    }
+
+    private static byte[] Fill(int seed)
+    {
+        byte[] bytes = new byte[PageBytes];
+        new Random(seed).NextBytes(bytes);
+        return bytes;
+    }
+
+    private static CommandException Full() => new("the machine ran out of logical addresses");
+
+    /// <summary>Stops listening.</summary>
+    public void Dispose()
+    {
+        _pc.Dma.Reported -= _reports.Add;
+        _reports.Dispose();
+    }
+}

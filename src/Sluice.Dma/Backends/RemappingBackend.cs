@@ -1,0 +1,167 @@
+using System.Buffers;
+using Sluice.Remapping;
+
+namespace Sluice.Dma;
+
+/// <summary>
+/// A domain of a remapping unit for the device alone: a transfer's pages, wherever they lie, become one logical run that the
+/// device can drive, with exactly the right of its direction. When that right ends is the domain's policy.
+/// </summary>
+/// <remarks>
+/// Protection is by whole pages: where a buffer does not fill its first or last page, the device reaches the rest of it.
+/// Devices that are not trusted with that belong on the shadow policy, or on the bounce back-end when there is one.
+/// </remarks>
+internal sealed class RemappingBackend(
+    RemappingSystem system, Domain domain, IPlatform platform, PciAddress address, DeviceDescription device) : IDmaBackend
+{
+    private const int PageLog2 = 12;
+    private const uint PageSize = 1 << PageLog2;
+
+    /// <inheritdoc/>
+    public string Name => "remapping";
+
+    /// <inheritdoc/>
+    public bool ReportsFaults => true;
+
+    /// <inheritdoc/>
+    public long BouncedBytes => 0;
+
+    /// <inheritdoc/>
+    public DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out Footprint footprint, out PhysicalAddress culprit)
+    {
+        ref readonly Transfer transfer = ref mapping.Transfer;
+        Mdl mdl = transfer.Mdl!;
+        if (transfer.Offset + (ulong)transfer.Length > mdl.ByteCount)
+        {
+            return TryMapChain(mapping, ref list, out footprint, out culprit);
+        }
+        ulong start = (ulong)mdl.ByteOffset + transfer.Offset;
+        int first = (int)(start >> PageLog2);
+        int count = (int)((start + transfer.Length - 1) >> PageLog2) - first + 1;
+        DmaFailure failure = TryMapPages(mapping, mdl.Pages.Slice(first, count), out footprint, out culprit);
+        if (failure != DmaFailure.None) { return failure; }
+        list.Add(footprint.Pages.First + (start & (PageSize - 1)), transfer.Length);
+        list.Finish();
+        return DmaFailure.None;
+    }
+
+    /// <inheritdoc/>
+    public bool Unmap(Mapping mapping) => domain.Unmap(mapping.Backend.Mapping) != UnmapStatus.Quarantined;
+
+    /// <inheritdoc/>
+    public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory)
+    {
+        memory = default;
+        var pages = new PhysicalAddress[(int)(((ulong)length + PageSize - 1) >> PageLog2)];
+        int taken = 0;
+        while (taken < pages.Length && platform.Frames.TryAllocate(FrameKind.Buffer, PageLog2, out pages[taken])) { taken++; }
+        DmaFailure failure = DmaFailure.OutOfResources;
+        if (taken == pages.Length)
+        {
+            failure = Meaning(domain.TryMap(pages, access, limit, out DomainMapping mapping));
+            if (failure == DmaFailure.None)
+            {
+                memory = new(mapping.First, pages, PageLog2, FootprintOf(mapping), mapping.SlotLog2);
+                return failure;
+            }
+        }
+        FreeFrames(pages.AsSpan(0, taken));
+        return failure;
+    }
+
+    /// <inheritdoc/>
+    public bool FreeCommon(in CommonMemory memory)
+    {
+        UnmapStatus status = domain.Unmap(new(memory.First, memory.Pages.Length, memory.SlotLog2));
+        if (status == UnmapStatus.Pending) { domain.FlushNow(); }
+        if (status == UnmapStatus.Quarantined || domain.IsDead) { return false; }
+        FreeFrames(memory.Pages);
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public void Close(bool leaked)
+    {
+        system.Detach(address);
+        if (!leaked) { domain.Dispose(); }
+    }
+
+    /// <inheritdoc/>
+    public void Release() => domain.Dispose();
+
+    private DmaFailure TryMapChain(Mapping mapping, ref ElementBuilder list, out Footprint footprint, out PhysicalAddress culprit)
+    {
+        Transfer transfer = mapping.Transfer;
+        PhysicalAddress[] pages = ArrayPool<PhysicalAddress>.Shared.Rent(mapping.Backend.MapRegisters);
+        int count = 0;
+        MdlCursor cursor = new(transfer.Mdl!, transfer.Offset, transfer.Length);
+        while (cursor.NextPiece(out Mdl part, out uint offset, out uint length))
+        {
+            ReadOnlySpan<PhysicalAddress> piece = PagesOf(part, offset, length, out _);
+            piece.CopyTo(pages.AsSpan(count));
+            count += piece.Length;
+        }
+        DmaFailure failure = TryMapPages(mapping, pages.AsSpan(0, count), out footprint, out culprit);
+        ArrayPool<PhysicalAddress>.Shared.Return(pages);
+        if (failure != DmaFailure.None) { return failure; }
+
+        // Logical pages follow each other, so parts that meet at a page boundary join without a seam.
+        LogicalAddress page = footprint.Pages.First;
+        cursor = new(transfer.Mdl!, transfer.Offset, transfer.Length);
+        while (cursor.NextPiece(out Mdl part, out uint offset, out uint length))
+        {
+            int spanned = PagesOf(part, offset, length, out uint inPage).Length;
+            list.Add(page + inPage, length);
+            page += (ulong)spanned << PageLog2;
+        }
+        list.Finish();
+        return DmaFailure.None;
+    }
+
+    private DmaFailure TryMapPages(
+        Mapping mapping, ReadOnlySpan<PhysicalAddress> pages, out Footprint footprint, out PhysicalAddress culprit)
+    {
+        (footprint, culprit) = (default, default);
+        MapStatus status = domain.TryMap(pages, mapping.Transfer.Direction.ToAccess(), device.LastAddress, out mapping.Backend.Mapping);
+        if (status == MapStatus.Mapped)
+        {
+            footprint = FootprintOf(mapping.Backend.Mapping);
+            return DmaFailure.None;
+        }
+        if (status == MapStatus.Refused) { culprit = FirstThatIsNoBuffer(pages); }
+        return Meaning(status);
+    }
+
+    private PhysicalAddress FirstThatIsNoBuffer(ReadOnlySpan<PhysicalAddress> pages)
+    {
+        foreach (PhysicalAddress page in pages)
+        {
+            if (platform.Frames.KindOf(page) != FrameKind.Buffer) { return page; }
+        }
+        return pages[0];
+    }
+
+    private void FreeFrames(ReadOnlySpan<PhysicalAddress> pages)
+    {
+        foreach (PhysicalAddress page in pages) { platform.Frames.Free(page, PageLog2); }
+    }
+
+    private static ReadOnlySpan<PhysicalAddress> PagesOf(Mdl part, uint offset, uint length, out uint inPage)
+    {
+        ulong start = (ulong)part.ByteOffset + offset;
+        inPage = (uint)start & (PageSize - 1);
+        int first = (int)(start >> PageLog2);
+        return part.Pages.Slice(first, (int)((start + length - 1) >> PageLog2) - first + 1);
+    }
+
+    private static Footprint FootprintOf(in DomainMapping mapping) =>
+        new(mapping.Range, mapping.First + ((1UL << mapping.SlotLog2 << PageLog2) - 1));
+
+    private static DmaFailure Meaning(MapStatus status) => status switch
+    {
+        MapStatus.Mapped => DmaFailure.None,
+        MapStatus.Refused => DmaFailure.NotABuffer,
+        MapStatus.Dead => DmaFailure.Dead,
+        _ => DmaFailure.OutOfResources,
+    };
+}

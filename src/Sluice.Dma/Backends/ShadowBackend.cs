@@ -1,0 +1,133 @@
+using System.Numerics;
+using Sluice.Remapping;
+
+namespace Sluice.Dma;
+
+/// <summary>
+/// Transfers go through slots that stay mapped: no table is written and no cache invalidated per request, and the device never
+/// reaches a driver's page. The price is a copy each way, counted as bounced bytes.
+/// </summary>
+/// <remarks>
+/// In a slot's pages, bytes outside the buffer are zero: the neighbours of a buffer that does not fill its pages stay private.
+/// A slot for data from the device starts as a copy of the buffer, so that what a short transfer does not write stays what it
+/// was. Transfers longer than the largest slot, and common buffers, are mapped strictly instead.
+/// </remarks>
+internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IPlatform platform) : IDmaBackend
+{
+    private const int PageLog2 = 12;
+    private const uint PageSize = 1 << PageLog2;
+    private long _bouncedBytes;
+
+    /// <inheritdoc/>
+    public string Name => "shadow";
+
+    /// <inheritdoc/>
+    public bool ReportsFaults => true;
+
+    /// <inheritdoc/>
+    public long BouncedBytes => Volatile.Read(ref _bouncedBytes);
+
+    /// <inheritdoc/>
+    public DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out Footprint footprint, out PhysicalAddress culprit)
+    {
+        (footprint, culprit) = (default, default);
+        Transfer transfer = mapping.Transfer;
+        // The buffer keeps its offset in the first page: some devices only take whole pages after the first element.
+        uint inPage = (uint)(transfer.Mdl!.ByteOffset + (ulong)transfer.Offset) & (PageSize - 1);
+        int pages = (int)((inPage + (ulong)transfer.Length + PageSize - 1) >> PageLog2);
+        if (pages > pool.LargestSlot) { return direct.TryMap(mapping, ref list, out footprint, out culprit); }
+        if (!CheckFrames(transfer, out culprit)) { return DmaFailure.NotABuffer; }
+        if (!pool.TryRent(pages, transfer.Direction.ToAccess(), out ShadowSlot slot)) { return DmaFailure.OutOfResources; }
+        CopyIn(transfer, slot.Pages, inPage);
+        mapping.Backend.Slot = slot;
+        // Slots are powers of two of pages, all of them open, and the page behind is closed.
+        LogicalRange reach = LogicalRange.FromLength(slot.First, (ulong)BitOperations.RoundUpToPowerOf2((uint)pages) << PageLog2);
+        footprint = new(reach, reach.Last + PageSize);
+        list.Add(slot.First + inPage, transfer.Length);
+        list.Finish();
+        return DmaFailure.None;
+    }
+
+    /// <inheritdoc/>
+    public bool Unmap(Mapping mapping)
+    {
+        ShadowSlot slot = mapping.Backend.Slot;
+        if (slot.PageCount == 0) { return direct.Unmap(mapping); }
+        if (mapping.Transfer.Direction != DmaDirection.ToDevice)
+        {
+            CopyBack(mapping.Transfer, slot.Pages, (uint)mapping.Only.Address.OffsetIn(PageLog2));
+        }
+        pool.Return(slot);
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory) =>
+        direct.TryAllocateCommon(length, access, limit, out memory);
+
+    /// <inheritdoc/>
+    public bool FreeCommon(in CommonMemory memory) => direct.FreeCommon(memory);
+
+    /// <inheritdoc/>
+    public void Close(bool leaked)
+    {
+        if (!leaked) { pool.Dispose(); }
+        direct.Close(leaked);
+    }
+
+    /// <inheritdoc/>
+    public void Release()
+    {
+        pool.Dispose();
+        direct.Release();
+    }
+
+    // The pool's own frames are all the device will reach, but a driver that hands in a kernel page must not read or write it either.
+    private bool CheckFrames(in Transfer transfer, out PhysicalAddress culprit)
+    {
+        culprit = default;
+        MdlCursor cursor = new(transfer.Mdl!, transfer.Offset, transfer.Length);
+        while (cursor.NextPiece(out Mdl part, out uint offset, out uint length))
+        {
+            ulong start = (ulong)part.ByteOffset + offset;
+            int last = (int)((start + length - 1) >> PageLog2);
+            for (int i = (int)(start >> PageLog2); i <= last; i++)
+            {
+                culprit = part.Pages[i];
+                if (platform.Frames.KindOf(culprit) != FrameKind.Buffer) { return false; }
+            }
+        }
+        return true;
+    }
+
+    private void CopyIn(in Transfer transfer, ReadOnlySpan<PhysicalAddress> pages, uint inPage)
+    {
+        uint done = 0;
+        foreach (PhysicalAddress page in pages)
+        {
+            Span<byte> bytes = SpanOf(page);
+            uint here = Math.Min(PageSize - inPage, transfer.Length - done);
+            bytes[..(int)inPage].Clear();
+            transfer.Mdl!.CopyTo(transfer.Offset + done, bytes.Slice((int)inPage, (int)here));
+            bytes[(int)(inPage + here)..].Clear();
+            (done, inPage) = (done + here, 0);
+        }
+        Interlocked.Add(ref _bouncedBytes, transfer.Length);
+    }
+
+    private void CopyBack(in Transfer transfer, ReadOnlySpan<PhysicalAddress> pages, uint inPage)
+    {
+        uint done = 0;
+        foreach (PhysicalAddress page in pages)
+        {
+            uint here = Math.Min(PageSize - inPage, transfer.Length - done);
+            transfer.Mdl!.CopyFrom(transfer.Offset + done, SpanOf(page).Slice((int)inPage, (int)here));
+            (done, inPage) = (done + here, 0);
+        }
+        Interlocked.Add(ref _bouncedBytes, transfer.Length);
+    }
+
+    private Span<byte> SpanOf(PhysicalAddress page) => platform.Memory.TryGetSpan(page, (int)PageSize, out Span<byte> bytes)
+        ? bytes
+        : throw new InvalidOperationException($"the shadow page at {page} is not writable memory");
+}

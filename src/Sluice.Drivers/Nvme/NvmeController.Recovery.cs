@@ -1,0 +1,133 @@
+namespace Sluice.Drivers.Nvme;
+
+// The watchdog: abort, reset, give up; and the orderly end.
+public sealed partial class NvmeController
+{
+    private const int WatchdogTurns = 8;
+
+    /// <summary>A turn of the watchdog, on the platform's timer.</summary>
+    private void Watch()
+    {
+        // A stepped machine runs timers inside waits, also inside ours: such a turn is skipped.
+        if (_recovering.IsHeldByCurrentThread || _admin.IsBusyHere) { return; }
+        lock (_recovering)
+        {
+            if (_isDead || _isDisposed) { return; }
+            bool needsReset = NvmeRegisters.IsFatal(_registers.Status);
+            foreach (NvmeQueuePair queue in _queues)
+            {
+                int expired = queue.Tick(out bool isStuck);
+                needsReset |= isStuck;
+                if (expired >= 0 && !needsReset) { needsReset |= !TryAbort(queue, expired); }
+                if (expired >= 0) { queue.EndAbort(expired); }
+            }
+            if (needsReset) { ResetController(); }
+            else { _ = _admin.TryTakeEvent(_options.AdminTimeout, out _); }
+        }
+    }
+
+    private bool TryAbort(NvmeQueuePair queue, int command)
+    {
+        Aborts++;
+        return _admin.TryExecute(
+            new(NvmeCommand.Abort, 0) { Dword10 = (uint)queue.Id | ((uint)command << 16) }, _options.AdminTimeout, out _, out _);
+    }
+
+    private void ResetController()
+    {
+        Resets++;
+        foreach (NvmeQueuePair queue in _queues) { queue.Pause(); }
+        if (!TryStop())
+        {
+            Die();
+            return;
+        }
+        foreach (NvmeQueuePair queue in _queues)
+        {
+            queue.Reset(new NvmeException(NvmeFailure.ControllerReset, "the NVMe controller was reset while the command was in flight"));
+        }
+        try
+        {
+            EnableAdmin();
+            uint wanted = (uint)_queues.Length - 1;
+            _admin.Execute(
+                new(NvmeCommand.SetFeatures, 0) { Dword10 = 0x07, Dword11 = wanted | (wanted << 16) }, _options.AdminTimeout, "set number of queues");
+            foreach (NvmeQueuePair queue in _queues) { CreateQueue(queue); }
+            _admin.RequestEvent();
+            foreach (NvmeQueuePair queue in _queues) { queue.Resume(); }
+        }
+        catch (NvmeException)
+        {
+            Die();
+        }
+    }
+
+    /// <summary>Clears CC.EN and waits until the controller says that it has stopped, hence does no DMA any more.</summary>
+    private bool TryStop()
+    {
+        _registers.Disable();
+        for (Deadline limit = Deadline.In(Platform.Clock, _registers.ReadyTimeout); ; limit.Relax())
+        {
+            uint status = _registers.Status;
+            if (status == uint.MaxValue) { return false; }
+            if (!NvmeRegisters.IsReady(status)) { return true; }
+            if (limit.HasPassed) { return false; }
+        }
+    }
+
+    private void Die()
+    {
+        Volatile.Write(ref _isDead, true);
+        foreach (NvmeQueuePair queue in _queues) { queue.Kill(); }
+    }
+
+    /// <summary>
+    /// Shuts the controller down: waits for what is in flight as long as a command may take, tells the controller to make its
+    /// data stable, stops it, and gives the rings back. What still waits fails. Of a controller that does not stop, rings and
+    /// buffers in flight stay with the adapter, which reports them when it is disposed. Harmless twice.
+    /// </summary>
+    public void Dispose()
+    {
+        _watchdog?.Dispose();
+        lock (_recovering)
+        {
+            if (_isDisposed) { return; }
+            _isDisposed = true;
+            if (!_isDead)
+            {
+                for (Deadline limit = Deadline.In(Platform.Clock, _options.CommandTimeout); InFlight > 0 && !limit.HasPassed; limit.Relax())
+                {
+                    Poll();
+                }
+                foreach (NvmeQueuePair queue in _queues) { queue.Pause(); }
+                ShutDown();
+                if (TryStop())
+                {
+                    foreach (NvmeQueuePair queue in _queues)
+                    {
+                        queue.Reset(new NvmeException(NvmeFailure.ControllerReset, "the NVMe controller was shut down while the command was in flight"));
+                    }
+                    Die();
+                    foreach (NvmeQueuePair queue in _queues) { queue.Dispose(); }
+                    _admin.Dispose();
+                }
+                else
+                {
+                    Die();
+                }
+            }
+        }
+        foreach (IDisposable vector in _vectors) { vector.Dispose(); }
+    }
+
+    private void ShutDown()
+    {
+        if (!NvmeRegisters.IsReady(_registers.Status)) { return; }
+        _registers.ShutDown();
+        for (Deadline limit = Deadline.In(Platform.Clock, _registers.ReadyTimeout); !limit.HasPassed; limit.Relax())
+        {
+            uint status = _registers.Status;
+            if (NvmeRegisters.IsFatal(status) || NvmeRegisters.HasShutDown(status)) { return; }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+using System.Buffers.Binary;
+
+namespace Sluice.Formats.Acpi;
+
+/// <summary>
+/// The firmware's tables as found in memory, the way an operating system finds them: root pointer → XSDT or RSDT → tables.
+/// <code>
+/// RSDP   0 "RSD PTR "   8 checksum u8 (bytes 0–19)   9 OEM id[6]   15 revision u8   16 RSDT u32
+///       20 length u32   24 XSDT u64   32 checksum u8 (all)   — from revision 2
+/// </code>
+/// </summary>
+/// <remarks>ACPI specification 5.2.5, 5.2.7, 5.2.8. Damage is reported and what can be read is given; nothing throws.</remarks>
+/// <param name="RootPointer">Where the RSDP lies; null when there is none.</param>
+/// <param name="All">The tables that the root table lists and that could be read, in its order; those with bad checksums too.</param>
+/// <param name="Diagnostics">What was wrong.</param>
+public sealed record AcpiTables(
+    PhysicalAddress? RootPointer, IReadOnlyList<AcpiTable> All, IReadOnlyList<AcpiDiagnostic> Diagnostics)
+{
+    private const ulong SearchFirst = 0xE_0000;
+    private const ulong SearchLast = 0xF_FFFF;
+    private const ulong SearchStep = 16;
+    private const int MaximumTables = 1024;
+
+    /// <summary>The first table with this signature; null when there is none.</summary>
+    public AcpiTable? Find(string signature) => All.FirstOrDefault(table => table.Signature == signature);
+
+    /// <summary>Searches the firmware area of a PC for the root pointer, and reads what it leads to.</summary>
+    public static AcpiTables Find<TMemory>(TMemory memory)
+        where TMemory : struct, IPhysicalMemory
+    {
+        for (ulong at = SearchFirst; at < SearchLast; at += SearchStep)
+        {
+            if (memory.TryRead64(new(at), out ulong word) && word == 0x2052_5450_2044_5352 && IsRootPointer(memory, new(at)))
+            {
+                return ReadFrom(memory, new(at));
+            }
+        }
+        return new(null, [], [new(AcpiProblem.NoRootPointer, "RSDP", 0, "no root pointer between 0xE0000 and 0xFFFFF")]);
+    }
+
+    /// <summary>Reads the tables that a root pointer at a known address leads to.</summary>
+    public static AcpiTables ReadFrom<TMemory>(TMemory memory, PhysicalAddress rootPointer)
+        where TMemory : struct, IPhysicalMemory
+    {
+        List<AcpiDiagnostic> diagnostics = [];
+        List<AcpiTable> tables = [];
+        Span<byte> rsdp = stackalloc byte[36];
+        rsdp.Clear();
+        if (!memory.TryRead(rootPointer, rsdp[..20]))
+        {
+            diagnostics.Add(new(AcpiProblem.Unreachable, "RSDP", 0, $"no memory at {rootPointer}"));
+            return new(null, tables, diagnostics);
+        }
+        if (rsdp[15] >= 2 && memory.TryRead(rootPointer, rsdp))
+        {
+            if (!AcpiTable.IsSumZero(rsdp))
+            {
+                diagnostics.Add(new(AcpiProblem.BadChecksum, "RSDP", 32, "the extended bytes do not sum to 0; the XSDT is used all the same"));
+            }
+            PhysicalAddress xsdt = new(BinaryPrimitives.ReadUInt64LittleEndian(rsdp[24..]));
+            if (xsdt.Value != 0 && ReadList(memory, xsdt, "XSDT", sizeof(ulong), tables, diagnostics))
+            {
+                return new(rootPointer, tables, diagnostics);
+            }
+        }
+        ReadList(memory, new(BinaryPrimitives.ReadUInt32LittleEndian(rsdp[16..])), "RSDT", sizeof(uint), tables, diagnostics);
+        return new(rootPointer, tables, diagnostics);
+    }
+
+    private static bool IsRootPointer<TMemory>(TMemory memory, PhysicalAddress at)
+        where TMemory : struct, IPhysicalMemory
+    {
+        Span<byte> first = stackalloc byte[20];
+        return memory.TryRead(at, first) && AcpiTable.IsSumZero(first);
+    }
+
+    private static bool ReadList<TMemory>(
+        TMemory memory, PhysicalAddress at, string signature, int width, List<AcpiTable> tables, List<AcpiDiagnostic> diagnostics)
+        where TMemory : struct, IPhysicalMemory
+    {
+        if (AcpiTable.Read(memory, at, diagnostics) is not { } list) { return false; }
+        if (list.Signature != signature)
+        {
+            diagnostics.Add(new(AcpiProblem.UnexpectedSignature, signature, 0, $"the table at {at} is called {list.Signature}"));
+            return false;
+        }
+        ReadOnlySpan<byte> entries = list.Body.Span;
+        if (entries.Length % width != 0)
+        {
+            diagnostics.Add(new(AcpiProblem.TrailingBytes, signature, list.Bytes.Length - (entries.Length % width), "part of an entry"));
+        }
+        for (int offset = 0; entries.Length - offset >= width; offset += width)
+        {
+            if (tables.Count == MaximumTables)
+            {
+                diagnostics.Add(new(AcpiProblem.TooMany, signature, AcpiTable.HeaderLength + offset, "more than 1024 tables"));
+                break;
+            }
+            ReadOnlySpan<byte> entry = entries[offset..];
+            ulong address = width == sizeof(ulong)
+                ? BinaryPrimitives.ReadUInt64LittleEndian(entry)
+                : BinaryPrimitives.ReadUInt32LittleEndian(entry);
+            if (address != 0 && AcpiTable.Read(memory, new(address), diagnostics) is { } table) { tables.Add(table); }
+        }
+        return true;
+    }
+}

@@ -1,0 +1,62 @@
+using static System.Buffers.Binary.BinaryPrimitives;
+
+namespace Sluice.Formats.Acpi;
+
+/// <summary>
+/// The PCI Express configuration table (MCFG): where each segment's configuration space lies in memory (ECAM).
+/// <code>
+/// 36 reserved[8]   44 windows of 16 bytes: base u64, segment u16, first bus u8, last bus u8, reserved u32
+/// </code>
+/// </summary>
+/// <remarks>PCI firmware specification 4.1.2. <see cref="Parse"/> never throws.</remarks>
+/// <param name="Windows">In table order.</param>
+/// <param name="Diagnostics">What was wrong; empty for a sound table.</param>
+public sealed record McfgTable(IReadOnlyList<EcamWindow> Windows, IReadOnlyList<AcpiDiagnostic> Diagnostics)
+{
+    private const int FirstWindow = 44;
+    private const int WindowLength = 16;
+
+    /// <summary>Reads a table. A damaged one gives what could be read, and diagnostics.</summary>
+    public static McfgTable Parse(AcpiTable table)
+    {
+        ArgumentNullException.ThrowIfNull(table);
+        List<EcamWindow> windows = [];
+        List<AcpiDiagnostic> diagnostics = [];
+        void Report(AcpiProblem problem, int offset, string detail) => diagnostics.Add(new(problem, "MCFG", offset, detail));
+
+        ReadOnlySpan<byte> bytes = table.Bytes.Span;
+        if (table.Signature != "MCFG") { Report(AcpiProblem.UnexpectedSignature, 0, $"a table called {table.Signature}"); }
+        if (bytes.Length < FirstWindow) { Report(AcpiProblem.TableTooShort, 4, $"{bytes.Length} bytes, 44 needed"); }
+        int offset = FirstWindow;
+        for (; bytes.Length - offset >= WindowLength; offset += WindowLength)
+        {
+            ReadOnlySpan<byte> w = bytes[offset..];
+            EcamWindow window = new(new(ReadUInt64LittleEndian(w)), ReadUInt16LittleEndian(w[8..]), w[10], w[11]);
+            if (window.LastBus < window.FirstBus)
+            {
+                Report(AcpiProblem.ReversedRange, offset + 10, $"buses {window.FirstBus} to {window.LastBus}, left out");
+                continue;
+            }
+            if (!window.Base.IsAligned(20)) { Report(AcpiProblem.NotOnPage, offset, $"configuration space at {window.Base}"); }
+            windows.Add(window);
+        }
+        if (offset < bytes.Length) { Report(AcpiProblem.TrailingBytes, offset, $"{bytes.Length - offset} bytes"); }
+        return new(windows, diagnostics);
+    }
+}
+
+/// <summary>The configuration space of some buses of one segment, 4 KiB per function.</summary>
+/// <param name="Base">Where bus 0 would lie, whatever <paramref name="FirstBus"/> is.</param>
+/// <param name="Segment">The PCI segment.</param>
+/// <param name="FirstBus">The first bus in it.</param>
+/// <param name="LastBus">The last bus in it, not below the first.</param>
+public readonly record struct EcamWindow(PhysicalAddress Base, ushort Segment, byte FirstBus, byte LastBus)
+{
+    /// <summary>Where a function's 4 KiB lie; false when it is of another segment or bus.</summary>
+    public bool TryLocate(PciAddress function, out PhysicalAddress first)
+    {
+        ushort requester = function.Requester.Value;
+        first = Base + ((ulong)requester << 12);
+        return function.Segment == Segment && requester >> 8 >= FirstBus && requester >> 8 <= LastBus;
+    }
+}

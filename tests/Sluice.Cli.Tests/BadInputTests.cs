@@ -1,0 +1,61 @@
+namespace Sluice.Cli.Tests;
+
+/// <summary>Bad input gets one clear line, exit 1, and nothing half done.</summary>
+public sealed class BadInputTests
+{
+    [Theory]
+    [InlineData("--iommu does not know 'vtdd'", "run", "--iommu", "vtdd")]
+    [InlineData("--iommu amdvi is not in this version", "run", "--iommu", "amdvi")]
+    [InlineData("--policy does not know 'lazy'", "run", "--policy", "lazy")]
+    [InlineData("--machine does not know 'vax'", "run", "--machine", "vax")]
+    [InlineData("--rogue does not know 'melt'", "run", "--rogue", "kernel,melt")]
+    [InlineData("--memory 'lots' is not a size", "run", "--memory", "lots")]
+    [InlineData("memory", "run", "--memory", "1M")]
+    [InlineData("memory", "run", "--memory", "64M1")]
+    [InlineData("memory", "run", "--memory", "100000001")]
+    [InlineData("'--frobnicate'", "run", "--frobnicate")]
+    [InlineData("'dance'", "dance")]
+    [InlineData("no row begins with 'nothing'", "bench", "nothing")]
+    public void WordsThatMeanNothing(string expected, params string[] arguments) =>
+        Assert.Contains(expected, SluiceProcess.Run(arguments).SingleErrorLine(), StringComparison.Ordinal);
+
+    [Fact]
+    public void ADiskThatIsNotThere() =>
+        Assert.Contains("/no/such/disk.img", SluiceProcess.Run("run", "--disk", "/no/such/disk.img").SingleErrorLine(), StringComparison.Ordinal);
+
+    [Fact]
+    public void ADiskThatIsEmpty()
+    {
+        using TemporaryFile disk = new(0);
+        Assert.Contains("empty", SluiceProcess.Run("run", "--disk", disk.Path).SingleErrorLine(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void ADiskThatIsAFolder() =>
+        Assert.Contains(Path.GetTempPath(), SluiceProcess.Run("run", "--disk", Path.GetTempPath()).SingleErrorLine(), StringComparison.Ordinal);
+
+    [Fact]
+    public void ADiskThatMayNotBeRead()
+    {
+        // A process without capabilities: root could read it all the same.
+        if (!File.Exists("/usr/bin/setpriv") || Environment.UserName != "root")
+        {
+            Assert.Skip("needs root and setpriv to drop the right to read every file");
+        }
+        using TemporaryFile disk = new(4096);
+        File.SetUnixFileMode(disk.Path, UnixFileMode.None);
+        Outcome outcome = SluiceProcess.Run(
+            "exec setpriv --bounding-set=-all --inh-caps=-all --reuid=65534 --clear-groups \"$@\"", ["run", "--disk", disk.Path]);
+        Assert.Contains(disk.Path, outcome.SingleErrorLine(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void NoRoomForTheDiskThatIsMade()
+    {
+        // A limit on file size stands in for a full disk: both fail in the middle of writing.
+        string[] before = Directory.GetFiles(Path.GetTempPath(), "sluice-*.img");
+        Outcome outcome = SluiceProcess.Run("trap '' XFSZ; ulimit -f 100; exec \"$@\"", ["run"]);
+        outcome.SingleErrorLine();
+        Assert.Equal(before, Directory.GetFiles(Path.GetTempPath(), "sluice-*.img"));
+    }
+}
