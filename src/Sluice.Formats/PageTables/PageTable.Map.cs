@@ -251,7 +251,7 @@ public static partial class PageTable<TFormat>
                 return boundary - position;
             }
         }
-        return ((tableLast - position) >> size) + 1 << size;
+        return ((tableLast - position - ((1UL << size) - 1)) >> size) + 1 << size;
     }
 
     /// <summary>The last offset inside a table of this level; for the root, inside all that the tables translate.</summary>

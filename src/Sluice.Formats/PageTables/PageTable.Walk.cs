@@ -15,7 +15,11 @@ public static partial class PageTable<TFormat>
         {
             if (!TryLoad(memory, table, offset >> shift, out ulong entry)) { return new(WalkStatus.BadPointer, default, access, shift); }
             access &= TFormat.Access(entry, level, in root);
-            if (access == DmaAccess.None) { return new(WalkStatus.NotPresent, default, DmaAccess.None, shift); }
+            if (access == DmaAccess.None)
+            {
+                bool isReserved = TFormat.IsPresent(entry) && TFormat.HasReservedBits(entry, level, in root);
+                return new(isReserved ? WalkStatus.ReservedBits : WalkStatus.NotPresent, default, DmaAccess.None, shift);
+            }
             if (TFormat.HasReservedBits(entry, level, in root)) { return new(WalkStatus.ReservedBits, default, access, shift); }
             table = TFormat.Address(entry, level);
             if (TFormat.IsLeaf(entry, level))

@@ -1,0 +1,114 @@
+using System.Diagnostics.CodeAnalysis;
+
+namespace Sluice.Formats.PageTables;
+
+/// <summary>All formats by name. A new one is one line here.</summary>
+public static class PageTableFormats
+{
+    private delegate IPageTableReader? Maker(string name, PageTableOptions options, out string problem);
+
+    private static readonly (string Name, Maker Make)[] All =
+    [
+        ("vtd-ss", (string n, PageTableOptions o, out string p) => Levels<VtdSecondStage>(n, o, 3, 5, 4, out p)),
+        ("x86", (string n, PageTableOptions o, out string p) => Levels<X86>(n, o, 4, 5, 4, out p)),
+        ("amdv1", (string n, PageTableOptions o, out string p) => Levels<AmdV1>(n, o, 1, 6, 3, out p)),
+        ("riscv-sv39", (string n, PageTableOptions o, out string p) => Levels<RiscV>(n, o, 3, 3, 3, out p)),
+        ("riscv-sv48", (string n, PageTableOptions o, out string p) => Levels<RiscV>(n, o, 4, 4, 4, out p)),
+        ("riscv-sv57", (string n, PageTableOptions o, out string p) => Levels<RiscV>(n, o, 5, 5, 5, out p)),
+        ("riscv-sv39x4", (string n, PageTableOptions o, out string p) => Levels<RiscV>(n, o, 3, 3, 3, out p, inputBits: 41)),
+        ("riscv-sv48x4", (string n, PageTableOptions o, out string p) => Levels<RiscV>(n, o, 4, 4, 4, out p, inputBits: 50)),
+        ("riscv-sv57x4", (string n, PageTableOptions o, out string p) => Levels<RiscV>(n, o, 5, 5, 5, out p, inputBits: 59)),
+        ("arm-4k", (string n, PageTableOptions o, out string p) => ArmStages<Arm4K>(n, o, out p)),
+        ("arm-16k", (string n, PageTableOptions o, out string p) => ArmStages<Arm16K>(n, o, out p)),
+        ("arm-64k", (string n, PageTableOptions o, out string p) => ArmStages<Arm64K>(n, o, out p)),
+        ("dart-t8020", (string n, PageTableOptions o, out string p) => Levels<Dart<DartT8020>>(n, o, 2, 2, 2, out p)),
+        ("dart-t6000", (string n, PageTableOptions o, out string p) => Levels<Dart<DartT6000>>(n, o, 2, 2, 2, out p)),
+        ("dart-t8110", (string n, PageTableOptions o, out string p) => Levels<Dart<DartT8110>>(n, o, 2, 3, 2, out p)),
+        ("dart-u3", (string n, PageTableOptions o, out string p) => Flat<DartU3>(n, o, out p)),
+        ("gart", (string n, PageTableOptions o, out string p) => Flat<Gart>(n, o, out p)),
+    ];
+
+    /// <summary>The names, in the order of the documentation.</summary>
+    public static IReadOnlyList<string> Names { get; } = [.. All.Select(static format => format.Name)];
+
+    /// <summary>A reader of tables in a format.</summary>
+    /// <param name="name">One of <see cref="Names"/>.</param>
+    /// <param name="options">Where the tables lie and what shape they have.</param>
+    /// <param name="reader">The reader.</param>
+    /// <param name="problem">What is wrong with the name or an option, in one line; empty when found.</param>
+    public static bool TryFind(
+        string name, PageTableOptions options, [NotNullWhen(true)] out IPageTableReader? reader, out string problem)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        foreach ((string known, Maker make) in All)
+        {
+            if (known == name)
+            {
+                reader = make(name, options, out problem);
+                return reader is not null;
+            }
+        }
+        reader = null;
+        problem = $"there is no table format '{name}'; there are {string.Join(' ', Names)}";
+        return false;
+    }
+
+    private static PageTableReader<TFormat>? Levels<TFormat>(
+        string name, PageTableOptions options, int fewest, int most, int usual, out string problem, int inputBits = 0)
+        where TFormat : struct, IPageTableFormat<TFormat>
+    {
+        int levels = options.Levels ?? usual;
+        if (levels < fewest || levels > most)
+        {
+            string allowed = fewest == most ? $"{fewest}" : $"{fewest} to {most}";
+            problem = $"{name} tables have {allowed} levels, not {levels}";
+            return null;
+        }
+        return Make<TFormat>(name, options, new(options.Root, levels - 1) { InputBits = inputBits }, out problem);
+    }
+
+    private static IPageTableReader? ArmStages<TGranule>(string name, PageTableOptions options, out string problem)
+        where TGranule : struct, IArmGranule
+    {
+        int bits = options.InputBits ?? 48;
+        int most = TGranule.Log2 == 16 ? 52 : 48;
+        if (options.Stage is not (1 or 2)) { problem = $"a stage is 1 or 2, not {options.Stage}"; }
+        else if (bits < 25 || bits > most) { problem = $"{name} tables translate 25 to {most} bits of address, not {bits}"; }
+        else
+        {
+            return options.Stage == 1
+                ? Make<Arm<TGranule, ArmStage1>>(name, options, Arm<TGranule, ArmStage1>.Shape(bits), out problem)
+                : Make<Arm<TGranule, ArmStage2>>(name, options, Arm<TGranule, ArmStage2>.Shape(bits), out problem);
+        }
+        return null;
+    }
+
+    private static PageTableReader<TFormat>? Flat<TFormat>(string name, PageTableOptions options, out string problem)
+        where TFormat : struct, IPageTableFormat<TFormat>
+    {
+        if (options.Entries is not { } entries || entries == 0 || entries > 1UL << 32)
+        {
+            problem = options.Entries is null ? $"{name} needs the number of entries" : $"{name} cannot have {options.Entries} entries";
+            return null;
+        }
+        return Make<TFormat>(name, options, new(options.Root, 0) { Entries = entries, Base = options.Aperture }, out problem);
+    }
+
+    private static PageTableReader<TFormat>? Make<TFormat>(string name, PageTableOptions options, PageTableRoot root, out string problem)
+        where TFormat : struct, IPageTableFormat<TFormat>
+    {
+        int bits = options.PhysicalAddressBits ?? TFormat.PhysicalAddressBits;
+        if (bits < 32 || bits > 63)
+        {
+            problem = $"physical addresses have 32 to 63 bits, not {bits}";
+            return null;
+        }
+        if (!options.Root.IsAligned(TFormat.EntrySizeLog2))
+        {
+            problem = $"a table cannot lie at {options.Root}: its entries would not be aligned";
+            return null;
+        }
+        problem = "";
+        return new(name, root with { Table = options.Root, PhysicalAddressBits = bits, Privileged = options.Privileged });
+    }
+}

@@ -1,0 +1,18 @@
+namespace Sluice.Formats.PageTables;
+
+/// <summary>The reader over a format.</summary>
+internal sealed class PageTableReader<TFormat>(string name, PageTableRoot root) : IPageTableReader
+    where TFormat : struct, IPageTableFormat<TFormat>
+{
+    public string Format => name;
+
+    public PageTableRoot Root => root;
+
+    public Translation Translate(PhysicalMemory memory, LogicalAddress address)
+    {
+        int table = TFormat.IndexBits + TFormat.EntrySizeLog2;
+        return PageTable<TFormat>.Walk(new AcyclicMemory(memory, root.Table, PageTable<TFormat>.RootSizeLog2(root), table), root, address);
+    }
+
+    public PageTableListing List(PhysicalMemory memory, ListingLimits limits) => PageTable<TFormat>.List(memory, root, limits);
+}
