@@ -4,8 +4,9 @@ using Sluice.Remapping.Allocation;
 namespace Sluice.Remapping;
 
 /// <summary>
-/// Ranges of a deferred domain that were unmapped but may still be reachable through the units' caches. One invalidation of the domain
-/// ends that for all of them, and only then do their addresses go back. Safe from any thread.
+/// Ranges of a deferred domain that were unmapped but may still be reachable through the units' caches. One
+/// invalidation of the domain ends that for all of them, and only then do their addresses go back. Safe from any
+/// thread.
 /// </summary>
 internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capacity)
 {
@@ -35,7 +36,9 @@ internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capa
         }
     }
 
-    /// <summary>Ends the exposure of everything added before. False when a unit did not confirm: those ranges are lost.</summary>
+    /// <summary>
+    /// Ends the exposure of everything added before. False when a unit did not confirm: those ranges are lost.
+    /// </summary>
     public bool Flush()
     {
         lock (_one)
@@ -63,7 +66,10 @@ internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capa
         if (!_one.IsHeldByCurrentThread) { Flush(); }
     }
 
-    /// <summary>The sum of <paramref name="others"/>, which may be empty, and this ring's: entry n counts exposures below 2^n microseconds.</summary>
+    /// <summary>
+    /// The sum of <paramref name="others"/>, which may be empty, and this ring's: entry n counts exposures below 2^n
+    /// microseconds.
+    /// </summary>
     public IReadOnlyList<long> AddExposures(IReadOnlyList<long> others)
     {
         lock (_one) { return [.. _exposures.Select((count, n) => n < others.Count ? count + others[n] : count)]; }

@@ -7,11 +7,13 @@ namespace Sluice.Remapping;
 
 /// <summary>
 /// One logical address space. Attached devices reach exactly what is mapped here, with the rights it was mapped with.
-/// Mapping and unmapping are safe from any thread and allocate nothing; get one from <see cref="RemappingSystem.CreateDomain"/>.
+/// Mapping and unmapping are safe from any thread and allocate nothing; get one from <see
+/// cref="RemappingSystem.CreateDomain"/>.
 /// </summary>
 /// <remarks>
-/// Whoever disposes a domain must have stopped mapping. Devices that put the same requester id on the bus (behind a bridge
-/// to conventional PCI) would have to share a domain; such groups are not formed yet, so each requester attaches by itself.
+/// Whoever disposes a domain must have stopped mapping. Devices that put the same requester id on the bus (behind a
+/// bridge to conventional PCI) would have to share a domain; such groups are not formed yet, so each requester attaches
+/// by itself.
 /// </remarks>
 public sealed class Domain : IDisposable
 {
@@ -27,8 +29,8 @@ public sealed class Domain : IDisposable
     private volatile bool _disposed;
 
     internal Domain(
-        RemappingSystem system, DomainOptions options, ushort id, DomainTables tables, LogicalAddressAllocator addresses,
-        IPlatform platform, int deferredMappings, bool announces)
+        RemappingSystem system, DomainOptions options, ushort id, DomainTables tables,
+        LogicalAddressAllocator addresses, IPlatform platform, int deferredMappings, bool announces)
     {
         (_system, _tables, _frames, _announces) = (system, tables, platform.Frames, announces);
         (Options, Id, Addresses) = (options, id, addresses);
@@ -65,22 +67,31 @@ public sealed class Domain : IDisposable
 
     internal VtdUnitDriver[] Units => Volatile.Read(ref _units);
 
-    /// <summary>Maps pages, in order, to one run of logical addresses: the device can reach them when this returns.</summary>
+    /// <summary>
+    /// Maps pages, in order, to one run of logical addresses: the device can reach them when this returns.
+    /// </summary>
     /// <param name="pages">Page-aligned addresses of <see cref="FrameKind.Buffer"/> frames; 1 to 2^20 of them.</param>
     /// <param name="access">What the device may do; exactly this stands in the tables.</param>
     /// <param name="limit">The last logical byte the device can put on the bus.</param>
     /// <param name="mapping">Keep it for <see cref="Unmap"/>.</param>
     /// <returns>Why not, if not; then nothing is mapped.</returns>
     /// <exception cref="ArgumentException">No page, a page that is not aligned, or no access.</exception>
-    public MapStatus TryMap(ReadOnlySpan<PhysicalAddress> pages, DmaAccess access, LogicalAddress limit, out DomainMapping mapping)
+    public MapStatus TryMap(
+        ReadOnlySpan<PhysicalAddress> pages, DmaAccess access, LogicalAddress limit, out DomainMapping mapping)
     {
         mapping = default;
         if (pages.IsEmpty) { throw new ArgumentException("a mapping needs at least one page", nameof(pages)); }
-        if (access is DmaAccess.None or > DmaAccess.ReadWrite) { throw new ArgumentException("a mapping needs read or write access", nameof(access)); }
+        if (access is DmaAccess.None or > DmaAccess.ReadWrite)
+        {
+            throw new ArgumentException("a mapping needs read or write access", nameof(access));
+        }
         if (IsDead) { return MapStatus.Dead; }
         foreach (PhysicalAddress page in pages)
         {
-            if (!page.IsAligned(PageLog2)) { throw new ArgumentException($"{page} is not the start of a page", nameof(pages)); }
+            if (!page.IsAligned(PageLog2))
+            {
+                throw new ArgumentException($"{page} is not the start of a page", nameof(pages));
+            }
             if (_frames.KindOf(page) != FrameKind.Buffer) { return MapStatus.Refused; }
         }
         if (!TryAllocate(pages.Length, limit, out LogicalSlot slot)) { return MapStatus.NoLogicalSpace; }
@@ -97,13 +108,13 @@ public sealed class Domain : IDisposable
     }
 
     /// <summary>
-    /// Takes a mapping back. Strict: when this returns no access through it happens or is in flight. Deferred: its addresses wait for the
-    /// next flush.
+    /// Takes a mapping back. Strict: when this returns no access through it happens or is in flight. Deferred: its
+    /// addresses wait for the next flush.
     /// </summary>
     /// <param name="mapping">From <see cref="TryMap"/>, not unmapped before.</param>
     /// <param name="pages">
-    /// The pages that were mapped, if the caller still knows: they are quarantined when no unit confirms. Without them the tables are
-    /// searched first, which costs about 10 ns a page.
+    /// The pages that were mapped, if the caller still knows: they are quarantined when no unit confirms. Without them
+    /// the tables are searched first, which costs about 10 ns a page.
     /// </param>
     /// <returns>Whether the pages may be reused; <see cref="UnmapStatus.Quarantined"/> forbids it.</returns>
     /// <exception cref="InvalidOperationException">It is not mapped: unmapped twice, or another domain's.</exception>
@@ -119,10 +130,14 @@ public sealed class Domain : IDisposable
         return pages.Length == mapping.Pages ? UnmapNow(mapping, pages) : UnmapSearching(mapping);
     }
 
-    /// <summary>Makes everything unreachable that was unmapped before this call. Nothing to do unless the policy is deferred.</summary>
+    /// <summary>
+    /// Makes everything unreachable that was unmapped before this call. Nothing to do unless the policy is deferred.
+    /// </summary>
     public void FlushNow() => _deferred?.Flush();
 
-    /// <summary>Detaches its devices, leaves them blocked, and frees the tables. Mappings still live are gone with it.</summary>
+    /// <summary>
+    /// Detaches its devices, leaves them blocked, and frees the tables. Mappings still live are gone with it.
+    /// </summary>
     public void Dispose()
     {
         if (_disposed) { return; }
@@ -137,12 +152,15 @@ public sealed class Domain : IDisposable
     {
         if (Units.Contains(unit)) { return; }
         Volatile.Write(ref _units, [.. _units, unit]);
-        // A thread that unmaps clears its entries and then reads the list, without a fence of its own: this one serves both sides.
+        // A thread that unmaps clears its entries and then reads the list, without a fence of its own: this one serves
+        // both sides.
         Interlocked.MemoryBarrierProcessWide();
         if (unit.IsDead) { _dead = true; }
     }
 
-    /// <summary>Invalidations no longer go to <paramref name="unit"/>. It was flushed, and no device behind it is attached.</summary>
+    /// <summary>
+    /// Invalidations no longer go to <paramref name="unit"/>. It was flushed, and no device behind it is attached.
+    /// </summary>
     internal void Leave(VtdUnitDriver unit) => Volatile.Write(ref _units, [.. _units.Where(other => other != unit)]);
 
     /// <summary>Whether a unit did not confirm something: what was unmapped last may still be within reach.</summary>
@@ -184,6 +202,21 @@ public sealed class Domain : IDisposable
         return confirmed;
     }
 
+    /// <summary>
+    /// Undoes a map that got as far as <paramref name="bytes"/>: a hostile device may already have used what was
+    /// written.
+    /// </summary>
+    internal bool TakeBack(LogicalAddress first, ulong bytes)
+    {
+        if (bytes == 0) { return true; }
+        LogicalRange written = LogicalRange.FromLength(first, bytes);
+        TableGather gather = default;
+        _tables.Unmap(written, ref gather);
+        bool confirmed = Invalidate(written, onlyLeaves: false);
+        if (confirmed) { _tables.Free(ref gather); }
+        return confirmed;
+    }
+
     internal void CountQuarantinedRange() => Interlocked.Increment(ref _quarantinedRanges);
 
     private bool TryAllocate(int pages, LogicalAddress limit, out LogicalSlot slot)
@@ -210,7 +243,9 @@ public sealed class Domain : IDisposable
         return UnmapStatus.Unmapped;
     }
 
-    /// <summary>Where the pages are must be known before the entries are gone: if no unit confirms, they must never be reused.</summary>
+    /// <summary>
+    /// Where the pages are must be known before the entries are gone: if no unit confirms, they must never be reused.
+    /// </summary>
     private UnmapStatus UnmapSearching(in DomainMapping mapping)
     {
         const int OnStack = 16;
@@ -247,18 +282,10 @@ public sealed class Domain : IDisposable
 
     private MapStatus RollBack(LogicalSlot slot, PageTableChange change)
     {
-        if (change.Bytes != 0)
+        if (!TakeBack(slot.First, change.Bytes))
         {
-            // A hostile device may already have used what was written.
-            LogicalRange written = LogicalRange.FromLength(slot.First, change.Bytes);
-            TableGather gather = default;
-            _tables.Unmap(written, ref gather);
-            if (!Invalidate(written, onlyLeaves: false))
-            {
-                CountQuarantinedRange();
-                return MapStatus.Dead;
-            }
-            _tables.Free(ref gather);
+            CountQuarantinedRange();
+            return MapStatus.Dead;
         }
         Addresses.Free(slot);
         return change.Status == PageTableStatus.NoFrames
@@ -275,7 +302,9 @@ public sealed class Domain : IDisposable
         }
     }
 
-    /// <summary>A mapping that no unit confirmed to be gone: its pages are found through the tables, which stay as they are.</summary>
+    /// <summary>
+    /// A mapping that no unit confirmed to be gone: its pages are found through the tables, which stay as they are.
+    /// </summary>
     private void Quarantine(in DomainMapping mapping)
     {
         PhysicalAddress[] pages = new PhysicalAddress[mapping.Pages];

@@ -10,8 +10,8 @@ public sealed record DomainOptions
     public InvalidationPolicy Policy { get; init; } = InvalidationPolicy.Strict;
 
     /// <summary>
-    /// Address bits of the narrowest device that will attach, 20 to 64. It decides how many levels the tables get; a mapping
-    /// may name a lower limit.
+    /// Address bits of the narrowest device that will attach, 20 to 64. It decides how many levels the tables get; a
+    /// mapping may name a lower limit.
     /// </summary>
     public int AddressBits { get; init; } = 64;
 }

@@ -6,7 +6,9 @@ public enum MapStatus : byte
     /// <summary>The device can reach the pages.</summary>
     Mapped,
 
-    /// <summary>No free logical range of that size below the limit, or the ring of a deferred domain could not be emptied.</summary>
+    /// <summary>
+    /// No free logical range of that size below the limit, or the ring of a deferred domain could not be emptied.
+    /// </summary>
     NoLogicalSpace,
 
     /// <summary>No frame was left for a page table.</summary>
@@ -29,8 +31,8 @@ public enum UnmapStatus : byte
     Pending,
 
     /// <summary>
-    /// The unit did not confirm. The logical range is lost and every page is <see cref="FrameKind.Quarantined"/>: the caller
-    /// must not free or reuse them.
+    /// The unit did not confirm. The logical range is lost and every page is <see cref="FrameKind.Quarantined"/>: the
+    /// caller must not free or reuse them.
     /// </summary>
     Quarantined,
 }

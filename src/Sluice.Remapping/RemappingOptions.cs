@@ -27,7 +27,10 @@ public sealed record RemappingOptions
     /// <summary>Turns over the fault records in one interrupt before the rest is left to the timer.</summary>
     public int FaultPasses { get; init; } = 8;
 
-    /// <summary>Windows of 4 GiB that a domain's logical addresses may spread over, 1 to 65,536; each in use costs up to 256 KiB.</summary>
+    /// <summary>
+    /// Windows of 4 GiB that a domain's logical addresses may spread over, 1 to 65,536; each in use costs up to 256
+    /// KiB.
+    /// </summary>
     public int MaximumArenas { get; init; } = 64;
 
     /// <exception cref="ArgumentOutOfRangeException">A value is outside its documented range.</exception>

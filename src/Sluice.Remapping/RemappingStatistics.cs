@@ -1,6 +1,9 @@
 namespace Sluice.Remapping;
 
-/// <summary>What the operating-system side did since it started. A snapshot: counters of different units are read one after another.</summary>
+/// <summary>
+/// What the operating-system side did since it started. A snapshot: counters of different units are read one after
+/// another.
+/// </summary>
 public readonly record struct RemappingStatistics
 {
     /// <summary>All zero.</summary>
@@ -45,10 +48,14 @@ public readonly record struct RemappingStatistics
     /// <summary>Deferred policy: the longest time from an unmap to its flush, in nanoseconds.</summary>
     public long DeferredExposureNanoseconds { get; init; }
 
-    /// <summary>Deferred policy: how often an exposure was below 2^n microseconds and not below half of that, by n.</summary>
+    /// <summary>
+    /// Deferred policy: how often an exposure was below 2^n microseconds and not below half of that, by n.
+    /// </summary>
     public IReadOnlyList<long> DeferredExposures { get; init; }
 
-    /// <summary>Logical ranges that will never be handed out again, because no unit confirmed that they are unreachable.</summary>
+    /// <summary>
+    /// Logical ranges that will never be handed out again, because no unit confirmed that they are unreachable.
+    /// </summary>
     public long QuarantinedRanges { get; init; }
 
     /// <summary>Units that no longer answer.</summary>

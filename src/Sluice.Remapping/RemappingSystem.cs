@@ -6,8 +6,8 @@ using Sluice.Remapping.Vtd;
 namespace Sluice.Remapping;
 
 /// <summary>
-/// The operating-system side of every remapping unit of a machine. From <see cref="Start(IPlatform, RemappingOptions, IFaultSink)"/> on no
-/// device reaches anything that was not mapped for it. Safe from any thread.
+/// The operating-system side of every remapping unit of a machine. From <see cref="Start(IPlatform, RemappingOptions,
+/// IFaultSink)"/> on no device reaches anything that was not mapped for it. Safe from any thread.
 /// </summary>
 public sealed class RemappingSystem : IDisposable
 {
@@ -26,18 +26,27 @@ public sealed class RemappingSystem : IDisposable
     private bool _disposed;
 
     private RemappingSystem(
-        IPlatform platform, IPhysicalMemory tableMemory, RemappingOptions options, FirmwareDescription firmware, IFaultSink faults)
+        IPlatform platform, IPhysicalMemory tableMemory, RemappingOptions options, IFaultSink faults,
+        FirmwareDescription firmware)
     {
         (_platform, _options, _firmware) = (platform, options, firmware);
-        _units = [.. firmware.Units.Select(unit => new VtdUnitDriver(platform, tableMemory, unit, options, faults, OnUnitDeath))];
+        _units =
+        [
+            .. firmware.Units.Select(unit =>
+                new VtdUnitDriver(platform, tableMemory, unit, options, faults, OnUnitDeath)),
+        ];
         _ids = new(_units.Min(unit => unit.Capability.Domains));
     }
 
-    /// <summary>Finds the units in the firmware's tables and takes them over; when this returns every device is blocked.</summary>
+    /// <summary>
+    /// Finds the units in the firmware's tables and takes them over; when this returns every device is blocked.
+    /// </summary>
     /// <param name="platform">The machine.</param>
     /// <param name="options">Sizes and patience.</param>
     /// <param name="faults">Takes refused DMAs, on the platform's interrupt thread.</param>
-    /// <exception cref="RemappingException">No unit, or one that does not do as it should; one clear line says which.</exception>
+    /// <exception cref="RemappingException">
+    /// No unit, or one that does not do as it should; one clear line says which.
+    /// </exception>
     public static RemappingSystem Start(IPlatform platform, RemappingOptions options, IFaultSink faults)
     {
         ArgumentNullException.ThrowIfNull(platform);
@@ -45,16 +54,17 @@ public sealed class RemappingSystem : IDisposable
     }
 
     /// <summary>
-    /// As above, for units found elsewhere. Root and context tables are written through <paramref name="tableMemory"/>, so that a
-    /// test can look between two stores.
+    /// As above, for units found elsewhere. Root and context tables are written through <paramref name="tableMemory"/>,
+    /// so that a test can look between two stores.
     /// </summary>
     internal static RemappingSystem Start(
-        IPlatform platform, IPhysicalMemory tableMemory, RemappingOptions options, IFaultSink faults, FirmwareDescription firmware)
+        IPlatform platform, IPhysicalMemory tableMemory, RemappingOptions options, IFaultSink faults,
+        FirmwareDescription firmware)
     {
         ArgumentNullException.ThrowIfNull(options);
         ArgumentNullException.ThrowIfNull(faults);
         options.Validate();
-        RemappingSystem system = new(platform, tableMemory, options, firmware, faults);
+        RemappingSystem system = new(platform, tableMemory, options, faults, firmware);
         foreach (VtdUnitDriver unit in system._units) { unit.Start(); }
         system._timer = platform.Clock.StartTimer("DMA remapping", options.PeriodNanoseconds, system.OnTimer);
         return system;
@@ -76,7 +86,10 @@ public sealed class RemappingSystem : IDisposable
             int bits = Math.Min(options.AddressBits, _units.Min(unit => unit.Capability.MaximumAddressBits));
             int topLevel = ChooseTopLevel(bits);
             bits = Math.Min(bits, PageLog2 + 9 * (topLevel + 1));
-            if (!_ids.TryTake(out ushort id)) { throw new RemappingException($"all {_ids.Capacity} domain ids are taken"); }
+            if (!_ids.TryTake(out ushort id))
+            {
+                throw new RemappingException($"all {_ids.Capacity} domain ids are taken");
+            }
             if (!_platform.Frames.TryAllocate(FrameKind.UnitTable, PageLog2, out PhysicalAddress top))
             {
                 _ids.Give(id);
@@ -87,18 +100,20 @@ public sealed class RemappingSystem : IDisposable
             LogicalAddressAllocator addresses = new(
                 new((1UL << bits) - 1), [MsiMessage.Window, .. _platform.BusWindows], _options.MaximumArenas);
             Domain domain = new(
-                this, options, id, tables, addresses, _platform, _options.DeferredMappings, _units.Any(unit => unit.NeedsFlushAfterMap));
+                this, options, id, tables, addresses, _platform, _options.DeferredMappings,
+                announces: _units.Any(unit => unit.NeedsFlushAfterMap));
             Volatile.Write(ref _domains, [.. _domains, domain]);
             return domain;
         }
     }
 
     /// <summary>
-    /// Lets a device reach what is mapped in <paramref name="domain"/>. If it was attached elsewhere it is blocked in between, never
-    /// in both. Regions that firmware demands for it are mapped first.
+    /// Lets a device reach what is mapped in <paramref name="domain"/>. If it was attached elsewhere it is blocked in
+    /// between, never in both. Regions that firmware demands for it are mapped first.
     /// </summary>
     /// <exception cref="RemappingException">
-    /// No unit serves the device, a firmware region for it lies where no device may reach, or a unit is dead. The device is as it was, or blocked.
+    /// No unit serves the device, a firmware region for it lies where no device may reach, or a unit is dead. The
+    /// device is as it was, or blocked.
     /// </exception>
     public void Attach(Domain domain, PciAddress device)
     {
@@ -108,7 +123,10 @@ public sealed class RemappingSystem : IDisposable
             ObjectDisposedException.ThrowIf(_disposed, this);
             ObjectDisposedException.ThrowIf(!_domains.Contains(domain), domain);
             VtdUnitDriver unit = UnitOf(device);
-            if (domain.IsDead || unit.IsDead) { throw new RemappingException($"{unit} no longer answers: {device} stays blocked"); }
+            if (domain.IsDead || unit.IsDead)
+            {
+                throw new RemappingException($"{unit} no longer answers: {device} stays blocked");
+            }
             foreach (FirmwareRegion region in _firmware.Regions)
             {
                 if (region.Segment == device.Segment && region.Devices.Any(scope => scope.Covers(device.Requester)))
@@ -138,7 +156,9 @@ public sealed class RemappingSystem : IDisposable
         }
     }
 
-    /// <summary>Blocks a device: when this returns it reaches nothing, and nothing of it is in flight. It need not be attached.</summary>
+    /// <summary>
+    /// Blocks a device: when this returns it reaches nothing, and nothing of it is in flight. It need not be attached.
+    /// </summary>
     public void Detach(PciAddress device)
     {
         lock (_control)
@@ -152,10 +172,12 @@ public sealed class RemappingSystem : IDisposable
     /// <summary>The domain a device is attached to, or null when it is blocked.</summary>
     public Domain? DomainOf(PciAddress device)
     {
-        lock (_control) { return _attached.TryGetValue(device, out (Domain Domain, VtdUnitDriver Unit) now) ? now.Domain : null; }
+        lock (_control) { return _attached.GetValueOrDefault(device).Domain; }
     }
 
-    /// <summary>Blocks every device and frees all domains. The units stay on, over tables in which nobody is attached.</summary>
+    /// <summary>
+    /// Blocks every device and frees all domains. The units stay on, over tables in which nobody is attached.
+    /// </summary>
     public void Dispose()
     {
         foreach (Domain domain in Volatile.Read(ref _domains)) { domain.Dispose(); }
@@ -173,7 +195,7 @@ public sealed class RemappingSystem : IDisposable
         lock (_control)
         {
             if (!_domains.Contains(domain)) { return; }
-            foreach (PciAddress device in _attached.Where(pair => pair.Value.Domain == domain).Select(pair => pair.Key).ToArray())
+            foreach (PciAddress device in _attached.Keys.Where(key => _attached[key].Domain == domain).ToArray())
             {
                 Detach(device);
             }
@@ -206,8 +228,9 @@ public sealed class RemappingSystem : IDisposable
         return chosen >= 0 ? chosen : throw new RemappingException("the units share no table depth");
     }
 
-    private uint LeafLevels() =>
-        1u | (_units.All(unit => unit.Capability.Leaves2M) ? 2u : 0) | (_units.All(unit => unit.Capability.Leaves1G) ? 4u : 0);
+    private uint LeafLevels() => 1u
+        | (_units.All(unit => unit.Capability.Leaves2M) ? 2u : 0)
+        | (_units.All(unit => unit.Capability.Leaves1G) ? 4u : 0);
 
     private VtdUnitDriver UnitOf(PciAddress device) =>
         Array.Find(_units, unit => unit.Description.Segment == device.Segment
@@ -218,7 +241,10 @@ public sealed class RemappingSystem : IDisposable
     private void MapRegion(Domain domain, PhysicalRange region, PciAddress device)
     {
         ulong pages = (region.LengthMinusOne >> PageLog2) + 1;
-        if (pages > MaximumRegionPages) { throw new RemappingException($"firmware region {region} of {device} is too large to check"); }
+        if (pages > MaximumRegionPages)
+        {
+            throw new RemappingException($"firmware region {region} of {device} is too large to check");
+        }
         for (ulong i = 0; i < pages; i++)
         {
             // Only what the firmware keeps for itself: a frame that is free today may hold page tables tomorrow.
@@ -236,7 +262,11 @@ public sealed class RemappingSystem : IDisposable
             throw new RemappingException($"firmware region {region} of {device} is in use in, or beyond, {domain}");
         }
         PageTableChange change = domain.Tables.MapIdentity(range);
-        if (!change.IsDone) { throw new RemappingException($"firmware region {region} of {device} cannot be mapped: {change.Status}"); }
+        if (!change.IsDone)
+        {
+            domain.TakeBack(range.First, change.Bytes);
+            throw new RemappingException($"firmware region {region} of {device} cannot be mapped: {change.Status}");
+        }
         domain.Regions.Add(range);
         domain.Announce(range);
     }

@@ -4,13 +4,13 @@ using Sluice.Remapping.Allocation;
 namespace Sluice.Remapping;
 
 /// <summary>
-/// Memory of a domain that stays mapped, so that a transfer costs a copy instead of a mapping and an invalidation: the device can only
-/// ever reach these slots, never the driver's buffers. Slots come per right and size, each followed by an unmapped page.
-/// Renting and returning are safe from any thread and allocate nothing once the pool has grown.
+/// Memory of a domain that stays mapped, so that a transfer costs a copy instead of a mapping and an invalidation: the
+/// device can only ever reach these slots, never the driver's buffers. Slots come per right and size, each followed by
+/// an unmapped page. Renting and returning are safe from any thread and allocate nothing once the pool has grown.
 /// </summary>
 /// <remarks>
-/// A returned slot is rented again soonest, while its bytes are in the processor's caches. A device that writes late therefore spoils
-/// its own next transfer, as on a machine without remapping, but nobody else's memory.
+/// A returned slot is rented again soonest, while its bytes are in the processor's caches. A device that writes late
+/// therefore spoils its own next transfer, as on a machine without remapping, but nobody else's memory.
 /// </remarks>
 public sealed class ShadowPool : IDisposable
 {
@@ -32,7 +32,8 @@ public sealed class ShadowPool : IDisposable
         ArgumentNullException.ThrowIfNull(platform);
         ArgumentNullException.ThrowIfNull(options);
         ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)options.LargestSlotLog2, 10u, nameof(options));
-        ArgumentOutOfRangeException.ThrowIfLessThan(options.MaximumPages, 1 << options.LargestSlotLog2, nameof(options));
+        int largest = 1 << options.LargestSlotLog2;
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.MaximumPages, largest, nameof(options));
         ArgumentOutOfRangeException.ThrowIfLessThan(options.ChunkPages, 1, nameof(options));
         (_domain, _platform, _options) = (domain, platform, options);
         _free = new Stack[(int)DmaAccess.ReadWrite + 1, options.LargestSlotLog2 + 1];
@@ -44,9 +45,13 @@ public sealed class ShadowPool : IDisposable
     /// <summary>Pages mapped now, rented or not.</summary>
     public int MappedPages => Volatile.Read(ref _pages);
 
-    /// <summary>Takes a slot of at least <paramref name="pages"/> pages, mapped with exactly <paramref name="access"/>.</summary>
+    /// <summary>
+    /// Takes a slot of at least <paramref name="pages"/> pages, mapped with exactly <paramref name="access"/>.
+    /// </summary>
     /// <returns>False when the pool is at its limit, or memory or logical addresses have run out.</returns>
-    /// <exception cref="ArgumentOutOfRangeException">No pages, more than <see cref="LargestSlot"/>, or no access.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">
+    /// No pages, more than <see cref="LargestSlot"/>, or no access.
+    /// </exception>
     public bool TryRent(int pages, DmaAccess access, out ShadowSlot slot)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(pages);
@@ -73,16 +78,22 @@ public sealed class ShadowPool : IDisposable
     /// <exception cref="InvalidOperationException">It is not rented: returned twice.</exception>
     public void Return(in ShadowSlot slot)
     {
-        ShadowBuffer buffer = slot.Buffer ?? throw new InvalidOperationException("an empty shadow slot cannot be returned");
+        ShadowBuffer buffer = slot.Buffer
+            ?? throw new InvalidOperationException("an empty shadow slot cannot be returned");
         _gate.Enter();
         bool rented = buffer.IsRented;
         buffer.IsRented = false;
         if (rented) { _free[(int)buffer.Access, buffer.Log2].Push(buffer); }
         _gate.Exit();
-        if (!rented) { throw new InvalidOperationException($"the shadow slot at {buffer.Mapping.First} was returned twice"); }
+        if (!rented)
+        {
+            throw new InvalidOperationException($"the shadow slot at {buffer.Mapping.First} was returned twice");
+        }
     }
 
-    /// <summary>Unmaps and frees all slots. One that is still rented stays mapped for good and its pages are quarantined.</summary>
+    /// <summary>
+    /// Unmaps and frees all slots. One that is still rented stays mapped for good and its pages are quarantined.
+    /// </summary>
     public void Dispose()
     {
         lock (_growing)

@@ -1,6 +1,8 @@
 namespace Sluice.Remapping;
 
-/// <summary>A rented piece of a <see cref="ShadowPool"/>: mapped already, and mapped still after it is returned.</summary>
+/// <summary>
+/// A rented piece of a <see cref="ShadowPool"/>: mapped already, and mapped still after it is returned.
+/// </summary>
 public readonly struct ShadowSlot
 {
     internal ShadowSlot(ShadowBuffer buffer, int pages) => (Buffer, PageCount) = (buffer, pages);

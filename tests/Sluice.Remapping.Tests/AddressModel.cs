@@ -2,7 +2,9 @@ using Sluice.Remapping.Allocation;
 
 namespace Sluice.Remapping.Tests;
 
-/// <summary>Logical addresses as a plain bitmap of pages: slow, obvious, and written without looking at the allocator.</summary>
+/// <summary>
+/// Logical addresses as a plain bitmap of pages: slow, obvious, and written without looking at the allocator.
+/// </summary>
 internal sealed class AddressModel
 {
     private readonly bool[] _taken;
@@ -16,7 +18,8 @@ internal sealed class AddressModel
 
     public void Reserve(LogicalRange range)
     {
-        for (ulong page = range.First.Value >> 12; page <= range.Last.Value >> 12 && page < (ulong)_taken.Length; page++)
+        for (ulong page = range.First.Value >> 12; page <= range.Last.Value >> 12
+            && page < (ulong)_taken.Length; page++)
         {
             _taken[page] = true;
         }

@@ -7,8 +7,10 @@ public sealed class AttachTests
     private static readonly PciAddress Device = PciAddress.From(0, 4, 0);
     private static readonly PciAddress Other = PciAddress.From(3, 1, 2);
 
-    // Seen failing: ContextTables.Publish storing the low word first: between the stores the entry had the new table under domain 0.
-    // Seen failing: VtdUnitDriver.Attach without Block: the new low word stood beside the old high word (new table, old domain id).
+    // Seen failing: ContextTables.Publish storing the low word first: between the stores the entry had the new table
+    // under domain 0.
+    // Seen failing: VtdUnitDriver.Attach without Block: the new low word stood beside the old high word (new table, old
+    // domain id).
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
@@ -46,7 +48,8 @@ public sealed class AttachTests
             return true;
         };
         foreach ((Domain? domain, PhysicalAddress? reach) in
-            new (Domain?, PhysicalAddress?)[] { (a, pages[0]), (b, pages[1]), (null, null), (b, pages[1]), (a, pages[0]), (null, null) })
+            new (Domain?, PhysicalAddress?)[] { (a, pages[0]), (b, pages[1]), (null, null), (b, pages[1]),
+                (a, pages[0]), (null, null) })
         {
             (before, after) = (after, reach);
             allowed = [before, null, after];
@@ -67,7 +70,7 @@ public sealed class AttachTests
         Domain domain = system.CreateDomain(new());
         system.Attach(domain, Device);
         system.Attach(domain, Other);
-        Assert.Equal(MapStatus.Mapped, domain.TryMap(platform.Buffers(1), DmaAccess.Read, domain.Last, out DomainMapping mapping));
+        DomainMapping mapping = domain.MustMap(platform.Buffers(1), DmaAccess.Read);
         Assert.NotNull(platform.Reach(Device, mapping.First, DmaAccess.Read));
         Assert.NotNull(platform.Reach(Other, mapping.First, DmaAccess.Read));
         system.Detach(Device);
@@ -96,7 +99,7 @@ public sealed class AttachTests
         {
             Domain old = domains[i % 15];
             system.Attach(old, Device);
-            Assert.Equal(MapStatus.Mapped, old.TryMap([pages[i]], DmaAccess.Read, new(uint.MaxValue), out DomainMapping mapping));
+            DomainMapping mapping = old.MustMap([pages[i]], DmaAccess.Read, uint.MaxValue);
             Assert.Equal(pages[i], platform.Reach(Device, mapping.First, DmaAccess.Read));
             old.Dispose();
             Domain next = domains[i % 15] = system.CreateDomain(new());
@@ -120,7 +123,7 @@ public sealed class AttachTests
         Domain domain = system.CreateDomain(new() { AddressBits = deviceBits });
         Assert.Equal((1UL << Math.Max(39, tableBits)) - 1, domain.Last.Value);
         system.Attach(domain, Device);
-        Assert.Equal(MapStatus.Mapped, domain.TryMap(platform.Buffers(1), DmaAccess.Read, domain.Last, out DomainMapping mapping));
+        DomainMapping mapping = domain.MustMap(platform.Buffers(1), DmaAccess.Read);
         Assert.True(mapping.Range.Last.Value >> deviceBits == 0 || deviceBits == 64);
         Assert.NotNull(platform.Reach(Device, mapping.First, DmaAccess.Read));
     }
@@ -131,7 +134,8 @@ public sealed class AttachTests
         using TestPlatform platform = new();
         using RemappingSystem system = platform.Start();
         Domain domain = system.CreateDomain(new());
-        RemappingException refused = Assert.Throws<RemappingException>(() => system.Attach(domain, new(9, Device.Requester)));
+        RemappingException refused = Assert.Throws<RemappingException>(
+            () => system.Attach(domain, new(9, Device.Requester)));
         Assert.Contains("0009:00:04.0", refused.Message, StringComparison.Ordinal);
     }
 }

@@ -7,7 +7,8 @@ public sealed class DeadUnitTests
 {
     private static readonly PciAddress Device = PciAddress.From(0, 4, 0);
 
-    // Seen failing: Wait without the deadline (hung), OnQueueDeath without BlockAll (the device still reached the page).
+    // Seen failing: Wait without the deadline (hung), OnQueueDeath without BlockAll (the device still reached the
+    // page).
     [Fact]
     public void AUnitThatIgnoresItsQueueIsGivenUpInBoundedTimeAndItsDevicesEndBlocked()
     {
@@ -17,8 +18,8 @@ public sealed class DeadUnitTests
         Domain other = system.CreateDomain(new());
         system.Attach(domain, Device);
         PhysicalAddress[] pages = platform.Buffers(4);
-        Assert.Equal(MapStatus.Mapped, domain.TryMap(pages.AsSpan(0, 3), DmaAccess.ReadWrite, domain.Last, out DomainMapping first));
-        Assert.Equal(MapStatus.Mapped, domain.TryMap(pages.AsSpan(3, 1), DmaAccess.ReadWrite, domain.Last, out DomainMapping second));
+        DomainMapping first = domain.MustMap(pages.AsSpan(0, 3), DmaAccess.ReadWrite);
+        DomainMapping second = domain.MustMap(pages.AsSpan(3, 1), DmaAccess.ReadWrite);
         Assert.NotNull(platform.Reach(Device, first.First, DmaAccess.Write));
 
         platform.Registers.OnWrite = (offset, _) => offset != VtdRegister.InvalidationQueueTail;
@@ -28,7 +29,10 @@ public sealed class DeadUnitTests
 
         Assert.True(domain.IsDead);
         Assert.Equal(1, system.Statistics.DeadUnits);
-        foreach (PhysicalAddress page in pages.AsSpan(0, 3)) { Assert.Equal(FrameKind.Quarantined, platform.Frames.KindOf(page)); }
+        foreach (PhysicalAddress page in pages.AsSpan(0, 3))
+        {
+            Assert.Equal(FrameKind.Quarantined, platform.Frames.KindOf(page));
+        }
         Assert.Null(platform.Reach(Device, first.First, DmaAccess.Read));
         Assert.Null(platform.Reach(Device, second.First, DmaAccess.Read));
         Assert.Equal(MapStatus.Dead, domain.TryMap(platform.Buffers(1), DmaAccess.Read, domain.Last, out _));
@@ -52,8 +56,8 @@ public sealed class DeadUnitTests
             using RemappingSystem system = platform.Start();
             Domain a = system.CreateDomain(new());
             Domain b = system.CreateDomain(new());
-            Assert.Equal(MapStatus.Mapped, a.TryMap(platform.Buffers(1), DmaAccess.Read, new(uint.MaxValue), out DomainMapping inA));
-            Assert.Equal(MapStatus.Mapped, b.TryMap(platform.Buffers(1), DmaAccess.Read, new(uint.MaxValue), out DomainMapping inB));
+            DomainMapping inA = a.MustMap(platform.Buffers(1), DmaAccess.Read, uint.MaxValue);
+            DomainMapping inB = b.MustMap(platform.Buffers(1), DmaAccess.Read, uint.MaxValue);
             system.Attach(a, Device);
             Assert.NotNull(platform.Reach(Device, inA.First, DmaAccess.Read));
             int tails = 0;
@@ -80,7 +84,7 @@ public sealed class DeadUnitTests
         system.Attach(domain, Device);
         for (int turn = 0; turn < 300; turn++)
         {
-            Assert.Equal(MapStatus.Mapped, domain.TryMap(platform.Buffers(1), DmaAccess.Read, domain.Last, out DomainMapping mapping));
+            DomainMapping mapping = domain.MustMap(platform.Buffers(1), DmaAccess.Read);
             Assert.NotNull(platform.Reach(Device, mapping.First, DmaAccess.Read));
             int rings = 0;
             platform.Registers.OnWrite = (offset, tail) =>
@@ -106,16 +110,20 @@ public sealed class DeadUnitTests
         using RemappingSystem system = platform.Start();
         Domain domain = system.CreateDomain(new());
         system.Attach(domain, Device);
-        Assert.Equal(MapStatus.Mapped, domain.TryMap(platform.Buffers(1), DmaAccess.Read, domain.Last, out DomainMapping mapping));
+        DomainMapping mapping = domain.MustMap(platform.Buffers(1), DmaAccess.Read);
         PhysicalAddress slot = default;
         platform.Registers.OnWrite = (offset, value) =>
         {
             if (offset == VtdRegister.InvalidationQueueTail)
             {
-                slot = new((platform.Registers.Read64(VtdRegister.InvalidationQueueAddress) & ~0xFFFUL) + ((value - 32) & 0xFFF));
+                slot = new((platform.Registers.Read64(VtdRegister.InvalidationQueueAddress) & ~0xFFFUL) + (
+                    (value - 32) & 0xFFF));
             }
             // Again before the unit goes on, which it may do as soon as the error bit is cleared.
-            if (offset is VtdRegister.InvalidationQueueTail or VtdRegister.FaultStatus) { platform.Memory.TryWrite64(slot, 0xF); }
+            if (offset is VtdRegister.InvalidationQueueTail or VtdRegister.FaultStatus)
+            {
+                platform.Memory.TryWrite64(slot, 0xF);
+            }
             return true;
         };
         Assert.Equal(UnmapStatus.Quarantined, domain.Unmap(mapping));

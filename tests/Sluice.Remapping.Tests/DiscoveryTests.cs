@@ -16,7 +16,7 @@ public sealed class DiscoveryTests
         using RemappingSystem system = RemappingSystem.Start(platform, new(), new FaultList());
         Domain domain = system.CreateDomain(new());
         system.Attach(domain, Behind);
-        Assert.Equal(MapStatus.Mapped, domain.TryMap(platform.Buffers(1), DmaAccess.Read, domain.Last, out DomainMapping mapping));
+        DomainMapping mapping = domain.MustMap(platform.Buffers(1), DmaAccess.Read);
         Assert.NotNull(platform.Reach(Behind, mapping.First, DmaAccess.Read));
         Assert.Null(platform.Reach(Behind, mapping.First, DmaAccess.Write));
     }
@@ -73,7 +73,8 @@ public sealed class DiscoveryTests
 
     private static void Refused(TestPlatform platform, string word)
     {
-        RemappingException refused = Assert.Throws<RemappingException>(() => RemappingSystem.Start(platform, new(), new FaultList()));
+        RemappingException refused = Assert.Throws<RemappingException>(
+            () => RemappingSystem.Start(platform, new(), new FaultList()));
         Assert.Contains(word, refused.Message, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', refused.Message);
     }
@@ -128,7 +129,8 @@ public sealed class DiscoveryTests
         return [.. head, .. scopes];
     }
 
-    private static byte[] Scope(byte type, byte bus, params byte[] path) => [type, (byte)(6 + path.Length), 0, 0, 9, bus, .. path];
+    private static byte[] Scope(byte type, byte bus, params byte[] path) =>
+        [type, (byte)(6 + path.Length), 0, 0, 9, bus, .. path];
 
     private static void Seal(byte[] table)
     {

@@ -25,8 +25,10 @@ public sealed class FaultTests
         long now = platform.TestClock.Nanoseconds;
         Assert.Equal(
             [
-                new DmaFault(Noisy, new(0x1234_5000), 12, DmaAccess.Write, FaultCause.AccessDenied, 5, "VT-d reason 0x05, write permission", now),
-                new DmaFault(Stranger, new(0x9_8765_4000), 12, DmaAccess.Read, FaultCause.NotAttached, 1, "VT-d reason 0x01, root entry not present", now),
+                new DmaFault(Noisy, new(0x1234_5000), 12, DmaAccess.Write, FaultCause.AccessDenied, 5,
+                    "VT-d reason 0x05, write permission", now),
+                new DmaFault(Stranger, new(0x9_8765_4000), 12, DmaAccess.Read, FaultCause.NotAttached, 1,
+                    "VT-d reason 0x01, root entry not present", now),
             ],
             faults.Faults);
         Assert.Equal(2, system.Statistics.Faults);
@@ -41,7 +43,8 @@ public sealed class FaultTests
     [InlineData(100)]
     public void EveryRefusalIsARecordOrTheKnowledgeOfALoss(int records)
     {
-        using TestPlatform platform = new(new VtdOptions { FaultRecords = records, CompressFaults = false, FaultRecordOffset = 0x400 });
+        using TestPlatform platform = new(
+            new VtdOptions { FaultRecords = records, CompressFaults = false, FaultRecordOffset = 0x400 });
         FaultList faults = new();
         using RemappingSystem system = platform.Start(faults, new() { FaultBurst = 1 << 20 });
         Random random = new(records);
@@ -52,7 +55,8 @@ public sealed class FaultTests
             ulong lost = faults.Lost;
             for (int i = 0; i < expected; i++)
             {
-                Assert.Null(platform.Reach(new(0, new((ushort)random.Next(0x1_0000))), new((ulong)random.Next() << 12), DmaAccess.Read));
+                Assert.Null(platform.Reach(new(0, new((ushort)random.Next(0x1_0000))),
+                    new((ulong)random.Next() << 12), DmaAccess.Read));
             }
             platform.RunInterrupts();
             int reported = faults.Faults.Count - before;
@@ -115,7 +119,7 @@ public sealed class FaultTests
         int heard = faults.Faults.Count;
         Domain domain = system.CreateDomain(new());
         system.Attach(domain, Noisy);
-        Assert.Equal(MapStatus.Mapped, domain.TryMap(platform.Buffers(1), DmaAccess.Read, domain.Last, out DomainMapping mapping));
+        DomainMapping mapping = domain.MustMap(platform.Buffers(1), DmaAccess.Read);
         Assert.NotNull(platform.Reach(Noisy, mapping.First, DmaAccess.Read));
         Storm();
         system.Detach(Noisy);

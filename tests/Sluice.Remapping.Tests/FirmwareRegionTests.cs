@@ -7,7 +7,8 @@ public sealed class FirmwareRegionTests
     private static readonly PciAddress Device = PciAddress.From(0, 2, 0);
     private static readonly PciAddress Other = PciAddress.From(0, 4, 0);
 
-    private static FirmwareRegion Region(ulong first, ulong last) => new(new(new(first), new(last)), 0, [new(Device.Requester)]);
+    private static FirmwareRegion Region(ulong first, ulong last) =>
+        new(new(new(first), new(last)), 0, [new(Device.Requester)]);
 
     [Fact]
     public void ARegionIsMappedToItselfForItsDeviceOnlyAndNeverHandedOut()
@@ -21,8 +22,10 @@ public sealed class FirmwareRegionTests
         for (ulong address = 0x8_F000; address <= 0xA_0000; address += 0x1000)
         {
             bool inside = address is >= 0x9_0000 and <= 0x9_FFFF;
-            Assert.Equal(inside ? new PhysicalAddress(address) : null, platform.Reach(Device, new(address), DmaAccess.Read));
-            Assert.Equal(inside ? new PhysicalAddress(address) : null, platform.Reach(Device, new(address), DmaAccess.Write));
+            Assert.Equal(inside ? new PhysicalAddress(address) : null,
+                platform.Reach(Device, new(address), DmaAccess.Read));
+            Assert.Equal(inside ? new PhysicalAddress(address) : null,
+                platform.Reach(Device, new(address), DmaAccess.Write));
             Assert.Null(platform.Reach(Other, new(address), DmaAccess.Read));
         }
         PhysicalAddress page = platform.Buffers(1)[0];
@@ -42,7 +45,8 @@ public sealed class FirmwareRegionTests
     [InlineData(0x18_0000, 0x18_0FFF, "Kernel")]
     [InlineData(0x0, 0x1FF_FFFF, "Kernel")]
     [InlineData(0x80_0000, 0x80_0FFF, "Free")]
-    public void ARegionOverMemoryThatTheFirmwareDoesNotKeepIsRefusedAndTheDeviceStaysBlocked(ulong first, ulong last, string owner)
+    public void ARegionOverMemoryThatTheFirmwareDoesNotKeepIsRefusedAndTheDeviceStaysBlocked(
+        ulong first, ulong last, string owner)
     {
         using TestPlatform platform = new() { Firmware = TestPlatform.Describe(Region(first, last)) };
         using RemappingSystem system = platform.Start();

@@ -19,7 +19,8 @@ public sealed class ShadowPoolTests
         for (int turn = 0; turn < 5_000; turn++)
         {
             DmaAccess access = (DmaAccess)random.Next(1, 4);
-            if (random.Next(2) == 0 && rented.Count < 30 && pool.TryRent(1 + random.Next(40), access, out ShadowSlot slot))
+            if (random.Next(2) == 0 && rented.Count < 30
+                && pool.TryRent(1 + random.Next(40), access, out ShadowSlot slot))
             {
                 for (int i = 0; i < slot.PageCount; i++)
                 {
@@ -27,7 +28,8 @@ public sealed class ShadowPoolTests
                     LogicalAddress address = slot.First + ((ulong)i << 12) + 7;
                     foreach (DmaAccess tried in (DmaAccess[])[DmaAccess.Read, DmaAccess.Write])
                     {
-                        Assert.Equal((access & tried) != 0 ? slot.Pages[i] + 7 : null, platform.Reach(Device, address, tried));
+                        Assert.Equal((access & tried) != 0 ? slot.Pages[i] + 7 : null,
+                            platform.Reach(Device, address, tried));
                     }
                 }
                 LogicalAddress guard = slot.First + ((ulong)slot.Buffer.Pages.Length << 12);
@@ -51,7 +53,8 @@ public sealed class ShadowPoolTests
         using TestPlatform platform = new();
         using RemappingSystem system = platform.Start();
         Domain domain = system.CreateDomain(new());
-        using ShadowPool pool = new(domain, platform, new() { MaximumPages = 64, LargestSlotLog2 = 4, ChunkPages = 16 });
+        using ShadowPool pool = new(domain, platform,
+            new() { MaximumPages = 64, LargestSlotLog2 = 4, ChunkPages = 16 });
         Assert.True(pool.TryRent(16, DmaAccess.Read, out ShadowSlot large));
         List<ShadowSlot> slots = [];
         while (pool.TryRent(1, DmaAccess.Read, out ShadowSlot slot)) { slots.Add(slot); }
@@ -104,7 +107,10 @@ public sealed class ShadowPoolTests
         {
             for (int i = 0; i < 3_000; i++)
             {
-                if (!pool.TryRent(1 + i % 100, DmaAccess.Write, out ShadowSlot slot)) { Assert.Fail("the pool is empty"); }
+                if (!pool.TryRent(1 + i % 100, DmaAccess.Write, out ShadowSlot slot))
+                {
+                    Assert.Fail("the pool is empty");
+                }
                 pool.Return(slot);
             }
         }

@@ -1,6 +1,8 @@
 namespace Sluice.Remapping.Tests;
 
-/// <summary>Time that passes only when somebody waits for it or a test says so. Timers run inside <see cref="Advance"/>.</summary>
+/// <summary>
+/// Time that passes only when somebody waits for it or a test says so. Timers run inside <see cref="Advance"/>.
+/// </summary>
 internal sealed class TestClock : IPlatformClock
 {
     private readonly List<TestTimer> _timers = [];

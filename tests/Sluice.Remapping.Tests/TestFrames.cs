@@ -1,6 +1,8 @@
 namespace Sluice.Remapping.Tests;
 
-/// <summary>Page frames that come scattered, by a seed. Frames below 1 MiB belong to the firmware, the next MiB to the kernel.</summary>
+/// <summary>
+/// Page frames that come scattered, by a seed. Frames below 1 MiB belong to the firmware, the next MiB to the kernel.
+/// </summary>
 internal sealed class TestFrames : IFrameAllocator
 {
     public const ulong FirmwareEnd = 0x10_0000;
@@ -20,7 +22,8 @@ internal sealed class TestFrames : IFrameAllocator
         for (int i = 0; i < _kinds.Length; i++)
         {
             ulong address = AddressOf(i).Value;
-            _kinds[i] = address < FirmwareEnd ? FrameKind.Absent : address < KernelEnd ? FrameKind.Kernel : FrameKind.Free;
+            FrameKind above = address < KernelEnd ? FrameKind.Kernel : FrameKind.Free;
+            _kinds[i] = address < FirmwareEnd ? FrameKind.Absent : above;
         }
     }
 
@@ -50,7 +53,10 @@ internal sealed class TestFrames : IFrameAllocator
             for (int tried = 0; tried < _kinds.Length; tried += frames)
             {
                 int index = (start + tried) % _kinds.Length & ~(frames - 1);
-                if (index + frames > _kinds.Length || AddressOf(index).Value + (1UL << sizeLog2) - 1 > last) { continue; }
+                if (index + frames > _kinds.Length || AddressOf(index).Value + (1UL << sizeLog2) - 1 > last)
+                {
+                    continue;
+                }
                 if (_kinds.AsSpan(index, frames).ContainsAnyExcept(FrameKind.Free)) { continue; }
                 _kinds.AsSpan(index, frames).Fill(kind);
                 first = AddressOf(index);

@@ -4,8 +4,8 @@ using Sluice.Remapping.Vtd;
 namespace Sluice.Remapping.Tests;
 
 /// <summary>
-/// A machine of one VT-d unit, 32 MiB below 4 GiB and 16 MiB above, for tests of the operating-system side. Nothing runs by itself:
-/// interrupts wait for <see cref="RunInterrupts"/>, timers for <see cref="TestClock.Advance"/>.
+/// A machine of one VT-d unit, 32 MiB below 4 GiB and 16 MiB above, for tests of the operating-system side. Nothing
+/// runs by itself: interrupts wait for <see cref="RunInterrupts"/>, timers for <see cref="TestClock.Advance"/>.
 /// </summary>
 internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 {
@@ -21,7 +21,8 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
     public TestPlatform(VtdOptions? options = null, int seed = 1)
     {
-        _banks = new(new MemoryBank(default, _block, 0, LowBytes), new MemoryBank(new(HighFirst), _block, LowBytes, HighBytes));
+        _banks = new(new MemoryBank(default, _block, 0, LowBytes),
+            new MemoryBank(new(HighFirst), _block, LowBytes, HighBytes));
         Memory = _banks.Memory;
         TestFrames = new(Memory, LowBytes, HighFirst, HighBytes, seed);
         Unit = new(options ?? new VtdOptions(), Memory, this);
@@ -99,9 +100,11 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
         Assert.Fail("interrupts never end");
     }
 
-    public RemappingSystem Start(IFaultSink? faults = null, RemappingOptions? options = null, IPhysicalMemory? tableMemory = null) =>
+    public RemappingSystem Start(IFaultSink? faults = null, RemappingOptions? options = null,
+        IPhysicalMemory? tableMemory = null) =>
         RemappingSystem.Start(
-            this, tableMemory ?? Memory, options ?? new RemappingOptions { WaitNanoseconds = 1_000_000 }, faults ?? new FaultList(), Firmware);
+            this, tableMemory ?? Memory, options ?? new RemappingOptions { WaitNanoseconds = 1_000_000 },
+                faults ?? new FaultList(), Firmware);
 
     public PhysicalAddress[] Buffers(int count)
     {

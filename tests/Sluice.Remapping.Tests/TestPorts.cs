@@ -14,7 +14,8 @@ internal sealed class TestPorts : IPortIo
         _bytes[id | 0x1A] = subordinate;
     }
 
-    public byte In8(ushort port) => _bytes.GetValueOrDefault((_address & 0x7FFF_FFFC) + (uint)(port - 0xCFC), (byte)0xFF);
+    public byte In8(ushort port) => _bytes.GetValueOrDefault(
+        (_address & 0x7FFF_FFFC) + (uint)(port - 0xCFC), (byte)0xFF);
 
     public ushort In16(ushort port) => throw new NotSupportedException();
 

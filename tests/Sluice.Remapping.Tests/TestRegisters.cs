@@ -1,6 +1,8 @@
 namespace Sluice.Remapping.Tests;
 
-/// <summary>A register window with a test between it and the unit: every write can be watched, changed or swallowed.</summary>
+/// <summary>
+/// A register window with a test between it and the unit: every write can be watched, changed or swallowed.
+/// </summary>
 internal sealed class TestRegisters(RegisterWindow unit) : RegisterWindow
 {
     /// <summary>Called before each write; false swallows it.</summary>

@@ -3,13 +3,14 @@ using System.Numerics;
 namespace Sluice.Remapping.Allocation;
 
 /// <summary>
-/// A window of 2^20 logical pages (4 GiB), cut into naturally aligned blocks of 2^n pages by the buddy rule: a block is split in
-/// halves until it fits, and two free halves always grow together again. So a block of 2^n pages can be taken exactly when
-/// 2^n aligned free pages exist; fragmentation never hides them. Not safe from several threads.
+/// A window of 2^20 logical pages (4 GiB), cut into naturally aligned blocks of 2^n pages by the buddy rule: a block is
+/// split in halves until it fits, and two free halves always grow together again. So a block of 2^n pages can be taken
+/// exactly when 2^n aligned free pages exist; fragmentation never hides them. Not safe from several threads.
 /// </summary>
 /// <remarks>
-/// Bitmaps come into being with the first free block of their order: a window that serves one size costs a few KiB. Callers that can
-/// use the whole window take from its top, narrower ones from its bottom, so that wide callers leave the low addresses alone.
+/// Bitmaps come into being with the first free block of their order: a window that serves one size costs a few KiB.
+/// Callers that can use the whole window take from its top, narrower ones from its bottom, so that wide callers leave
+/// the low addresses alone.
 /// </remarks>
 internal sealed class Arena
 {
@@ -27,7 +28,9 @@ internal sealed class Arena
     /// <summary>Whether not a single page is free.</summary>
     public bool IsFull => _ordersWithFree == 0;
 
-    /// <summary>Takes a block of 2^<paramref name="order"/> pages whose last page is at most <paramref name="lastPage"/>.</summary>
+    /// <summary>
+    /// Takes a block of 2^<paramref name="order"/> pages whose last page is at most <paramref name="lastPage"/>.
+    /// </summary>
     public bool TryTake(int order, int lastPage, out int page)
     {
         bool whole = lastPage >= (1 << SizeLog2) - 1;
@@ -59,7 +62,9 @@ internal sealed class Arena
         Put(order, block);
     }
 
-    /// <summary>Makes the pages from <paramref name="first"/> to <paramref name="last"/> free, block by block.</summary>
+    /// <summary>
+    /// Makes the pages from <paramref name="first"/> to <paramref name="last"/> free, block by block.
+    /// </summary>
     public void GiveRange(int first, int last)
     {
         while (first <= last)
@@ -82,7 +87,9 @@ internal sealed class Arena
         return true;
     }
 
-    /// <summary>Takes exactly the pages from <paramref name="first"/> to <paramref name="last"/>, which are free.</summary>
+    /// <summary>
+    /// Takes exactly the pages from <paramref name="first"/> to <paramref name="last"/>, which are free.
+    /// </summary>
     public void TakeRange(int first, int last)
     {
         while (first <= last)
@@ -110,7 +117,10 @@ internal sealed class Arena
         return -1;
     }
 
-    /// <summary>Block <paramref name="block"/> of order <paramref name="from"/> was taken: frees all of it but <paramref name="kept"/>.</summary>
+    /// <summary>
+    /// Block <paramref name="block"/> of order <paramref name="from"/> was taken: frees all of it but <paramref
+    /// name="kept"/>.
+    /// </summary>
     private void Split(int from, int block, int order, int kept)
     {
         while (from > order)

@@ -3,8 +3,8 @@ using System.Numerics;
 namespace Sluice.Remapping.Allocation;
 
 /// <summary>
-/// A set of small integers that finds its lowest and highest member in a few instructions: a bitmap with a bitmap of its
-/// non-zero words above it, and so on until one word is left. 64 members per word, so 2^20 members are four levels.
+/// A set of small integers that finds its lowest and highest member in a few instructions: a bitmap with a bitmap of
+/// its non-zero words above it, and so on until one word is left. 64 members per word, so 2^20 members are four levels.
 /// </summary>
 internal sealed class BitTree
 {

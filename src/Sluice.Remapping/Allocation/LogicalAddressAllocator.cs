@@ -2,18 +2,21 @@ using System.Numerics;
 
 namespace Sluice.Remapping.Allocation;
 
-/// <summary>A slot of logical addresses: 2^<paramref name="Log2"/> pages from <paramref name="First"/>, naturally aligned.</summary>
+/// <summary>
+/// A slot of logical addresses: 2^<paramref name="Log2"/> pages from <paramref name="First"/>, naturally aligned.
+/// </summary>
 /// <param name="First">The first byte.</param>
 /// <param name="Log2">Pages, as a power of two.</param>
 public readonly record struct LogicalSlot(LogicalAddress First, byte Log2);
 
 /// <summary>
-/// The logical addresses of one domain, in pages of 4 KiB. Safe from any thread; allocates nothing once warm; never hands out page 0.
+/// The logical addresses of one domain, in pages of 4 KiB. Safe from any thread; allocates nothing once warm; never
+/// hands out page 0.
 /// </summary>
 /// <remarks>
-/// Two layers (docs/adr/0002): per size a first-in-first-out ring of freed slots, which is both the fast path and the quarantine, over windows
-/// of 4 GiB that split and merge by the buddy rule. Callers that reach above 4 GiB are served there first, so that they
-/// do not eat the addresses that narrow devices need.
+/// Two layers (docs/adr/0002): per size a first-in-first-out ring of freed slots, which is both the fast path and the
+/// quarantine, over windows of 4 GiB that split and merge by the buddy rule. Callers that reach above 4 GiB are served
+/// there first, so that they do not eat the addresses that narrow devices need.
 /// </remarks>
 public sealed class LogicalAddressAllocator
 {
@@ -33,14 +36,16 @@ public sealed class LogicalAddressAllocator
 
     /// <summary>All addresses up to <paramref name="last"/> except page 0 and <paramref name="reserved"/>.</summary>
     /// <param name="last">The last byte that may be handed out; the part of a page at its end is not used.</param>
-    /// <param name="reserved">Ranges never handed out; pages that they touch count whole. They may overlap and lie anywhere.</param>
+    /// <param name="reserved">
+    /// Ranges never handed out; pages that they touch count whole. They may overlap and lie anywhere.
+    /// </param>
     /// <param name="maximumArenas">Windows of 4 GiB to spread over, from the lowest.</param>
     public LogicalAddressAllocator(LogicalAddress last, IEnumerable<LogicalRange> reserved, int maximumArenas = 64)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(last.Value, 0x1FFFUL, nameof(last));
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(maximumArenas);
         _fixed = [LogicalRange.FromLength(default, 1 << PageLog2), .. reserved];
-        _lastPage = last.Value == ulong.MaxValue ? ulong.MaxValue >> PageLog2 : ((last.Value + 1) >> PageLog2) - 1;
+        _lastPage = LastWholePage(last);
         _arenas = new Arena?[(int)Math.Min((ulong)maximumArenas, (_lastPage >> Arena.SizeLog2) + 1)];
         _arenas[0] = NewArena(0);
     }
@@ -51,13 +56,16 @@ public sealed class LogicalAddressAllocator
     /// <summary>Slots given back so far.</summary>
     public long Frees => Volatile.Read(ref _frees);
 
-    /// <summary>How many later frees of the same size a slot of 2^<paramref name="log2"/> pages waits for, unless space runs short.</summary>
+    /// <summary>
+    /// How many later frees of the same size a slot of 2^<paramref name="log2"/> pages waits for, unless space runs
+    /// short.
+    /// </summary>
     public static int QuarantineDepth(int log2) =>
         Math.Min(MaximumDepth, Math.Max(1, 1 << QuarantinedPagesLog2 >> log2));
 
     /// <summary>
-    /// Takes a slot for <paramref name="pages"/> pages and an unmapped guard page behind them. When space is short the quarantine is
-    /// emptied, and then the guard given up.
+    /// Takes a slot for <paramref name="pages"/> pages and an unmapped guard page behind them. When space is short the
+    /// quarantine is emptied, and then the guard given up.
     /// </summary>
     /// <param name="pages">1 to 2^20.</param>
     /// <param name="limit">The last byte the slot may contain.</param>
@@ -68,7 +76,7 @@ public sealed class LogicalAddressAllocator
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(pages);
         slot = default;
         if (pages > 1 << Arena.SizeLog2 || limit.Value < 0x1FFF) { return false; }
-        ulong lastPage = Math.Min(_lastPage, limit.Value == ulong.MaxValue ? ulong.MaxValue : ((limit.Value + 1) >> PageLog2) - 1);
+        ulong lastPage = Math.Min(_lastPage, LastWholePage(limit));
         int guarded = Log2Ceiling(pages + 1);
         int bare = Log2Ceiling(pages);
         _gate.Enter();
@@ -101,7 +109,10 @@ public sealed class LogicalAddressAllocator
     }
 
     /// <summary>Sets a range aside for good, as a firmware region that must keep its addresses.</summary>
-    /// <returns>False, and nothing changed, when part of it is handed out or beyond the windows. What is reserved already does not matter.</returns>
+    /// <returns>
+    /// False, and nothing changed, when part of it is handed out or beyond the windows. What is reserved already does
+    /// not matter.
+    /// </returns>
     public bool TryReserve(LogicalRange range)
     {
         ulong first = range.First.Value >> PageLog2;
@@ -125,6 +136,9 @@ public sealed class LogicalAddressAllocator
             _gate.Exit();
         }
     }
+
+    private static ulong LastWholePage(LogicalAddress last) =>
+        last.Value == ulong.MaxValue ? ulong.MaxValue >> PageLog2 : ((last.Value + 1) >> PageLog2) - 1;
 
     private static int Log2Ceiling(int value) => value <= 1 ? 0 : BitOperations.Log2((uint)value - 1) + 1;
 

@@ -1,8 +1,9 @@
 namespace Sluice.Remapping.Allocation;
 
 /// <summary>
-/// Freed slots of one size, oldest first. A slot leaves only after <see cref="Depth"/> younger ones have come, so an address that
-/// a late device still uses stays unmapped for a while and the late DMA faults. Not safe from several threads.
+/// Freed slots of one size, oldest first. A slot leaves only after <see cref="Depth"/> younger ones have come, so an
+/// address that a late device still uses stays unmapped for a while and the late DMA faults. Not safe from several
+/// threads.
 /// </summary>
 internal sealed class SlotRing
 {
@@ -25,7 +26,9 @@ internal sealed class SlotRing
     /// <summary>Whether the next free must first make room.</summary>
     public bool IsFull => Count == _pages.Length;
 
-    /// <summary>Takes the oldest slot if it has waited long enough and ends at or below <paramref name="lastPage"/>.</summary>
+    /// <summary>
+    /// Takes the oldest slot if it has waited long enough and ends at or below <paramref name="lastPage"/>.
+    /// </summary>
     public bool TryTake(ulong slotPages, ulong lastPage, out ulong page)
     {
         page = _pages[_head];

@@ -1,8 +1,8 @@
 namespace Sluice.Remapping.Allocation;
 
 /// <summary>
-/// A lock for a few dozen instructions. Not reentrant, not fair, and never held over a wait: whoever spins here waits for
-/// somebody who is running, except when the scheduler took the processor away, and then yields.
+/// A lock for a few dozen instructions. Not reentrant, not fair, and never held over a wait: whoever spins here waits
+/// for somebody who is running, except when the scheduler took the processor away, and then yields.
 /// </summary>
 internal struct SpinGate
 {

@@ -3,18 +3,22 @@ using Sluice.Formats.Vtd;
 namespace Sluice.Remapping.Vtd;
 
 /// <summary>
-/// The root table and context tables of one unit: who may do DMA at all. Empty means that nobody may. One writer at a time.
+/// The root table and context tables of one unit: who may do DMA at all. Empty means that nobody may. One writer at a
+/// time.
 /// </summary>
 /// <remarks>
-/// An entry is two words and the unit may read between any two stores, so an entry is only filled in while its low word says "absent"
-/// and the unit has confirmed that it holds no older copy: a mixture of old and new is never visible.
+/// An entry is two words and the unit may read between any two stores, so an entry is only filled in while its low word
+/// says "absent" and the unit has confirmed that it holds no older copy: a mixture of old and new is never visible.
 /// </remarks>
 internal sealed class ContextTables(IPhysicalMemory memory, IFrameAllocator frames, PhysicalAddress root)
 {
     private const ulong FaultDisableBit = 2;
     private readonly PhysicalAddress[] _buses = new PhysicalAddress[RootEntry.Count];
 
-    /// <summary>Makes sure that the bus of <paramref name="device"/> has a context table. An empty one changes nothing for devices.</summary>
+    /// <summary>
+    /// Makes sure that the bus of <paramref name="device"/> has a context table. An empty one changes nothing for
+    /// devices.
+    /// </summary>
     /// <returns>False when no frame was left.</returns>
     public bool TryPrepare(RequesterId device)
     {
@@ -44,7 +48,9 @@ internal sealed class ContextTables(IPhysicalMemory memory, IFrameAllocator fram
         memory.TryWrite64(ContextEntry.AddressOf(_buses[device.Bus], device), silenced ? FaultDisableBit : 0);
     }
 
-    /// <summary>Fills in an entry that is absent, and of which the unit holds no copy: the word with the present bit last.</summary>
+    /// <summary>
+    /// Fills in an entry that is absent, and of which the unit holds no copy: the word with the present bit last.
+    /// </summary>
     public void Publish(RequesterId device, ContextEntry entry)
     {
         PhysicalAddress address = ContextEntry.AddressOf(_buses[device.Bus], device);
@@ -52,7 +58,11 @@ internal sealed class ContextTables(IPhysicalMemory memory, IFrameAllocator fram
         memory.TryWrite64(address, entry.Low);
     }
 
-    /// <summary>Switches the reporting of a device's faults off or on: one store, and nothing else of the entry changes.</summary>
+    /// <summary>
+    /// Switches the reporting of a device's faults off or on: one store, and nothing else of the entry changes. Units
+    /// look at the bit in absent entries too (QEMU does); one that did not would leave a stranger loud, and the bounded
+    /// handler would have to do.
+    /// </summary>
     public void Silence(RequesterId device, bool silenced)
     {
         ulong low = Read(device).Low;

@@ -1,8 +1,9 @@
 namespace Sluice.Remapping.Vtd;
 
 /// <summary>
-/// The ids that tag a domain's entries in the units' caches. Id 0 is never given out (units in caching mode reserve it); a freed id comes
-/// round last, and only after everything that carried it was flushed. Not safe from several threads.
+/// The ids that tag a domain's entries in the units' caches. Id 0 is never given out (units in caching mode reserve
+/// it); a freed id comes round last, and only after everything that carried it was flushed. Not safe from several
+/// threads.
 /// </summary>
 internal sealed class DomainIds(int count)
 {

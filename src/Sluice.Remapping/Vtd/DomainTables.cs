@@ -2,7 +2,10 @@ using Sluice.Formats.PageTables;
 
 namespace Sluice.Remapping.Vtd;
 
-/// <summary>The second-stage tables of one domain. Callers own the ranges they change: the allocator gives every range to one of them.</summary>
+/// <summary>
+/// The second-stage tables of one domain. Callers own the ranges they change: the allocator gives every range to one of
+/// them.
+/// </summary>
 internal sealed class DomainTables
 {
     private readonly PhysicalMemory _memory;
@@ -22,7 +25,9 @@ internal sealed class DomainTables
     /// <summary>The last byte that the tables can translate.</summary>
     public LogicalAddress Last => new((1UL << (12 + 9 * (_root.TopLevel + 1))) - 1);
 
-    /// <summary>Maps scattered pages to one run. What was written before an obstacle stays: unmap <c>Bytes</c> to roll back.</summary>
+    /// <summary>
+    /// Maps scattered pages to one run. What was written before an obstacle stays: unmap <c>Bytes</c> to roll back.
+    /// </summary>
     public PageTableChange Map(LogicalAddress first, ReadOnlySpan<PhysicalAddress> pages, DmaAccess access) =>
         PageTable<VtdSecondStage>.Map(_memory, in _root, _frames, first, pages, access);
 
@@ -30,7 +35,9 @@ internal sealed class DomainTables
     public PageTableChange MapIdentity(LogicalRange range) => PageTable<VtdSecondStage>.Map(
         _memory, in _root, _frames, range, new PhysicalAddress(range.First.Value), DmaAccess.ReadWrite);
 
-    /// <summary>Clears a range. Tables that became superfluous are gathered, to be freed after the invalidation.</summary>
+    /// <summary>
+    /// Clears a range. Tables that became superfluous are gathered, to be freed after the invalidation.
+    /// </summary>
     public PageTableChange Unmap(LogicalRange range, ref TableGather gather) =>
         PageTable<VtdSecondStage>.Unmap(_memory, in _root, range, ref gather);
 

@@ -1,8 +1,8 @@
 namespace Sluice.Remapping.Vtd;
 
 /// <summary>
-/// How many faults each device may still raise: a bucket of tokens per requester, refilled with time. Found by bus, so nothing is
-/// searched and nothing allocated after a bus's first fault. Not safe from several threads.
+/// How many faults each device may still raise: a bucket of tokens per requester, refilled with time. Found by bus, so
+/// nothing is searched and nothing allocated after a bus's first fault. Not safe from several threads.
 /// </summary>
 internal sealed class FaultBudget(int burst, int perSecond)
 {

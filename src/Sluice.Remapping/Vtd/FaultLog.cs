@@ -3,18 +3,20 @@ using Sluice.Formats.Vtd;
 namespace Sluice.Remapping.Vtd;
 
 /// <summary>
-/// Reads the fault records of one unit, and sees to it that a device that raises too many does not hide the others: its reporting is
-/// switched off for a while, which is counted. Safe from any thread; one reads at a time.
+/// Reads the fault records of one unit, and sees to it that a device that raises too many does not hide the others: its
+/// reporting is switched off for a while, which is counted. Safe from any thread; one reads at a time.
 /// </summary>
 /// <remarks>
-/// Work per interrupt is bounded; what is left then is read on the timer. The order matters: records are freed before the
-/// overflow bit, because nothing is recorded while that is set (VT-d specification 7.2 and 11.4.14).
+/// Work per interrupt is bounded; what is left then is read on the timer. The order matters: records are freed before
+/// the overflow bit, because nothing is recorded while that is set (VT-d specification 7.2 and 11.4.14).
 /// </remarks>
 internal sealed class FaultLog
 {
     private const int MaximumStorms = 64;
     private const uint ValidHalf = (uint)(FaultRecord.ValidBit >> 32);
-    private static readonly string[] Reasons = [.. Enumerable.Range(0, 256).Select(code => ((VtdFaultReason)code).Describe())];
+    private const uint CompletionFaults = VtdFaultStatus.CompletionError | VtdFaultStatus.CompletionTimeout;
+    private static readonly string[] Reasons =
+        [.. Enumerable.Range(0, 256).Select(code => ((VtdFaultReason)code).Describe())];
 
     private readonly RegisterWindow _registers;
     private readonly IPlatformClock _clock;
@@ -40,8 +42,8 @@ internal sealed class FaultLog
     /// <param name="trySilence">Switches a device's reporting off (true) or on; false: not now, ask again.</param>
     /// <param name="recoverQueue">Called when the unit says that its queue stopped.</param>
     public FaultLog(
-        IPlatform platform, RegisterWindow registers, VtdCapability capability, ushort segment, RemappingOptions options, IFaultSink sink,
-        Func<RequesterId, bool, bool> trySilence, Action recoverQueue)
+        IPlatform platform, RegisterWindow registers, VtdCapability capability, ushort segment,
+        RemappingOptions options, IFaultSink sink, Func<RequesterId, bool, bool> trySilence, Action recoverQueue)
     {
         (_clock, _registers, _segment, _options, _sink) = (platform.Clock, registers, segment, options, sink);
         (_trySilence, _recoverQueue) = (trySilence, recoverQueue);
@@ -58,7 +60,8 @@ internal sealed class FaultLog
     /// <summary>The fault interrupt: reads what is there.</summary>
     public void OnInterrupt()
     {
-        // A wait inside one of the calls below may, on a machine that runs on one thread, deliver the next interrupt in here.
+        // A wait inside one of the calls below may, on a machine that runs on one thread, deliver the next interrupt in
+        // here.
         if (_one.IsHeldByCurrentThread) { return; }
         lock (_one) { Drain(); }
     }
@@ -81,10 +84,9 @@ internal sealed class FaultLog
         {
             uint status = _registers.Read32(VtdRegister.FaultStatus);
             if ((status & VtdFaultStatus.QueueError) != 0) { _recoverQueue(); }
-            if ((status & (VtdFaultStatus.CompletionError | VtdFaultStatus.CompletionTimeout)) != 0)
+            if ((status & CompletionFaults) != 0)
             {
-                _registers.Write32(
-                    VtdRegister.FaultStatus, status & (VtdFaultStatus.CompletionError | VtdFaultStatus.CompletionTimeout));
+                _registers.Write32(VtdRegister.FaultStatus, status & CompletionFaults);
             }
             if ((status & (VtdFaultStatus.Pending | VtdFaultStatus.Overflow)) == 0) { return; }
             if ((status & VtdFaultStatus.Pending) != 0) { ReadRecords(VtdFaultStatus.FirstRecord(status)); }
@@ -108,8 +110,8 @@ internal sealed class FaultLog
             _registers.Write32(offset + 12, ValidHalf);
             Faults++;
             _sink.OnFault(new(
-                new(_segment, record.Source), record.Page, 12, record.Access, record.Reason.ToCause(), (int)record.Reason,
-                Reasons[(int)record.Reason & 0xFF], now));
+                new(_segment, record.Source), record.Page, 12, record.Access, record.Reason.ToCause(),
+                (int)record.Reason, Reasons[(int)record.Reason & 0xFF], now));
             if (!_budget.TrySpend(record.Source, now)) { BeginStorm(record.Source, now); }
         }
     }

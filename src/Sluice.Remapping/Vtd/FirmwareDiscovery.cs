@@ -4,8 +4,9 @@ namespace Sluice.Remapping.Vtd;
 
 /// <summary>Finds remapping units in the firmware's tables.</summary>
 /// <remarks>
-/// A table that lost part of itself is refused: half a description of who must be kept apart is worse than none. A scope that leads
-/// to no device, or into a segment that the port space cannot reach, is left out; such a device ends up blocked.
+/// A table that lost part of itself is refused: half a description of who must be kept apart is worse than none. A
+/// scope that leads to no device, or into a segment that the port space cannot reach, is left out; such a device ends
+/// up blocked.
 /// </remarks>
 internal static class FirmwareDiscovery
 {
@@ -14,15 +15,29 @@ internal static class FirmwareDiscovery
     public static FirmwareDescription Find(IPlatform platform)
     {
         AcpiTables tables = AcpiTables.Find(platform.Memory);
-        if (tables.RootPointer is null) { throw new RemappingException($"no firmware tables: {tables.Diagnostics[0]}"); }
-        AcpiTable table = tables.Find("DMAR") ?? throw new RemappingException("the firmware describes no remapping unit: no DMAR table");
-        DmarTable dmar = DmarTable.Parse(table);
-        foreach (AcpiDiagnostic problem in tables.Diagnostics.Where(problem => problem.Table == "DMAR").Concat(dmar.Diagnostics))
+        if (tables.RootPointer is null)
         {
-            if (LosesSomething(problem.Problem)) { throw new RemappingException($"the firmware's DMAR table is damaged: {problem}"); }
+            throw new RemappingException($"no firmware tables: {tables.Diagnostics[0]}");
         }
-        if (!table.IsChecksumValid) { throw new RemappingException("the firmware's DMAR table is damaged: its bytes do not sum to 0"); }
-        if (dmar.Units.Count == 0) { throw new RemappingException("the firmware's DMAR table names no remapping unit"); }
+        AcpiTable table = tables.Find("DMAR")
+            ?? throw new RemappingException("the firmware describes no remapping unit: no DMAR table");
+        DmarTable dmar = DmarTable.Parse(table);
+        foreach (AcpiDiagnostic problem in tables.Diagnostics.Where(other => other.Table == "DMAR").Concat(
+            dmar.Diagnostics))
+        {
+            if (LosesSomething(problem.Problem))
+            {
+                throw new RemappingException($"the firmware's DMAR table is damaged: {problem}");
+            }
+        }
+        if (!table.IsChecksumValid)
+        {
+            throw new RemappingException("the firmware's DMAR table is damaged: its bytes do not sum to 0");
+        }
+        if (dmar.Units.Count == 0)
+        {
+            throw new RemappingException("the firmware's DMAR table names no remapping unit");
+        }
         if (dmar.Units.DistinctBy(unit => unit.Registers).Count() != dmar.Units.Count)
         {
             throw new RemappingException("the firmware's DMAR table names the same remapping unit twice");
@@ -32,7 +47,8 @@ internal static class FirmwareDiscovery
             dmar.HostAddressBits,
             [
                 .. dmar.Units.Select(unit => new VtdUnitDescription(
-                    unit.Registers, 4096u << unit.RegisterPagesLog2, unit.Segment, unit.IncludesAll, Resolve(unit.Scopes, unit.Segment, bridges))),
+                    unit.Registers, 4096u << unit.RegisterPagesLog2, unit.Segment, unit.IncludesAll,
+                    Resolve(unit.Scopes, unit.Segment, bridges))),
             ],
             [
                 .. dmar.ReservedRegions.Select(region => new FirmwareRegion(
@@ -45,7 +61,8 @@ internal static class FirmwareDiscovery
         List<ScopeMatch> matches = [];
         foreach (DmarScope scope in scopes)
         {
-            // Interrupt controllers and timers do no DMA; namespace devices have no requester id of their own to attach.
+            // Interrupt controllers and timers do no DMA; namespace devices have no requester id of their own to
+            // attach.
             if (scope.Type is not (DmarScopeType.Endpoint or DmarScopeType.Bridge)) { continue; }
             if (!scope.TryResolve(segment, bridges.SecondaryBusOf, out PciAddress device)) { continue; }
             matches.Add(scope.Type == DmarScopeType.Bridge && bridges.TryGetBuses(device, out byte first, out byte last)

@@ -3,10 +3,14 @@ using Sluice.Formats.Vtd;
 namespace Sluice.Remapping.Vtd;
 
 /// <summary>
-/// Commands to one unit through its registers, each confirmed by the unit within a bounded time. Safe from any thread; one at a time.
+/// Commands to one unit through its registers, each confirmed by the unit within a bounded time. Safe from any thread;
+/// one at a time.
 /// </summary>
-/// <remarks>VT-d specification 11.4.4 and 11.4.6: software writes the persistent status bits with one bit changed, then polls.</remarks>
-internal sealed class GlobalCommands(RegisterWindow registers, IPlatformClock clock, long waitNanoseconds, uint iotlbOffset)
+/// <remarks>
+/// VT-d specification 11.4.4 and 11.4.6: software writes the persistent status bits with one bit changed, then polls.
+/// </remarks>
+internal sealed class GlobalCommands(
+    RegisterWindow registers, IPlatformClock clock, long waitNanoseconds, uint iotlbOffset)
 {
     private readonly Lock _one = new();
 
@@ -37,7 +41,9 @@ internal sealed class GlobalCommands(RegisterWindow registers, IPlatformClock cl
         }
     }
 
-    /// <summary>Ends the protection of fixed memory ranges that firmware may have set up; tables protect memory from now on.</summary>
+    /// <summary>
+    /// Ends the protection of fixed memory ranges that firmware may have set up; tables protect memory from now on.
+    /// </summary>
     public bool TryClearProtectedMemory()
     {
         const ulong RegionStatus = 1;
@@ -52,7 +58,8 @@ internal sealed class GlobalCommands(RegisterWindow registers, IPlatformClock cl
 
     private bool TryAwaitClear(uint offset, ulong busy)
     {
-        for (Deadline limit = Deadline.In(clock, waitNanoseconds); (registers.Read64(offset) & busy) != 0; limit.Relax())
+        Deadline limit = Deadline.In(clock, waitNanoseconds);
+        for (; (registers.Read64(offset) & busy) != 0; limit.Relax())
         {
             if (limit.HasPassed) { return false; }
         }

@@ -4,12 +4,12 @@ using Sluice.Remapping.Allocation;
 namespace Sluice.Remapping.Vtd;
 
 /// <summary>
-/// The invalidation queue of one unit. Every call appends its descriptors and a wait descriptor, rings the tail register once, and
-/// returns when the unit has confirmed. Safe from any thread; several may wait at once.
+/// The invalidation queue of one unit. Every call appends its descriptors and a wait descriptor, rings the tail
+/// register once, and returns when the unit has confirmed. Safe from any thread; several may wait at once.
 /// </summary>
 /// <remarks>
-/// Wait descriptors are fences and store ever-growing numbers into one word, so "my number or a later one" is all a waiter has to see,
-/// and nobody holds the gate while waiting. VT-d specification 6.5.2; fault handling 6.5.2.10.
+/// Wait descriptors are fences and store ever-growing numbers into one word, so "my number or a later one" is all a
+/// waiter has to see, and nobody holds the gate while waiting. VT-d specification 6.5.2; fault handling 6.5.2.10.
 /// </remarks>
 internal sealed class InvalidationQueue
 {
@@ -29,13 +29,16 @@ internal sealed class InvalidationQueue
     private int _replacedSlot = -1;
     private volatile bool _dead;
 
-    /// <summary>A queue over a zeroed ring of 2^<paramref name="pagesLog2"/> pages and a zeroed status word. The unit does not know it yet.</summary>
+    /// <summary>
+    /// A queue over a zeroed ring of 2^<paramref name="pagesLog2"/> pages and a zeroed status word. The unit does not
+    /// know it yet.
+    /// </summary>
     public InvalidationQueue(
         IPlatform platform, RegisterWindow registers, VtdCapability capability, RemappingOptions options,
         PhysicalAddress ring, int pagesLog2, PhysicalAddress status, Action died)
     {
-        (_memory, _registers, _clock, _waitNanoseconds) = (platform.Memory, registers, platform.Clock, options.WaitNanoseconds);
-        (_ring, _status, _died) = (ring, status, died);
+        (_memory, _registers, _clock) = (platform.Memory, registers, platform.Clock);
+        (_waitNanoseconds, _ring, _status, _died) = (options.WaitNanoseconds, ring, status, died);
         _written = new InvalidationDescriptor[(4096 << pagesLog2) / InvalidationDescriptor.Size];
         _maximumMask = capability.PageSelective ? capability.MaximumAddressMask : -1;
     }
@@ -84,7 +87,9 @@ internal sealed class InvalidationQueue
         InvalidationDescriptor.ForContextCache(InvalidationGranularity.Global),
         InvalidationDescriptor.ForIotlb(InvalidationGranularity.Global));
 
-    /// <summary>Looks for a descriptor that the unit refused, and replaces it. Called by waiters and the fault interrupt.</summary>
+    /// <summary>
+    /// Looks for a descriptor that the unit refused, and replaces it. Called by waiters and the fault interrupt.
+    /// </summary>
     public void Recover()
     {
         if ((_registers.Read32(VtdRegister.FaultStatus) & VtdFaultStatus.QueueError) == 0) { return; }
@@ -166,8 +171,8 @@ internal sealed class InvalidationQueue
     }
 
     /// <summary>
-    /// The unit stopped at <paramref name="slot"/>. Skipping it would leave something cached, so the widest form of what was written
-    /// there takes its place; if the unit refuses that too, it is given up.
+    /// The unit stopped at <paramref name="slot"/>. Skipping it would leave something cached, so the widest form of
+    /// what was written there takes its place; if the unit refuses that too, it is given up.
     /// </summary>
     private void Replace(int slot)
     {

@@ -1,6 +1,8 @@
 namespace Sluice.Remapping.Vtd;
 
-/// <summary>The functions that a device scope of the DMAR table means: one function, or all buses behind a bridge.</summary>
+/// <summary>
+/// The functions that a device scope of the DMAR table means: one function, or all buses behind a bridge.
+/// </summary>
 /// <param name="Function">The function, or the bridge.</param>
 /// <param name="FirstBus">The first bus behind it; above <paramref name="LastBus"/> for a function.</param>
 /// <param name="LastBus">The last bus behind it.</param>

@@ -6,8 +6,10 @@ namespace Sluice.Remapping.Vtd;
 /// One VT-d unit in legacy mode with queued invalidation: its registers, root table, queue and fault log.
 /// </summary>
 /// <remarks>
-/// Scalable mode and interrupt remapping would be further drivers beside this one. Units without queued invalidation (ECAP.QI = 0, before 2010)
-/// are refused with a clear line.
+/// Scalable mode and interrupt remapping would be further drivers beside this one. Tables are written with ordinary
+/// stores: a unit whose walks bypass the processor's caches (ECAP.C = 0 on real silicon) would need cache line flushes,
+/// which belong into the memory below. Units without queued invalidation (ECAP.QI = 0, before 2010) are refused with a
+/// clear line.
 /// </remarks>
 internal sealed class VtdUnitDriver
 {
@@ -26,10 +28,12 @@ internal sealed class VtdUnitDriver
     private int _dying;
 
     /// <summary>Reads the unit's capabilities and prepares tables and queue; nothing about DMA changes yet.</summary>
-    /// <exception cref="RemappingException">The unit does not answer, or lacks what this driver needs, or memory ran out.</exception>
+    /// <exception cref="RemappingException">
+    /// The unit does not answer, or lacks what this driver needs, or memory ran out.
+    /// </exception>
     public VtdUnitDriver(
-        IPlatform platform, IPhysicalMemory tableMemory, VtdUnitDescription description, RemappingOptions options, IFaultSink faults,
-        Action<VtdUnitDriver> onDeath)
+        IPlatform platform, IPhysicalMemory tableMemory, VtdUnitDescription description, RemappingOptions options,
+        IFaultSink faults, Action<VtdUnitDriver> onDeath)
     {
         (_platform, _onDeath, Description) = (platform, onDeath, description);
         _registers = platform.MapRegisters(description.Registers, description.RegisterBytes);
@@ -63,8 +67,8 @@ internal sealed class VtdUnitDriver
     public bool NeedsFlushAfterMap => Capability.CachingMode || Capability.NeedsWriteBufferFlush;
 
     /// <summary>
-    /// From whatever firmware left to "nobody may do DMA". A translation that is on stays on: it changes from the firmware's tables to
-    /// our empty ones without a moment of no tables.
+    /// From whatever firmware left to "nobody may do DMA". A translation that is on stays on: it changes from the
+    /// firmware's tables to our empty ones without a moment of no tables.
     /// </summary>
     /// <exception cref="RemappingException">A step was not confirmed in time.</exception>
     public void Start()
@@ -73,11 +77,13 @@ internal sealed class VtdUnitDriver
         FlushWrites("flushing its write buffer");
         if (_commands.Has(VtdGlobal.InterruptRemappingEnable))
         {
-            Require(_commands.TryClear(VtdGlobal.InterruptRemappingEnable), "switching the firmware's interrupt remapping off");
+            Require(_commands.TryClear(VtdGlobal.InterruptRemappingEnable),
+                "leaving the firmware's interrupt remapping");
         }
         if (_commands.Has(VtdGlobal.QueuedInvalidationEnable))
         {
-            Require(_commands.TryClear(VtdGlobal.QueuedInvalidationEnable), "switching the firmware's invalidation queue off");
+            Require(_commands.TryClear(VtdGlobal.QueuedInvalidationEnable),
+                "leaving the firmware's invalidation queue");
         }
         _registers.Write64(VtdRegister.InvalidationQueueTail, 0);
         _registers.Write64(VtdRegister.InvalidationQueueAddress, _ring.Value | (uint)_ringPagesLog2);
@@ -94,14 +100,19 @@ internal sealed class VtdUnitDriver
         Faults.OnTimer();
     }
 
-    /// <summary>Lets a device reach what <paramref name="entry"/> says, through "blocked" if it reached something else before.</summary>
+    /// <summary>
+    /// Lets a device reach what <paramref name="entry"/> says, through "blocked" if it reached something else before.
+    /// </summary>
     /// <exception cref="RemappingException">No memory for a context table, or the unit is dead.</exception>
     public void Attach(RequesterId device, ContextEntry entry)
     {
         lock (_tablesLock)
         {
             if (IsDead) { throw Failed("attaching a device"); }
-            if (!_contexts.TryPrepare(device)) { throw new RemappingException($"{this}: no memory for the context table of bus {device.Bus:x2}"); }
+            if (!_contexts.TryPrepare(device))
+            {
+                throw new RemappingException($"{this}: no memory for the context table of bus {device.Bus:x2}");
+            }
             Block(device);
             if (IsDead) { throw Failed("blocking a device"); }
             _attached[device] = entry.DomainId;
@@ -120,7 +131,9 @@ internal sealed class VtdUnitDriver
         }
     }
 
-    /// <summary>Leaves a device blocked. On a dead unit the tables say so and the unit was told as far as it listens.</summary>
+    /// <summary>
+    /// Leaves a device blocked. On a dead unit the tables say so and the unit was told as far as it listens.
+    /// </summary>
     public void Detach(RequesterId device)
     {
         lock (_tablesLock)
@@ -150,7 +163,10 @@ internal sealed class VtdUnitDriver
         Queue.InvalidateDevice(domainId, device);
     }
 
-    /// <summary>Switches a device's fault reporting; also for a device that is not attached. False when the tables are being changed by this thread.</summary>
+    /// <summary>
+    /// Switches a device's fault reporting; also for a device that is not attached. False when the tables are being
+    /// changed by this thread.
+    /// </summary>
     private bool TrySilence(RequesterId device, bool silenced)
     {
         if (_tablesLock.IsHeldByCurrentThread) { return false; }
@@ -191,7 +207,10 @@ internal sealed class VtdUnitDriver
     {
         if (Capability.Word is 0 or ulong.MaxValue) { throw new RemappingException($"{this} does not answer"); }
         if (!Extended.QueuedInvalidation) { throw new RemappingException($"{this} has no queued invalidation"); }
-        if ((Capability.AddressWidths & 0b1110) == 0) { throw new RemappingException($"{this} supports no known table depth"); }
+        if ((Capability.AddressWidths & 0b1110) == 0)
+        {
+            throw new RemappingException($"{this} supports no known table depth");
+        }
         ulong records = Capability.FaultRecordOffset + (ulong)Capability.FaultRecords * FaultRecord.Size;
         if (records > _registers.Length || Extended.InvalidateAddressOffset + 16UL > _registers.Length)
         {
