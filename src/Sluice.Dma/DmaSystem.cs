@@ -78,6 +78,8 @@ public sealed partial class DmaSystem : IDisposable
 
     internal IPlatform Platform { get; }
 
+    internal FaultDesk Faults => _faults;
+
     internal ReadOnlySpan<DmaAdapter> Adapters => Volatile.Read(ref _adapters);
 
     /// <summary>Takes over the machine's DMA. With a unit, every device is blocked when this returns, until it has an adapter.</summary>

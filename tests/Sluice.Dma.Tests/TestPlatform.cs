@@ -1,11 +1,21 @@
+using Sluice.Iommu;
+using Sluice.Remapping;
+using Sluice.Remapping.Vtd;
+
 namespace Sluice.Dma.Tests;
 
-/// <summary>A machine of nothing but memory, frames and a clock: low memory from 0x1000000, high memory from 4 GiB.</summary>
-internal sealed class TestPlatform : IPlatform, IDisposable
+/// <summary>
+/// A machine of memory, frames, a clock and a VT-d unit: low memory from 16 MiB, high memory from 4 GiB. Interrupts and timers
+/// run only when a test says so.
+/// </summary>
+internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 {
     internal const ulong Low = 0x0100_0000;
     internal const ulong High = 0x1_0000_0000;
+    private static readonly PhysicalAddress UnitRegisters = new(0xFED9_0000);
     private readonly MemoryBanks _banks;
+    private readonly List<Line> _lines = [];
+    private readonly TranslationPort _port;
 
     internal TestPlatform(int seed = 1, uint bytesPerBank = 8 << 20)
     {
@@ -13,11 +23,18 @@ internal sealed class TestPlatform : IPlatform, IDisposable
             new MemoryBank(new(Low), NativeBlock.Allocate(bytesPerBank), 0, bytesPerBank),
             new MemoryBank(new(High), NativeBlock.Allocate(bytesPerBank), 0, bytesPerBank));
         TestFrames = new(_banks.Memory, seed, bytesPerBank);
+        Unit = new(new VtdOptions(), _banks.Memory, this);
+        _port = Unit.Connect("test");
     }
 
     internal TestFrames TestFrames { get; }
 
     internal TestClock TestClock { get; } = new();
+
+    internal VtdUnit Unit { get; }
+
+    /// <summary>Whether the unit still takes register writes.</summary>
+    internal bool UnitIsDeaf { get; set; }
 
     public PhysicalMemory Memory => _banks.Memory;
 
@@ -29,11 +46,108 @@ internal sealed class TestPlatform : IPlatform, IDisposable
 
     public IReadOnlyList<LogicalRange> BusWindows { get; } = [new(new(0xE000_0000), new(0xE00F_FFFF))];
 
-    public RegisterWindow MapRegisters(PhysicalAddress first, uint length) => throw new NotSupportedException();
+    public RegisterWindow MapRegisters(PhysicalAddress first, uint length)
+    {
+        Assert.Equal(UnitRegisters, first);
+        return new DeafWindow(this);
+    }
 
-    public IInterruptLine ConnectInterrupt(string name, Action handler) => throw new NotSupportedException();
+    public IInterruptLine ConnectInterrupt(string name, Action handler)
+    {
+        Line line = new(this, (byte)(0x30 + _lines.Count), handler);
+        _lines.Add(line);
+        return line;
+    }
+
+    public void Deliver(MsiMessage message)
+    {
+        foreach (Line line in _lines) { line.Pending |= line.Message == message; }
+    }
+
+    /// <summary>A DMA system over this machine; without policy, without the unit.</summary>
+    internal DmaSystem Start(InvalidationPolicy? policy, DmaOptions? options = null) => policy is { } remapped
+        ? DmaSystem.Start(
+            this, (options ?? new()) with { Iommu = DmaIommu.Vtd, Policy = remapped },
+            faults => RemappingSystem.Start(
+                this, Memory, new RemappingOptions { WaitNanoseconds = 1_000_000 }, faults,
+                new FirmwareDescription(48, [new(UnitRegisters, 0x1000, 0, IncludesAll: true, [])], [])))
+        : DmaSystem.Start(this, options ?? new());
+
+    /// <summary>A DMA of a device, page by page through the unit when it is on; false at the first refusal.</summary>
+    internal bool Dma(PciAddress device, LogicalAddress address, Span<byte> bytes, DmaAccess access)
+    {
+        _port.Enter();
+        try
+        {
+            while (!bytes.IsEmpty)
+            {
+                if (!Unit.TryTranslate(_port, device.Requester, address, access, out PhysicalRun run)) { return false; }
+                Span<byte> here = bytes[..(int)Math.Min((ulong)bytes.Length, Math.Min(run.Length, 4096 - address.OffsetIn(12)))];
+                bool done = access == DmaAccess.Read ? Memory.TryRead(run.First, here) : Memory.TryWrite(run.First, here);
+                Assert.True(done);
+                bytes = bytes[here.Length..];
+                address += (ulong)here.Length;
+            }
+            return true;
+        }
+        finally { _port.Exit(); }
+    }
+
+    internal bool DmaRead(PciAddress device, LogicalAddress address, Span<byte> bytes) => Dma(device, address, bytes, DmaAccess.Read);
+
+    internal bool DmaWrite(PciAddress device, LogicalAddress address, byte[] bytes) => Dma(device, address, bytes, DmaAccess.Write);
+
+    /// <summary>Runs interrupt handlers until none is pending.</summary>
+    internal void RunInterrupts()
+    {
+        for (int turn = 0; turn < 1000 && _lines.Find(static l => l.Pending) is { } line; turn++)
+        {
+            line.Pending = false;
+            line.Handler();
+        }
+    }
 
     public void Dispose() => _banks.Dispose();
+
+    private sealed class Line(TestPlatform platform, byte vector, Action handler) : IInterruptLine
+    {
+        public MsiMessage Message => new(new(0xFEE0_0000), vector);
+
+        public Action Handler => handler;
+
+        public bool Pending { get; set; }
+
+        public void Dispose() => platform._lines.Remove(this);
+    }
+
+    private sealed class DeafWindow(TestPlatform platform) : RegisterWindow
+    {
+        private readonly RegisterWindow _unit = platform.Unit.Registers;
+
+        public override uint Length => _unit.Length;
+
+        public override byte Read8(uint offset) => _unit.Read8(offset);
+
+        public override ushort Read16(uint offset) => _unit.Read16(offset);
+
+        public override uint Read32(uint offset) => _unit.Read32(offset);
+
+        public override ulong Read64(uint offset) => _unit.Read64(offset);
+
+        public override void Write8(uint offset, byte value) => _unit.Write8(offset, value);
+
+        public override void Write16(uint offset, ushort value) => _unit.Write16(offset, value);
+
+        public override void Write32(uint offset, uint value)
+        {
+            if (!platform.UnitIsDeaf) { _unit.Write32(offset, value); }
+        }
+
+        public override void Write64(uint offset, ulong value)
+        {
+            if (!platform.UnitIsDeaf) { _unit.Write64(offset, value); }
+        }
+    }
 }
 
 /// <summary>Time that only a test moves; timers fire when it does.</summary>

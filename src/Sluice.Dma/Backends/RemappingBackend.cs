@@ -35,18 +35,23 @@ internal sealed class RemappingBackend(
         {
             return TryMapChain(mapping, ref list, out footprint, out culprit);
         }
-        ulong start = (ulong)mdl.ByteOffset + transfer.Offset;
-        int first = (int)(start >> PageLog2);
-        int count = (int)((start + transfer.Length - 1) >> PageLog2) - first + 1;
-        DmaFailure failure = TryMapPages(mapping, mdl.Pages.Slice(first, count), out footprint, out culprit);
+        ReadOnlySpan<PhysicalAddress> pages = PagesOf(mdl, transfer.Offset, transfer.Length, out uint inPage);
+        DmaFailure failure = TryMapPages(mapping, pages, out footprint, out culprit);
         if (failure != DmaFailure.None) { return failure; }
-        list.Add(footprint.Pages.First + (start & (PageSize - 1)), transfer.Length);
+        list.Add(footprint.Pages.First + inPage, transfer.Length);
         list.Finish();
         return DmaFailure.None;
     }
 
     /// <inheritdoc/>
-    public bool Unmap(Mapping mapping) => domain.Unmap(mapping.Backend.Mapping) != UnmapStatus.Quarantined;
+    public bool Unmap(Mapping mapping)
+    {
+        ref readonly Transfer transfer = ref mapping.Transfer;
+        // The domain finds the pages of a chain in its tables when it needs them.
+        bool chain = transfer.Offset + (ulong)transfer.Length > transfer.Mdl!.ByteCount;
+        ReadOnlySpan<PhysicalAddress> pages = chain ? default : PagesOf(transfer.Mdl, transfer.Offset, transfer.Length, out _);
+        return domain.Unmap(mapping.Backend.Mapping, pages) != UnmapStatus.Quarantined;
+    }
 
     /// <inheritdoc/>
     public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory)
@@ -72,7 +77,7 @@ internal sealed class RemappingBackend(
     /// <inheritdoc/>
     public bool FreeCommon(in CommonMemory memory)
     {
-        UnmapStatus status = domain.Unmap(new(memory.First, memory.Pages.Length, memory.SlotLog2));
+        UnmapStatus status = domain.Unmap(new(memory.First, memory.Pages.Length, memory.SlotLog2), memory.Pages);
         if (status == UnmapStatus.Pending) { domain.FlushNow(); }
         if (status == UnmapStatus.Quarantined || domain.IsDead) { return false; }
         FreeFrames(memory.Pages);

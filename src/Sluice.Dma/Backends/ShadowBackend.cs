@@ -33,7 +33,7 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
         (footprint, culprit) = (default, default);
         Transfer transfer = mapping.Transfer;
         // The buffer keeps its offset in the first page: some devices only take whole pages after the first element.
-        uint inPage = (uint)(transfer.Mdl!.ByteOffset + (ulong)transfer.Offset) & (PageSize - 1);
+        uint inPage = ((uint)transfer.Mdl!.ByteOffset + transfer.Offset) & (PageSize - 1);
         int pages = (int)((inPage + (ulong)transfer.Length + PageSize - 1) >> PageLog2);
         if (pages > pool.LargestSlot) { return direct.TryMap(mapping, ref list, out footprint, out culprit); }
         if (!CheckFrames(transfer, out culprit)) { return DmaFailure.NotABuffer; }
