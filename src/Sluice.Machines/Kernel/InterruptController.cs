@@ -59,7 +59,7 @@ public sealed class InterruptController : IInterruptSink
         byte vector = message.Vector;
         if (TakeOne(ref _delay))
         {
-            _execution.After("late interrupt", Volatile.Read(ref _delayNanoseconds), () => Latch(vector));
+            LatchLater(vector);
             return;
         }
         Latch(vector);
@@ -89,6 +89,10 @@ public sealed class InterruptController : IInterruptSink
         }
         return false;
     }
+
+    // Apart, because the closure's object would be made at the start of the method, for every message.
+    private void LatchLater(byte vector) =>
+        _execution.After("late interrupt", Volatile.Read(ref _delayNanoseconds), () => Latch(vector));
 
     private void Latch(byte vector)
     {

@@ -40,6 +40,14 @@ public sealed class FileMedium : INvmeMedium
         }
     }
 
+    /// <summary>Opens something that has no length of its own, as a character device, for reading and writing.</summary>
+    /// <exception cref="IOException">It does not open.</exception>
+    public static FileMedium OpenDevice(string path, long length)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(length);
+        return new(File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite), length, readOnly: false);
+    }
+
     /// <inheritdoc/>
     public long Length { get; }
 
