@@ -26,4 +26,7 @@ public readonly record struct PageTableRoot(PhysicalAddress Table, int TopLevel,
     /// Whether the device's requests count as privileged. Formats with a user bit refuse ordinary requests where it is clear.
     /// </summary>
     public bool Privileged { get; init; }
+
+    /// <summary>VT-d: whether leaves may say that accesses snoop (ECAP.SC); without it their bit 11 is reserved.</summary>
+    public bool SnoopControl { get; init; } = true;
 }

@@ -70,7 +70,7 @@ public sealed partial class VtdUnit
 
     private VtdFaultReason Walk(in CachedContext context, LogicalAddress address, DmaAccess access, long epoch, out PhysicalRun run)
     {
-        PageTableRoot tables = new(context.Table, context.TopLevel, Options.HostAddressBits, Options.LeafLevels);
+        PageTableRoot tables = new(context.Table, context.TopLevel, Options.HostAddressBits, Options.LeafLevels) { SnoopControl = false };
         Translation found = PageTable<VtdSecondStage>.Walk(_memory, in tables, address);
         if (found.Status != WalkStatus.Mapped)
         {

@@ -21,6 +21,25 @@ public sealed class DifferentialTests(ITestOutputHelper output)
         Assert.Equal(0, Pin.Run(() => RunAll(seed, programs)));
     }
 
+    [Fact]
+    public void EveryBitOfEveryStructureMeansTheSame()
+    {
+        _ = Qemu.Require();
+        List<string> differences = Pin.Run(static () =>
+        {
+            using QemuTarget theirs = new(Qemu.Require(), processor: Pin.Processor);
+            using SluiceTarget ours = new(VtdOptions.Qemu);
+            Differ differ = new(ours, theirs);
+            List<string> found = [];
+            foreach ((string name, IReadOnlyList<Step> program) in SingleBitPrograms.All())
+            {
+                if (differ.Run(program) is { } difference) { found.Add($"{name}: at step {difference.Step}, {difference.What}"); }
+            }
+            return found;
+        });
+        Assert.True(differences.Count == 0, string.Join('\n', differences));
+    }
+
     private int RunAll(int seed, int programs)
     {
         using QemuTarget theirs = new(Qemu.Require(), processor: Pin.Processor);

@@ -299,7 +299,12 @@ internal sealed class ProgramGenerator
     private void ToggleTranslation()
     {
         _translating = !_translating;
-        Command((_translating ? VtdGlobal.TranslationEnable : 0) | Queue, _translating ? "translation on" : "translation off");
+        // (k) What the caches keep across the two moments is the unit's choice, so they are emptied.
+        _steps.Add(new Step.Group(_translating ? "translation on" : "translation off",
+        [
+            Narrow(VtdRegister.GlobalCommand, (_translating ? VtdGlobal.TranslationEnable : 0) | Queue, "command"),
+            .. DropAll(),
+        ]));
     }
 
     private void SetRoot()
