@@ -5,7 +5,10 @@ using Sluice.Formats.Vtd;
 namespace Sluice.Qemu.Tests.Differential;
 
 /// <summary>Where two machines parted.</summary>
-internal sealed record Difference(int Step, string What);
+/// <param name="Step">The step after which they differed.</param>
+/// <param name="Kind">Which registers, and whether memory: what stays the same while a program is shortened.</param>
+/// <param name="What">The values.</param>
+internal sealed record Difference(int Step, string Kind, string What);
 
 /// <summary>Runs programs on two machines side by side and compares what can be seen, after every step.</summary>
 internal sealed class Differ(SluiceTarget ours, Target theirs)
@@ -36,7 +39,7 @@ internal sealed class Differ(SluiceTarget ours, Target theirs)
             ours.Do(program[i]);
             ours.Read(_ours);
             bool resync = _known.Forgive(program[i], _ours, _theirs);
-            if (Compare() is { } what) { return new(i, what); }
+            if (Compare(i) is { } difference) { return difference; }
             if (resync) { ClearFaults(); }
         }
         return null;
@@ -46,12 +49,13 @@ internal sealed class Differ(SluiceTarget ours, Target theirs)
     public IReadOnlyList<Step> Shrink(IReadOnlyList<Step> program)
     {
         List<Step> best = [.. program];
+        string? kind = Run(best)?.Kind;
         for (int size = best.Count / 2; size >= 1; size /= 2)
         {
             for (int at = 0; at + size <= best.Count;)
             {
                 List<Step> shorter = [.. best[..at], .. best[(at + size)..]];
-                if (Run(shorter) is { } found) { best = shorter[..(found.Step + 1)]; }
+                if (Run(shorter) is { } found && found.Kind == kind) { best = shorter[..(found.Step + 1)]; }
                 else { at += size; }
             }
         }
@@ -80,13 +84,15 @@ internal sealed class Differ(SluiceTarget ours, Target theirs)
         }
     }
 
-    private string? Compare()
+    private Difference? Compare(int step)
     {
         StringBuilder text = new();
+        string kind = "";
         for (int i = 0; i < _ours.Length; i++)
         {
             if (_ours[i] != _theirs[i])
             {
+                kind += $"{Target.Registers[i].Name} ";
                 text.Append(CultureInfo.InvariantCulture, $"{Target.Registers[i].Name} 0x{_ours[i]:X} | 0x{_theirs[i]:X}; ");
             }
         }
@@ -97,11 +103,12 @@ internal sealed class Differ(SluiceTarget ours, Target theirs)
             Span<byte> other = Bytes(theirs, first, length);
             int same = mine.CommonPrefixLength(other);
             if (same == mine.Length) { continue; }
+            if (!kind.EndsWith("memory", StringComparison.Ordinal)) { kind += "memory"; }
             int last = mine.Length - 1;
             while (mine[last] == other[last]) { last--; }
             text.Append(CultureInfo.InvariantCulture, $"memory from 0x{first + (ulong)same:X} to 0x{first + (ulong)last:X}: 0x{mine[same]:X2}… | 0x{other[same]:X2}…; ");
         }
-        return text.Length == 0 ? null : text.ToString();
+        return text.Length == 0 ? null : new(step, kind, text.ToString());
     }
 
     private static Span<byte> Bytes(Target target, ulong first, ulong length) =>

@@ -14,7 +14,7 @@ namespace Sluice.Qemu.Tests.Differential;
 internal static class Layout
 {
     public const ulong MemoryBytes = 32 << 20;
-    public const int Devices = 2;
+    public const int Devices = 3;
     public const int DataPages = 8;
 
     public const ulong RootTable = 0x10_0000;
@@ -22,12 +22,12 @@ internal static class Layout
     public const ulong ContextTable = 0x10_2000;
     public const ulong OtherContextTable = 0x10_3000;
     public const ulong Tables = 0x11_0000;
-    public const ulong TablesEnd = 0x13_0000;
+    public const ulong TablesEnd = 0x14_0000;
     public const ulong Queue = 0x16_0000;
     public const ulong QueueBytes = 0x1000;
     public const ulong Status = 0x17_0000;
     public const ulong Dump = 0x18_0000;
-    public const ulong ControlEnd = 0x18_2000;
+    public const ulong ControlEnd = 0x18_3000;
     public const ulong FirstData = 0x80_0000;
     public const ulong OtherData = 0xA0_0000;
 
@@ -37,7 +37,8 @@ internal static class Layout
     /// <summary>Each begins 2 MiB that the tables cover. The low 30 bits of each are those of a region of data pages.</summary>
     public static readonly ulong[] Bases = [FirstData, OtherData, 0x4080_0000, 0x80_0080_0000, 0xFFFF_C0A0_0000];
 
-    public static RequesterId Requester(int device) => RequesterId.From(0, 5 + device, 0);
+    /// <summary>00:05.0, .4 and .6: function masks tell them apart, or do not.</summary>
+    public static RequesterId Requester(int device) => RequesterId.From(0, 5, device switch { 0 => 0, 1 => 4, _ => 6 });
 
     /// <summary>The table of <paramref name="device"/> that an entry for <paramref name="baseIndex"/> lies in at <paramref name="level"/>.</summary>
     public static ulong Table(int device, int level, int baseIndex)

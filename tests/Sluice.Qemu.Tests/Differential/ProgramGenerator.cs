@@ -12,6 +12,9 @@ internal sealed class ProgramGenerator
     private readonly bool _lax;
     private uint _tail;
     private bool _translating = true;
+
+    // (l) Devices whose context may have been one of pass-through: QEMU decides that when told of a change, not when asked.
+    private readonly bool[] _wild = new bool[Layout.Devices];
     private ulong _root = Layout.RootTable;
 
     private ProgramGenerator(int seed)
@@ -47,6 +50,7 @@ internal sealed class ProgramGenerator
         Wide(VtdRegister.InvalidationQueueTail, 0, "tail"),
         new Step.Dma(0, false, Layout.FirstData, 0, 4096),
         new Step.Dma(1, false, Layout.OtherData, 0, 4096),
+        new Step.Dma(2, false, Layout.OtherData, 0, 4096),
     ];
 
     public static IReadOnlyList<Step> Create(int seed)
@@ -59,6 +63,12 @@ internal sealed class ProgramGenerator
     private void Build()
     {
         Command(UnmaskedTranslation | Queue, "translation on");
+        // Near its end the queue wraps.
+        if (_queued && _random.Next(6) == 0)
+        {
+            var idle = InvalidationDescriptor.ForWait(new(Layout.Status + 0x90), 7);
+            Enqueue([.. Enumerable.Repeat(idle, _random.Next(235, 256))]);
+        }
         int length = _random.Next(20, 60);
         while (_steps.Count < length)
         {
@@ -143,14 +153,34 @@ internal sealed class ProgramGenerator
         {
             case 0: low = 0; break;
             case 1: low |= 2; break;
-            case 2: low ^= 1UL << _random.Next(64); break;
+            case 2:
+                low ^= 1UL << _random.Next(64);
+                _wild[device] = true;
+                break;
             case 3: high ^= 1UL << _random.Next(64); break;
             case 4: low = (low & 0xFFF) | Layout.Nowhere; break;
-            case 5: low |= (ulong)TranslationType.PassThrough << 2; break;
+            case 5:
+                low |= (ulong)TranslationType.PassThrough << 2;
+                _wild[device] = true;
+                break;
             case 6: high = (high & ~7UL) | (uint)_random.Next(8); break;
             default: break;
         }
         if (_random.Next(5) == 0) { ChangeRoot(); }
+        if (_lax && !_wild[device] && _random.Next(3) == 0)
+        {
+            // Nobody is told: the old entry may live on in the context cache, on both sides in the same way as long as its
+            // translation type and domain stay.
+            (ulong value, string what) = _random.Next(4) switch
+            {
+                0 => (0UL, "absent"),
+                1 => (Layout.Context(device, 2).Low, "three levels, width of four"),
+                2 => (Layout.Context(device).Low | 2, "silent"),
+                _ => (Layout.Context(device).Low, "good"),
+            };
+            _steps.Add(new Step.Store(at, value, $"context entry of device {device}, {what}, no invalidation"));
+            return;
+        }
         _steps.Add(new Step.Group($"change the context of device {device}",
         [
             new Step.Store(at + 8, high, "high"),
@@ -218,6 +248,8 @@ internal sealed class ProgramGenerator
     {
         ushort domain = Layout.Context(device).DomainId;
         int mask = _random.Next(4);
+        // (f) QEMU drops more for a domain, which shows when entries are stale.
+        if (_lax && granularity == InvalidationGranularity.Domain) { granularity = InvalidationGranularity.Selective; }
         if (_queued) { Push(InvalidationDescriptor.ForContextCache(granularity, domain, Layout.Requester(device), mask)); }
         else
         {
@@ -250,6 +282,17 @@ internal sealed class ProgramGenerator
         // (c) A wait that neither stores nor interrupts is a fence by the specification, an error in QEMU.
         if (good.Type == InvalidationType.Wait && bit == 5) { bit = 8; }
         InvalidationDescriptor bad = bit < 64 ? new(good.Low ^ (1UL << bit), good.High) : new(good.Low, good.High ^ (1UL << (bit - 64)));
+        if (_random.Next(8) == 0)
+        {
+            Add(VtdRegister.InvalidationQueueTail, Layout.QueueBytes << _random.Next(7), "tail beyond the queue");
+            _steps.Add(new Step.Group("mend the queue",
+            [
+                Wide(VtdRegister.InvalidationQueueTail, _tail, "a possible tail"),
+                Narrow(VtdRegister.FaultStatus, VtdFaultStatus.WriteOneToClear, "clear the queue error"),
+                Wide(VtdRegister.InvalidationQueueTail, _tail, "tail again"),
+            ]));
+            return;
+        }
         uint before = _tail;
         Enqueue([bad, InvalidationDescriptor.ForWait(new(Layout.Status + 0x84), (uint)_random.Next())]);
         // Whatever stopped there is replaced, then the queue goes on.
@@ -316,7 +359,16 @@ internal sealed class ProgramGenerator
 
     private void Command(uint value, string what) => Add(VtdRegister.GlobalCommand, value, what, wide: false);
 
-    private void Add(uint offset, ulong value, string what, bool wide = true) => _steps.Add(new Step.Register(offset, value, wide, what));
+    private void Add(uint offset, ulong value, string what, bool wide = true)
+    {
+        if (!wide || _random.Next(4) != 0)
+        {
+            _steps.Add(new Step.Register(offset, value, wide, what));
+            return;
+        }
+        _steps.Add(Narrow(offset, (uint)value, $"{what}, low half"));
+        _steps.Add(Narrow(offset + 4, value >> 32, $"{what}, high half"));
+    }
 
     private int Pick(params ReadOnlySpan<int> values) => values[_random.Next(values.Length)];
 

@@ -15,7 +15,8 @@ internal sealed class QemuTarget : Target
         _machine = QemuMachine.Start(new()
         {
             Launcher = launcher, MemoryBytes = Layout.MemoryBytes, IommuProperties = iommuProperties, Processor = processor,
-            Devices = [.. Enumerable.Range(5, Layout.Devices).Select(static slot => $"edu,addr={slot}.0,dma_mask=0xffffffffffffffff")],
+            Devices = [.. Enumerable.Range(0, Layout.Devices).Select(Layout.Requester)
+                .Select(static id => $"edu,addr={id.Device:x}.{id.Function},multifunction=on,dma_mask=0xffffffffffffffff")],
         });
         _qtest = _machine.Qtest;
         Configure(_machine.Ports);

@@ -2,7 +2,7 @@ using Sluice.Formats.Vtd;
 
 namespace Sluice.Qemu.Tests.Differential;
 
-/// <summary>A machine that programs run on: two edu devices behind a VT-d unit.</summary>
+/// <summary>A machine that programs run on: three edu devices behind a VT-d unit.</summary>
 internal abstract class Target : IDisposable
 {
     protected const ulong UnitBase = 0xFED9_0000;
@@ -77,7 +77,7 @@ internal abstract class Target : IDisposable
         }
     }
 
-    /// <summary>Finds nothing, assumes everything: both machines have edu at 00:05.0 and 00:06.0. Sets BAR 0 and lets them master.</summary>
+    /// <summary>Finds nothing, assumes everything: both machines have them where the layout says. Sets BAR 0 and lets them master.</summary>
     protected static void Configure(IPortIo ports)
     {
         for (int device = 0; device < Layout.Devices; device++)
