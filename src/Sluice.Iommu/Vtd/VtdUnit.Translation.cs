@@ -91,7 +91,14 @@ public sealed partial class VtdUnit
         int level = (found.PageSizeLog2 - PageLog2) / 9;
         ulong page = found.Address.AlignDown(found.PageSizeLog2).Value | (ulong)found.Access;
         PhysicalRange memory = PhysicalRange.FromLength(found.Address.AlignDown(found.PageSizeLog2), 1UL << found.PageSizeLog2);
-        if (!memory.Overlaps(Window)) { _caches.Fill(_caches.Pages(level), Iotlb.KeyOf(context, address, level), page, epoch); }
+        if (!memory.Overlaps(Window))
+        {
+            // A refused access puts nothing in the cache: a device must not be able to push out others' pages by failing.
+            if ((found.Access & access) == access || Options.CachingMode)
+            {
+                _caches.Fill(_caches.Pages(level), Iotlb.KeyOf(context, address, level), page, epoch);
+            }
+        }
         else if (Window.Contains(found.Address))
         {
             // Pages that overlap the window are walked each time, so that a cached page never needs this check.

@@ -78,9 +78,10 @@ internal sealed class KnownDifferences(SluiceTarget target)
         bool isRight = mine.Reason is VtdFaultReason.NoReadPermission or VtdFaultReason.NoWritePermission;
         bool forgiven = mine.Reason switch
         {
-            // (g) A context entry whose tables lie nowhere: reason 7 by the specification, 3 in QEMU.
+            // (g) A context entry whose tables lie nowhere: reason 7 by the specification, 3 in QEMU. (An entry that is
+            // absent by now lives on in the context cache, and cannot be looked at.)
             VtdFaultReason.PagingEntryAccess when sameRequest && other.Reason == VtdFaultReason.ContextInvalid =>
-                !_memory.TryRead64(context.SecondStageTable, out _),
+                !context.IsPresent || !_memory.TryRead64(context.SecondStageTable, out _),
             // (h) Beyond the width of a pass-through context: QEMU does not look at such a device's addresses at all.
             VtdFaultReason.AddressBeyondWidth => !other.IsValid && context.TranslationType == TranslationType.PassThrough,
             // (j) An entry that is malformed, or leads to one, and lacks the right besides: QEMU tells of the right.

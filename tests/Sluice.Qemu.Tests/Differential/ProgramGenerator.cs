@@ -74,7 +74,9 @@ internal sealed class ProgramGenerator
         {
             switch (_random.Next(100))
             {
-                case < 45: Dma(); break;
+                case < 33: Dma(); break;
+                case < 42: StalePages(); break;
+                case < 45: StaleContexts(); break;
                 case < 65: ChangePage(); break;
                 case < 72: ChangeContext(); break;
                 case < 80: Invalidate(); break;
@@ -115,6 +117,73 @@ internal sealed class ProgramGenerator
         bool toMemory = _random.Next(2) == 0;
         _steps.Add(new Step.Dma(
             _random.Next(Layout.Devices), toMemory, address + (ulong)(page * 4096 + offset), _random.Next(4096 - length + 1), length));
+    }
+
+    /// <summary>Warms the caches, changes what they hold, invalidates something that may or may not cover it, and looks.</summary>
+    private void StalePages()
+    {
+        int device = _random.Next(Layout.Devices);
+        int index = _random.Next(Layout.Bases.Length);
+        int level = _random.Next(3);
+        int page = _random.Next(Layout.DataPages);
+        int other = page ^ (1 << _random.Next(3));
+        foreach (int each in (ReadOnlySpan<int>)[page, other])
+        {
+            _steps.Add(new Step.Store(Layout.Entry(device, level, index, each), LeafFor(level, each), $"device {device}, level {level}, leaf"));
+        }
+        InvalidatePages(device, AtLeastDomain(), 0, 0);
+        Touch(device, index, page);
+        Touch(device, index, other);
+        foreach (int each in (ReadOnlySpan<int>)[page, other])
+        {
+            ulong word = _random.Next(3) == 0 && level > 0 ? Layout.Link(device, level, index) : LeafFor(level, each + 1);
+            _steps.Add(new Step.Store(Layout.Entry(device, level, index, each), word, $"device {device}, level {level}, changed"));
+        }
+        if (_random.Next(4) == 0) { InvalidatePages(_random.Next(Layout.Devices), AtLeastDomain(), 0, 0); }
+        else
+        {
+            ulong near = Layout.Bases[index] ^ ((ulong)_random.Next(16) << 12) ^ (_random.Next(4) == 0 ? 1UL << _random.Next(16, 32) : 0);
+            InvalidatePages(_random.Next(4) == 0 ? _random.Next(Layout.Devices) : device, InvalidationGranularity.Selective, near, _random.Next(_random.Next(2) == 0 ? 5 : 19));
+        }
+        Touch(device, index, page);
+        Touch(device, index, other);
+    }
+
+    private ulong LeafFor(int level, int page)
+    {
+        ulong target = level switch
+        {
+            0 => Layout.DataPage(_random.Next(2), page % Layout.DataPages),
+            1 => Layout.DataPage(_random.Next(2), 0),
+            _ => 0,
+        };
+        return Layout.Leaf(target, _random.Next(4) == 0 ? (DmaAccess)_random.Next(1, 4) : DmaAccess.ReadWrite, level);
+    }
+
+    private void Touch(int device, int index, int page) => _steps.Add(new Step.Dma(
+        device, _random.Next(2) == 0, Layout.Bases[index] + (ulong)page * 0x1000 + (ulong)_random.Next(4000), _random.Next(4000), Pick(1, 4, 64)));
+
+    /// <summary>As above with context entries: all devices warm, all entries gone, some invalidated.</summary>
+    private void StaleContexts()
+    {
+        if (_wild.Contains(true) || !_lax) { return; }
+        for (int device = 0; device < Layout.Devices; device++) { Touch(device, device, 0); }
+        ulong table = _root == Layout.RootTable ? Layout.ContextTable : Layout.OtherContextTable;
+        for (int device = 0; device < Layout.Devices; device++)
+        {
+            _steps.Add(new Step.Store(Layout.ContextEntryAt(table, device), 0, $"context entry of device {device}, absent, no invalidation"));
+        }
+        InvalidateContexts(_random.Next(Layout.Devices), InvalidationGranularity.Selective);
+        for (int device = 0; device < Layout.Devices; device++)
+        {
+            ClearFaults();
+            Touch(device, device, 0);
+        }
+        for (int device = 0; device < Layout.Devices; device++)
+        {
+            _steps.Add(new Step.Store(Layout.ContextEntryAt(table, device), Layout.Context(device).Low, $"context entry of device {device}, good again"));
+        }
+        _steps.Add(new Step.Group("contexts again", DropAll()));
     }
 
     private void ChangePage()
@@ -250,11 +319,19 @@ internal sealed class ProgramGenerator
         int mask = _random.Next(4);
         // (f) QEMU drops more for a domain, which shows when entries are stale.
         if (_lax && granularity == InvalidationGranularity.Domain) { granularity = InvalidationGranularity.Selective; }
-        if (_queued) { Push(InvalidationDescriptor.ForContextCache(granularity, domain, Layout.Requester(device), mask)); }
-        else
+        // (m) Pages are dropped as well, as the specification wants it: QEMU looks for a page before it looks for a context.
+        if (_queued)
         {
-            Add(VtdRegister.ContextCommand, VtdContextCommand.For(granularity, domain, Layout.Requester(device), mask).Word, $"drop contexts: {granularity}");
+            Push(
+                InvalidationDescriptor.ForContextCache(granularity, domain, Layout.Requester(device), mask),
+                InvalidationDescriptor.ForIotlb(InvalidationGranularity.Global));
+            return;
         }
+        _steps.Add(new Step.Group("drop contexts, and all pages",
+        [
+            Wide(VtdRegister.ContextCommand, VtdContextCommand.For(granularity, domain, Layout.Requester(device), mask).Word, $"contexts: {granularity}"),
+            Wide(0xF8, VtdIotlbCommand.For(InvalidationGranularity.Global).Word, "all pages"),
+        ]));
     }
 
     private void Push(params InvalidationDescriptor[] descriptors)
