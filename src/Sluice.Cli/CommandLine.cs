@@ -9,7 +9,7 @@ internal static class CommandLine
     /// <summary>Runs one command line and gives its exit status.</summary>
     public static int Run(string[] args)
     {
-        RootCommand root = new("DMA remapping for .NET: block, log and explain every bad DMA.") { Cli.Run.RunCommand.Create(), Bench.BenchCommand.Create() };
+        RootCommand root = new("DMA remapping for .NET: block, log and explain every bad DMA.") { Cli.Run.RunCommand.Create(), Bench.BenchCommand.Create(), Walk.WalkCommand.Create() };
         ParseResult parsed = root.Parse(args);
         try
         {
@@ -34,6 +34,10 @@ internal static class CommandLine
 
     private static string Explain(ParseResult parsed)
     {
+        if (parsed.UnmatchedTokens is [var word, ..] && parsed.CommandResult.Command is RootCommand)
+        {
+            return $"there is no command '{word}'. Try 'sluice --help'.";
+        }
         // One mistake is enough for one line; the parser repeats itself for words it could not place.
         string first = parsed.Errors[0].Message.TrimEnd('.').ReplaceLineEndings(" ");
         return $"{first}. Try '{Name(parsed)} --help'.";

@@ -59,7 +59,7 @@ public sealed partial class DmaAdapter
             return;
         }
         (mapping.Transfer, mapping.Common) = (default, default);
-        mapping.Retire(DisposeMember, nameof(CommonBuffer), _platform.Clock.Nanoseconds);
+        mapping.Retire(DisposeMember, nameof(CommonBuffer), _platform.Clock.Nanoseconds, exact: true);
         _gate.Enter();
         _table.Give(mapping);
         _returned++;

@@ -24,6 +24,7 @@ public sealed partial class DmaAdapter : IDisposable
     private readonly ElementPool _elements = new();
     private readonly bool _keepsTime;
 
+    private PutClock _putClock;
     private SpinGate _gate;
     private bool _closed;
     private long _number;
@@ -116,7 +117,9 @@ public sealed partial class DmaAdapter : IDisposable
         Mdl mdl = mapping.Transfer.Mdl!;
         int registers = mapping.Backend.MapRegisters;
         Recycle(mapping);
-        mapping.Retire(site, file, _keepsTime ? _platform.Clock.Nanoseconds : 0);
+        bool exact = false;
+        long time = _keepsTime ? _putClock.Read(_platform.Clock, out exact) : 0;
+        mapping.Retire(site, file, time, exact);
         mdl.UnpinChain();
         _gate.Enter();
         _table.Give(mapping);

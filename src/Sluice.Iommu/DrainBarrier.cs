@@ -4,8 +4,8 @@ namespace Sluice.Iommu;
 
 /// <summary>Waits until every DMA that may have used a dropped cache entry is over.</summary>
 /// <remarks>
-/// Call it after the caches were cleared. A port that is idle when looked at is done with: its next DMA begins with a full
-/// fence and finds the caches cleared. A port in flight is waited for until its sequence moves on.
+/// Call it after the caches were cleared. A port that is idle when looked at is done with: its next DMA begins with a
+/// full fence and finds the caches cleared. A port in flight is waited for until its sequence moves on.
 /// </remarks>
 internal sealed class DrainBarrier(TimeSpan limit)
 {
@@ -48,7 +48,7 @@ internal sealed class DrainBarrier(TimeSpan limit)
         if (port.Thread == Environment.CurrentManagedThreadId)
         {
             throw new InvalidOperationException(
-                $"port {port.Name} wrote a remapping register from inside its own DMA, which the unit would have to wait for");
+                $"port {port.Name} wrote a remapping register inside its own DMA, which the unit must wait for");
         }
         Interlocked.Increment(ref _delayed);
         long start = Stopwatch.GetTimestamp();
@@ -59,7 +59,7 @@ internal sealed class DrainBarrier(TimeSpan limit)
             if (Stopwatch.GetElapsedTime(start) < limit) { continue; }
             Interlocked.Increment(ref _timedOut);
             throw new InvalidOperationException(
-                $"a DMA of port {port.Name} (thread {port.Thread}) did not end within {limit.TotalSeconds:0.###} s, and an invalidation waits for it");
+                $"a DMA of port {port.Name} did not end in {limit.TotalSeconds:0.###} s; an invalidation waits for it");
         }
     }
 }

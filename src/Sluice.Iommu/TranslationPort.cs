@@ -4,12 +4,13 @@ using System.Runtime.InteropServices;
 namespace Sluice.Iommu;
 
 /// <summary>
-/// One agent's way into a remapping unit: it tells the unit when a DMA of the agent is in flight, and counts what happened.
-/// Get it from <see cref="IRemappingUnit.Connect"/>. Used by one thread at a time; the counters may be read by any thread.
+/// One agent's way into a remapping unit: it tells the unit when a DMA of the agent is in flight, and counts what
+/// happened. Get it from <see cref="IRemappingUnit.Connect"/>. Used by one thread at a time; the counters may be read
+/// by any thread.
 /// </summary>
 /// <remarks>
-/// The in-flight word and the counters fill a cache line of their own, which only the agent writes: two agents never share
-/// a written line, and a draining unit only reads it.
+/// The in-flight word and the counters fill a cache line of their own, which only the agent writes: two agents never
+/// share a written line, and a draining unit only reads it.
 /// </remarks>
 [StructLayout(LayoutKind.Explicit, Size = 192)]
 public sealed class TranslationPort
@@ -59,7 +60,9 @@ public sealed class TranslationPort
 
     internal long Sequence => Volatile.Read(ref _sequence);
 
-    /// <summary>The thread of the DMA in flight, for messages and to notice a unit that would wait for itself.</summary>
+    /// <summary>
+    /// The thread of the DMA in flight, for messages and to notice a unit that would wait for itself.
+    /// </summary>
     internal int Thread => Volatile.Read(ref _thread);
 
     internal void CountHit() => _hits++;

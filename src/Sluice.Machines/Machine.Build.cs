@@ -1,4 +1,5 @@
 using Sluice.Iommu;
+using static Sluice.Machines.MachineMap;
 
 namespace Sluice.Machines;
 
@@ -10,29 +11,30 @@ public sealed partial class Machine
     private static void Validate(MachineOptions options)
     {
         ulong bytes = options.MemoryBytes;
-        if (bytes < MachineMap.MinimumMemory)
+        if (bytes < MinimumMemory)
         {
-            throw new MachineException($"memory too small: {bytes} bytes, the least is {MachineMap.MinimumMemory >> 20} MiB");
+            throw new MachineException($"memory too small: {bytes} bytes, the least is {MinimumMemory >> 20} MiB");
         }
         if (bytes > MaximumMemory)
         {
             throw new MachineException($"memory too large: {bytes} bytes, the most is {MaximumMemory >> 40} TiB");
         }
-        if (bytes % MachineMap.PageSize != 0) { throw new MachineException($"memory is not whole pages: {bytes} bytes"); }
+        if (bytes % PageSize != 0) { throw new MachineException($"memory is not whole pages: {bytes} bytes"); }
         if (options.NanosecondsPerStep <= 0)
         {
             throw new MachineException("virtual time must advance: NanosecondsPerStep is not positive");
         }
         if (options.IdleSpin < TimeSpan.Zero) { throw new MachineException("IdleSpin is negative"); }
-        ulong low = MachineMap.LowMemory(bytes);
-        ulong end = bytes > low ? MachineMap.HighMemory.Value + bytes - low : low;
+        ulong low = LowMemory(bytes);
+        ulong end = bytes > low ? HighMemory.Value + bytes - low : low;
         if (options.Iommu == MachineIommu.Vtd && end > 1UL << options.Vtd.HostAddressBits)
         {
-            throw new MachineException($"memory too large for a unit of {options.Vtd.HostAddressBits} physical address bits: {bytes} bytes");
+            throw new MachineException(
+                $"memory too large for {options.Vtd.HostAddressBits} address bits of the unit: {bytes} bytes");
         }
         foreach (ReservedRegion region in options.ReservedRegions)
         {
-            if (!region.Range.First.IsAligned(MachineMap.PageLog2) || !(region.Range.Last + 1).IsAligned(MachineMap.PageLog2))
+            if (!region.Range.First.IsAligned(PageLog2) || !(region.Range.Last + 1).IsAligned(PageLog2))
             {
                 throw new MachineException($"the reserved region {region.Range} is not whole pages");
             }
@@ -49,7 +51,7 @@ public sealed partial class Machine
 
     private static MemoryBanks BuildMemory(MachineOptions options)
     {
-        ulong low = MachineMap.LowMemory(options.MemoryBytes);
+        ulong low = LowMemory(options.MemoryBytes);
         ulong high = options.MemoryBytes - low;
         NativeBlock block;
         try
@@ -58,10 +60,10 @@ public sealed partial class Machine
         }
         catch (OutOfMemoryException e)
         {
-            throw new MachineException($"the system has no {options.MemoryBytes >> 20} MiB of memory for the machine", e);
+            throw new MachineException($"no {options.MemoryBytes >> 20} MiB of memory for the machine", e);
         }
         MemoryBank lowBank = new(PhysicalAddress.Zero, block, 0, low);
-        return high == 0 ? new MemoryBanks(lowBank) : new MemoryBanks(lowBank, new MemoryBank(MachineMap.HighMemory, block, low, high));
+        return high == 0 ? new(lowBank) : new(lowBank, new MemoryBank(HighMemory, block, low, high));
     }
 
     private VtdUnit BuildUnit(MachineOptions options)
@@ -78,5 +80,5 @@ public sealed partial class Machine
 
     /// <summary>The firmware's tables lie at the top of low memory.</summary>
     private static PhysicalRange AcpiArea(MachineOptions options) =>
-        PhysicalRange.FromLength(new(MachineMap.LowMemory(options.MemoryBytes) - AcpiBytes), AcpiBytes);
+        PhysicalRange.FromLength(new(LowMemory(options.MemoryBytes) - AcpiBytes), AcpiBytes);
 }

@@ -4,8 +4,8 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// A PC in this process, on QEMU's q35 map: memory, PCI, ACPI tables, a remapping unit, and devices that run on threads
-/// of
-/// their own or all on one seeded scheduler. Operating-system code sees it as <see cref="IPlatform"/> and nothing more.
+/// of their own or all on one seeded scheduler. Operating-system code sees it as <see cref="IPlatform"/> and nothing
+/// more.
 /// </summary>
 /// <remarks>
 /// Safe from any thread, except <see cref="Dispose"/>, after which nothing of the machine may be used.
@@ -31,8 +31,8 @@ public sealed partial class Machine : IPlatform, IDisposable
         {
             PhysicalRange acpi = AcpiArea(options);
             ulong low = MachineMap.LowMemory(options.MemoryBytes);
-            Frames = new FrameAllocator(
-                Memory, low, options.MemoryBytes - low, seed, [acpi, .. options.ReservedRegions.Select(static r => r.Range)]);
+            PhysicalRange[] reserved = [acpi, .. options.ReservedRegions.Select(static r => r.Range)];
+            Frames = new FrameAllocator(Memory, low, options.MemoryBytes - low, seed, reserved);
             Kernel = new(Memory, Frames, seed);
             Execution.BeforeTimer = () => _ = Kernel.Call(KernelCall.Timer);
             Interrupts = new(Execution, Kernel);
@@ -118,7 +118,7 @@ public sealed partial class Machine : IPlatform, IDisposable
         {
             if (address.Segment != 0 || address.Requester.Bus != 0)
             {
-                throw new MachineException($"{device.Name} cannot be plugged in at {address}: this machine has bus 0 of segment 0 only");
+                throw new MachineException($"{device.Name} cannot be plugged in at {address}: there is bus 0 only");
             }
             if (_pci[address.Requester] is { } there)
             {
@@ -152,7 +152,10 @@ public sealed partial class Machine : IPlatform, IDisposable
         if (length != 0)
         {
             PhysicalRange range = PhysicalRange.FromLength(first, length);
-            if (MachineMap.Ecam.Contains(range)) { return new EcamRegisterWindow(_pci, first - MachineMap.Ecam.First, length); }
+            if (MachineMap.Ecam.Contains(range))
+            {
+                return new EcamRegisterWindow(_pci, first - MachineMap.Ecam.First, length);
+            }
             if (Unit is not null && first - MachineMap.RemappingUnit < Unit.Registers.Length
                 && range.Last - MachineMap.RemappingUnit < Unit.Registers.Length)
             {
@@ -183,14 +186,13 @@ public sealed partial class Machine : IPlatform, IDisposable
     /// Adds work of the test's own to the machine's agents: on a deterministic machine it is interleaved with them.
     /// </summary>
     /// <param name="name">For messages.</param>
-    /// <param name="step">One bounded piece of work; false when there is none until the returned action is called.</param>
+    /// <param name="step">One bounded piece of work; false when there is none until it is woken.</param>
     /// <returns>Wakes it.</returns>
     public Action AddAgent(string name, Func<bool> step) => Execution.AddAgent(name, step).Wake;
 
     /// <summary>
     /// Lets the machine run until <paramref name="condition"/> holds or <paramref name="maximumSteps"/> turns have
-    /// passed:
-    /// scheduler steps on a deterministic machine, polls on a threaded one.
+    /// passed: scheduler steps on a deterministic machine, polls on a threaded one.
     /// </summary>
     /// <returns>Whether the condition held.</returns>
     public bool RunUntil(Func<bool> condition, long maximumSteps = 10_000_000)

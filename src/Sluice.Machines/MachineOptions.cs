@@ -40,8 +40,8 @@ public sealed record MachineOptions
 
     /// <summary>
     /// False: every device has a thread. True: everything runs on the thread that waits
-    /// (<see cref="IPlatformClock.Relax"/>,
-    /// <see cref="Machine.RunUntil"/>), in an order that the seed decides, on virtual time.
+    /// (<see cref="IPlatformClock.Relax"/>, <see cref="Machine.RunUntil"/>), in an order that the seed decides, on
+    /// virtual time.
     /// </summary>
     public bool Deterministic { get; init; }
 

@@ -71,12 +71,18 @@ public sealed class RogueTests
         Assert.Equal(["overrun", "stale"], outcome.Json.GetProperty("rogue").EnumerateArray().Select(static c => c.GetProperty("case").GetString()!));
     }
 
+    // A flush may come in between, when this thread is held up for longer than the window is open.
     [Fact]
     public void DeferredShowsItsWindow()
     {
-        Outcome outcome = SluiceProcess.Run("run", "--rogue", "stale", "--policy", "deferred", "--json");
-        Assert.Equal(2, outcome.ExitCode);
-        Assert.False(outcome.Json.GetProperty("rogue")[0].GetProperty("blocked").GetBoolean());
+        for (int attempt = 0; attempt < 5; attempt++)
+        {
+            Outcome outcome = SluiceProcess.Run("run", "--rogue", "stale", "--policy", "deferred", "--json");
+            bool blocked = outcome.Json.GetProperty("rogue")[0].GetProperty("blocked").GetBoolean();
+            Assert.Equal(blocked ? 0 : 2, outcome.ExitCode);
+            if (!blocked) { return; }
+        }
+        Assert.Fail("a buffer was never once reachable right after a deferred unmap");
     }
 
     private static JsonElement Report(JsonElement[] cases, string name) =>

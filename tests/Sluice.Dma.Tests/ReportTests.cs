@@ -43,7 +43,6 @@ public sealed class ReportTests : IDisposable
 
     private void CompleteRequest(in ScatterGatherLease list) => _nvme.PutScatterGatherList(list);
 
-    private static readonly bool Print = Environment.GetEnvironmentVariable("PRINT") == "1";
     private DmaReport Blocked(LogicalAddress address, DmaAccess access, PciAddress? device = null)
     {
         Assert.False(_platform.Dma(device ?? Nvme, address, new byte[8], access));
@@ -51,7 +50,6 @@ public sealed class ReportTests : IDisposable
         _system.DeliverReports();
         DmaReport report = Assert.Single(_reports);
         _reports.Clear();
-        if (Print) { Console.WriteLine(report); Console.WriteLine(report.ToJson()); }
         Assert.Equal((device ?? Nvme, address.AlignDown(12), access), (report.Fault.Device, report.Fault.Address, report.Fault.Access));
         return report;
     }
@@ -256,11 +254,12 @@ public sealed class ReportTests : IDisposable
     [Theory]
     [InlineData(0xCCCC_CCCCUL, "0xCC")]
     [InlineData(0xFFFF_FFFFUL, "0xFF")]
+    [InlineData(0xE5E5_E5E5UL, "0xE5")]
     [InlineData(0xA5A5_A5A5_A5A5_A5A5UL, "0xA5")]
     public void ARepeatedByteIsAPoisonPattern(ulong address, string pattern)
     {
         DmaReport report = Blocked(new(address), DmaAccess.Read);
-        Assert.Equal(DmaReportKind.PoisonPattern, report.Kind);
+        Assert.Equal((DmaReportKind.PoisonPattern, pattern == "0xFF"), (report.Kind, report.LikelyCause is null));
         Assert.Contains($"repeats the byte {pattern}\n", report.ToString(), StringComparison.Ordinal);
     }
 
@@ -274,8 +273,8 @@ public sealed class ReportTests : IDisposable
         Assert.Equal(DmaReportKind.NeverMapped, Blocked(new(address), DmaAccess.Read).Kind);
 
     [Theory]
-    [InlineData(0xE000_0000UL, "bus window [0xE0000000, 0xE00FFFFF]")]
-    [InlineData(0xE00F_FFFFUL, "bus window [0xE0000000, 0xE00FFFFF]")]
+    [InlineData(0xE000_0000UL, "bus window [0xE0000000, 0xEFFFFFFF]")]
+    [InlineData(0xEFFF_FFFFUL, "bus window [0xE0000000, 0xEFFFFFFF]")]
     [InlineData(0xFEE0_0000UL, "interrupt window [0xFEE00000, 0xFEEFFFFF]")]
     [InlineData(0xFEEF_F000UL, "interrupt window [0xFEE00000, 0xFEEFFFFF]")]
     public void ReservedWindowsAreNamed(ulong address, string window)
@@ -286,7 +285,7 @@ public sealed class ReportTests : IDisposable
 
     [Theory]
     [InlineData(0xDFFF_F000UL)]
-    [InlineData(0xE010_0000UL)]
+    [InlineData(0xF000_0000UL)]
     [InlineData(0xFEDF_F000UL)]
     [InlineData(0xFEF0_0000UL)]
     public void WhatIsBesideAReservedWindowIsNot(ulong address) =>

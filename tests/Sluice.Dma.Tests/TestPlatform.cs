@@ -44,7 +44,7 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
     public IPortIo Ports => throw new NotSupportedException();
 
-    public IReadOnlyList<LogicalRange> BusWindows { get; } = [new(new(0xE000_0000), new(0xE00F_FFFF))];
+    public IReadOnlyList<LogicalRange> BusWindows { get; } = [new(new(0xE000_0000), new(0xEFFF_FFFF))];
 
     public RegisterWindow MapRegisters(PhysicalAddress first, uint length)
     {
@@ -74,14 +74,15 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
         : DmaSystem.Start(this, options ?? new());
 
     /// <summary>A DMA of a device, page by page through the unit when it is on; false at the first refusal.</summary>
-    internal bool Dma(PciAddress device, LogicalAddress address, Span<byte> bytes, DmaAccess access)
+    internal bool Dma(PciAddress device, LogicalAddress address, Span<byte> bytes, DmaAccess access, TranslationPort? port = null)
     {
-        _port.Enter();
+        port ??= _port;
+        port.Enter();
         try
         {
             while (!bytes.IsEmpty)
             {
-                if (!Unit.TryTranslate(_port, device.Requester, address, access, out PhysicalRun run)) { return false; }
+                if (!Unit.TryTranslate(port, device.Requester, address, access, out PhysicalRun run)) { return false; }
                 Span<byte> here = bytes[..(int)Math.Min((ulong)bytes.Length, Math.Min(run.Length, 4096 - address.OffsetIn(12)))];
                 bool done = access == DmaAccess.Read ? Memory.TryRead(run.First, here) : Memory.TryWrite(run.First, here);
                 Assert.True(done);
@@ -90,7 +91,7 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
             }
             return true;
         }
-        finally { _port.Exit(); }
+        finally { port.Exit(); }
     }
 
     internal bool DmaRead(PciAddress device, LogicalAddress address, Span<byte> bytes) => Dma(device, address, bytes, DmaAccess.Read);

@@ -2,13 +2,16 @@ using System.Diagnostics;
 
 namespace Sluice.Iommu.Tests;
 
-/// <summary>Real threads: drain, the fill race, torn entries, mixed cache words; and no allocation anywhere on the road.</summary>
+/// <summary>
+/// Real threads: drain, the fill race, torn entries, mixed cache words; and no allocation anywhere on the road.
+/// </summary>
 public sealed class ConcurrencyTests
 {
     private const ushort Disk = 0x0020;
 
-    // A device writes through a page as fast as it can; the page is unmapped, invalidated, given to a new owner, who must
-    // not see one more store. Seen failing: no drain before the wait; no epoch check in the fill; the epoch read after the walk.
+    // A device writes through a page as fast as it can; the page is unmapped, invalidated, given to a new owner, who
+    // must not see one more store. Seen failing: no drain; no epoch check in the fill; the epoch read
+    // after the walk.
     [Fact]
     public void AfterAnInvalidationNoStoreThroughTheOldEntryLands()
     {
@@ -37,7 +40,7 @@ public sealed class ConcurrencyTests
         const int Rounds = 100_000;
         int late = 0;
         long start = Stopwatch.GetTimestamp();
-        for (uint round = 0; round < Rounds && Stopwatch.GetElapsedTime(start).TotalSeconds < 10; round++)
+        for (uint round = 0; round < Rounds && Stopwatch.GetElapsedTime(start).TotalSeconds < 6; round++)
         {
             rig.Poke(leaf, Frame | 3);
             if (round % 64 == 0) { Thread.Yield(); }
@@ -90,7 +93,7 @@ public sealed class ConcurrencyTests
         });
         device.Start();
         long start = Stopwatch.GetTimestamp();
-        for (int round = 0; round < 200_000 && Stopwatch.GetElapsedTime(start).TotalSeconds < 5; round++)
+        for (int round = 0; round < 200_000 && Stopwatch.GetElapsedTime(start).TotalSeconds < 3; round++)
         {
             rig.Poke(context, 0);
             rig.Poke(context + 8, highs[round & 1]);
@@ -124,7 +127,8 @@ public sealed class ConcurrencyTests
             for (int i = 0; i < 400_000; i++)
             {
                 ulong page = (ulong)random.Next(Pages);
-                if (!rig.Translate(port, Disk, page << 12, DmaAccess.Read, out PhysicalRun run) || run.First.Value != (page * 7 + 3) << 24)
+                bool passed = rig.Translate(port, Disk, page << 12, DmaAccess.Read, out PhysicalRun run);
+                if (!passed || run.First.Value != (page * 7 + 3) << 24)
                 {
                     Interlocked.Increment(ref wrong);
                 }
@@ -135,7 +139,7 @@ public sealed class ConcurrencyTests
         Assert.Equal(0, wrong);
     }
 
-    // Seen failing: a drain that looks at the ports before it clears the caches cannot fail here; one that does not look does.
+    // Seen failing: the status stored before the drain.
     [Fact]
     public void AnInvalidationCompletesOnlyAfterTheDmaInFlight()
     {
@@ -171,9 +175,11 @@ public sealed class ConcurrencyTests
         Thread device = new(stuck.Enter);
         device.Start();
         device.Join();
-        var thrown = Assert.Throws<InvalidOperationException>(() => rig.Submit((0x12UL, 0UL), (0x25 | 9UL << 32, Rig.Status)));
+        var thrown = Assert.Throws<InvalidOperationException>(
+            () => rig.Submit((0x12UL, 0UL), (0x25 | 9UL << 32, Rig.Status)));
         Assert.Contains("stuck nic", thrown.Message, StringComparison.Ordinal);
-        Assert.Equal((0UL, 0x10UL, 1L), (rig.Peek(Rig.Status), rig.Registers.Read64(0x80), rig.Unit.Statistics.DrainsTimedOut));
+        Assert.Equal((0UL, 0x10UL), (rig.Peek(Rig.Status), rig.Registers.Read64(0x80)));
+        Assert.Equal(1, rig.Unit.Statistics.DrainsTimedOut);
         stuck.Exit();
         rig.Registers.Write64(0x88, 0x20);
         Assert.Equal((9UL, 0x20UL), (rig.Peek(Rig.Status), rig.Registers.Read64(0x80)));
@@ -185,11 +191,12 @@ public sealed class ConcurrencyTests
         using Rig rig = new();
         rig.Enable();
         rig.Port.Enter();
-        Assert.Contains("its own DMA", Assert.Throws<InvalidOperationException>(() => rig.Submit((0x12UL, 0UL))).Message, StringComparison.Ordinal);
+        var thrown = Assert.Throws<InvalidOperationException>(() => rig.Submit((0x12UL, 0UL)));
+        Assert.Contains("its own DMA", thrown.Message, StringComparison.Ordinal);
         rig.Port.Exit();
     }
 
-    // Seen failing: a params array in the register path; a boxed enum in the fault path.
+    // Seen failing: a string made in the register path; a boxed enum in the fault path.
     [Fact]
     public void TranslatingMissingFaultingAndInvalidatingAllocateNothing()
     {

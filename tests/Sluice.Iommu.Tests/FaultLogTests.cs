@@ -1,6 +1,8 @@
 namespace Sluice.Iommu.Tests;
 
-/// <summary>The fault records as a ring: order, overflow, compression, the event, and that nothing is ever uncounted.</summary>
+/// <summary>
+/// The fault records as a ring: order, overflow, compression, the event, and that nothing is ever uncounted.
+/// </summary>
 public sealed class FaultLogTests
 {
     private const uint Pending = 2;
@@ -133,7 +135,9 @@ public sealed class FaultLogTests
                 }
             }
             VtdStatistics statistics = rig.Unit.Statistics;
-            Assert.Equal((recorded, lost, compressed), (statistics.FaultsRecorded, statistics.FaultsLost, statistics.FaultsCompressed));
+            Assert.Equal(
+                (recorded, lost, compressed),
+                (statistics.FaultsRecorded, statistics.FaultsLost, statistics.FaultsCompressed));
         }
     }
 

@@ -1,6 +1,8 @@
 namespace Sluice.Iommu.Tests;
 
-/// <summary>The invalidation queue: order, wrap, every error and its recovery, completion status and interrupt.</summary>
+/// <summary>
+/// The invalidation queue: order, wrap, every error and its recovery, completion status and interrupt.
+/// </summary>
 public sealed class QueueTests
 {
     private const ushort Disk = 0x0020;

@@ -16,9 +16,13 @@ public sealed class RegisterTests
     public void TheMachinesUnitReportsItsOptions()
     {
         using Rig rig = new();
-        // 16-bit domains, 39/48/57 bits, records at 0x220, 2 MiB and 1 GiB leaves, page-selective, 8 records, mask 18, drains.
+        // 16-bit domains, 39/48/57 bits, records at 0x220, 2 MiB and 1 GiB leaves, page-selective, 8 records, mask 18,
+        // drains.
         Assert.Equal(0x00D2_078C_2238_0E06UL, rig.Registers.Read64(0x08));
-        using Rig caching = new(new() { CachingMode = true, NeedsWriteBufferFlush = true, Leaves1G = false, AddressBits = 39, DomainIdBits = 8 });
+        using Rig caching = new(new()
+        {
+            CachingMode = true, NeedsWriteBufferFlush = true, Leaves1G = false, AddressBits = 39, DomainIdBits = 8,
+        });
         Assert.Equal(0x00D2_0784_2226_0292UL, caching.Registers.Read64(0x08));
     }
 
@@ -33,7 +37,8 @@ public sealed class RegisterTests
         }
     }
 
-    // Writing all ones shows which bits software owns. Seen failing: the root table mask without TTM; IQA keeping bit 11.
+    // Writing all ones shows which bits software owns. Seen failing: the root table mask without TTM; IQA keeping bit
+    // 11.
     [Theory]
     [InlineData(0x00, 0x10UL)]
     [InlineData(0x20, 0xFFFF_FFFF_FFFF_FC00UL)]
@@ -139,9 +144,10 @@ public sealed class RegisterTests
         using Rig rig = new();
         foreach (VtdOptions bad in (VtdOptions[])
             [
-                new() { AddressBits = 40 }, new() { HostAddressBits = 53 }, new() { FaultRecords = 0 }, new() { FaultRecords = 257 },
-                new() { IotlbWays = 0 }, new() { MaximumAddressMask = 46 }, new() { DomainIdBits = 5 }, new() { FaultRecordOffset = 0xF0 },
-                new() { FaultRecordOffset = 0x228 }, new() { InvalidateAddressOffset = 0x10 }, new() { DrainLimit = TimeSpan.Zero },
+                new() { AddressBits = 40 }, new() { HostAddressBits = 53 }, new() { FaultRecords = 0 },
+                new() { FaultRecords = 257 }, new() { IotlbWays = 0 }, new() { MaximumAddressMask = 46 },
+                new() { DomainIdBits = 5 }, new() { FaultRecordOffset = 0xF0 }, new() { FaultRecordOffset = 0x228 },
+                new() { InvalidateAddressOffset = 0x10 }, new() { DrainLimit = TimeSpan.Zero },
             ])
         {
             Assert.Throws<ArgumentException>(() => new VtdUnit(bad, rig.Memory, rig));

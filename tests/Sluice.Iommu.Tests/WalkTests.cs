@@ -1,6 +1,8 @@
 namespace Sluice.Iommu.Tests;
 
-/// <summary>Every leaf size, every number of levels, every combination of rights; pass-through; what runs may cover.</summary>
+/// <summary>
+/// Every leaf size, every number of levels, every combination of rights; pass-through; what runs may cover.
+/// </summary>
 public sealed class WalkTests
 {
     private const ushort Disk = 0x0020;
@@ -15,7 +17,8 @@ public sealed class WalkTests
         return shapes;
     }
 
-    // Twice each: by walk and by cache. Seen failing: rights ORed over the levels; the large-page offset cut to 12 bits.
+    // Twice each: by walk and by cache. Seen failing: rights ORed over the levels; the large-page offset cut to 12
+    // bits.
     [Theory]
     [MemberData(nameof(Shapes))]
     public void RightsAreTheAndOfAllLevels(int top, int leafLevel)
@@ -98,7 +101,8 @@ public sealed class WalkTests
         Assert.Equal(0x10_0000UL, run.Length);
     }
 
-    // Both 1 GiB pages overlap the window: logically the first, physically the second. Seen failing: caching such a page.
+    // Both 1 GiB pages overlap the window: logically the first, physically the second. Seen failing: caching such a
+    // page.
     [Fact]
     public void LargePagesOverTheWindowTranslateOutsideItOnly()
     {

@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Sluice.Machines.Tests;
 
 public sealed class DmaPortTests : IDisposable
@@ -15,7 +17,7 @@ public sealed class DmaPortTests : IDisposable
 
     public void Dispose() => _machine.Dispose();
 
-    // Seen failing: a piece length that ignores the offset in the page.
+    // Seen failing: an address that advances by a page, whatever the piece was.
     [Fact]
     public void BytesArriveWhateverTheirAddressAndLength()
     {
@@ -40,6 +42,7 @@ public sealed class DmaPortTests : IDisposable
         Assert.Equal(mirror, back);
     }
 
+    // Seen failing: a piece length that ignores the offset in the page.
     [Fact]
     public void PiecesNeverCrossAPage()
     {
@@ -109,6 +112,7 @@ public sealed class DmaPortTests : IDisposable
         Assert.Equal((0x5A, 0xFF), (bytes[0x7FF], bytes[0x800]));
     }
 
+    // Seen failing: any write of four bytes and more taken as a message.
     [Fact]
     public void FourBytesInTheWindowAreAnInterruptAndNothingElseIs()
     {
@@ -131,7 +135,7 @@ public sealed class DmaPortTests : IDisposable
         Assert.Equal(0, _rogue.Port.Pieces);
     }
 
-    // Seen failing: Store copying 64 bytes by TryWrite, on a reader that looked at the last word first.
+    // Seen failing: the words of an ordered write stored from the last to the first.
     [Fact]
     public void WhoSeesTheLastWordOfACompletionEntrySeesTheWholeEntry()
     {
@@ -139,11 +143,11 @@ public sealed class DmaPortTests : IDisposable
         bool stop = false;
         var writer = new Thread(() =>
         {
-            Span<byte> entry = stackalloc byte[64];
-            for (byte round = 1; !Volatile.Read(ref stop); round++)
+            Span<ulong> entry = stackalloc ulong[8];
+            for (ulong round = 1; !Volatile.Read(ref stop); round++)
             {
                 entry.Fill(round);
-                _rogue.Port.Write(frame.Identity(), entry);
+                _rogue.Port.Write(frame.Identity(), MemoryMarshal.AsBytes(entry));
             }
         });
         writer.Start();
@@ -152,25 +156,29 @@ public sealed class DmaPortTests : IDisposable
         {
             _machine.Memory.TryRead64(frame + 56, out ulong last);
             _machine.Memory.TryRead64(frame, out ulong first);
-            // The writer may be a round ahead by now, never behind.
-            torn += (byte)((byte)first - (byte)last) > 128 ? 1 : 0;
+            // The writer may be rounds ahead by now, never behind.
+            torn += first < last ? 1 : 0;
         }
         Volatile.Write(ref stop, true);
         writer.Join();
         Assert.Equal(0, torn);
     }
 
+    // Seen failing: Deliver with the closure of a late interrupt in it, which is made for every message.
     [Fact]
-    public void ARequestAllocatesNothing()
+    public void NeitherARequestNorAMessageAllocates()
     {
         PhysicalAddress frame = _machine.Frame();
         byte[] bytes = new byte[4096];
+        MsiMessage message = new(MsiMessage.Window.First, 0x31);
         _rogue.Port.Write(frame.Identity(), bytes);
+        _rogue.Port.Send(message);
         long before = GC.GetAllocatedBytesForCurrentThread();
         for (int i = 0; i < 1000; i++)
         {
             _rogue.Port.Write(frame.Identity(), bytes);
             _rogue.Port.Read(frame.Identity(), bytes);
+            _rogue.Port.Send(message);
         }
         Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
     }

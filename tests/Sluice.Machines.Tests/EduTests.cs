@@ -106,7 +106,7 @@ public sealed class EduTests : IDisposable
         Assert.Equal(1, _interrupts);
     }
 
-    // Seen failing: a range check on the start only.
+    // Seen failing: a range check that looks at the start only.
     [Theory]
     [InlineData(0x4_0000UL, 0x1001UL)]
     [InlineData(0x4_0FFFUL, 2UL)]
@@ -123,6 +123,7 @@ public sealed class EduTests : IDisposable
         Assert.Equal(4UL | 2, _edu.Read64(0x98));
     }
 
+    // Seen failing: an address used as written.
     [Fact]
     public void AddressesAreCutToTheMask()
     {

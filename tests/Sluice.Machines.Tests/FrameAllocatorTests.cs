@@ -22,7 +22,7 @@ public sealed class FrameAllocatorTests
         }
     }
 
-    // Seen failing: scanning from block 0 instead of a random block when tries run out.
+    // Seen failing: FindSingle never opening the blocks that are kept for runs.
     [Fact]
     public void EveryFrameIsHandedOutOnceAndThenThereIsNone()
     {
@@ -41,6 +41,7 @@ public sealed class FrameAllocatorTests
         Assert.Equal(seen.First(), machine.Frame());
     }
 
+    // Seen failing: TryAllocate without the Clear.
     [Fact]
     public void FramesComeZeroedAndOfTheKindAskedFor()
     {
@@ -60,6 +61,7 @@ public sealed class FrameAllocatorTests
         }
     }
 
+    // Seen failing: IsForRuns always false, so that singles break every block.
     [Fact]
     public void RunsAreAlignedDisjointAndSurviveManySingles()
     {
@@ -75,6 +77,7 @@ public sealed class FrameAllocatorTests
         Assert.False(machine.Frames.TryAllocate(FrameKind.Buffer, 26, out _));
     }
 
+    // Seen failing: Limit taking all frames for an address below 4 GiB.
     [Fact]
     public void TheHighestAddressAskedForIsKept()
     {
@@ -94,6 +97,7 @@ public sealed class FrameAllocatorTests
         Assert.False(machine.Frames.TryAllocate(FrameKind.Buffer, 12, out _, 0));
     }
 
+    // Seen failing: Free without the look at Free.
     [Fact]
     public void WrongFreesAreRefusedAndChangeNothing()
     {
@@ -110,7 +114,8 @@ public sealed class FrameAllocatorTests
         Assert.Throws<ArgumentOutOfRangeException>(() => frames.TryAllocate(FrameKind.Free, 12, out _));
         Assert.Equal(free, ((FrameAllocator)frames).FreeFrames);
         frames.Free(frame, 12);
-        Assert.Contains("free already", Assert.Throws<InvalidOperationException>(() => frames.Free(frame, 12)).Message, StringComparison.Ordinal);
+        var twice = Assert.Throws<InvalidOperationException>(() => frames.Free(frame, 12));
+        Assert.Contains("free already", twice.Message, StringComparison.Ordinal);
         frames.Free(run, 14);
         Assert.Equal(free + 5, ((FrameAllocator)frames).FreeFrames);
     }
@@ -132,20 +137,22 @@ public sealed class FrameAllocatorTests
         Assert.Equal(leaked, machine.Frame());
     }
 
-    // Seen failing: FindSingle outside the lock.
+    // Seen failing: TryAllocate marking the frame after it has left the lock.
     [Fact]
     public void ThreadsNeverGetTheSameFrame()
     {
-        using Machine machine = Fixtures.Stepped(1, 24 << 20);
-        int[] owners = new int[(24 << 20) / (int)Page];
+        using Machine machine = Fixtures.Stepped(1, 16 << 20);
+        int[] owners = new int[(16 << 20) / (int)Page];
         int clashes = 0;
+        // Few frames are left, so that threads often want the same one.
+        while (((FrameAllocator)machine.Frames).FreeFrames > 24) { machine.Frame(); }
         Parallel.For(0, 4, thread =>
         {
             var random = new Random(thread);
             List<PhysicalAddress> mine = [];
             for (int i = 0; i < 20_000; i++)
             {
-                if (mine.Count < 500 && random.Next(2) == 0 && machine.Frames.TryAllocate(FrameKind.Buffer, 12, out PhysicalAddress frame))
+                if (mine.Count < 8 && random.Next(2) == 0 && machine.Frames.TryAllocate(FrameKind.Buffer, 12, out PhysicalAddress frame))
                 {
                     if (Interlocked.Exchange(ref owners[frame.Value / Page], thread + 1) != 0) { Interlocked.Increment(ref clashes); }
                     mine.Add(frame);

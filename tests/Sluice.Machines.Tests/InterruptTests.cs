@@ -125,18 +125,21 @@ public sealed class InterruptTests
         {
             bool disposed = false;
             bool late = false;
+            bool ended = false;
             int runs = 0;
             IInterruptLine line = machine.ConnectInterrupt("line", () =>
             {
                 Interlocked.Increment(ref runs);
                 for (int turn = 0; turn < 300; turn++) { machine.Clock.Relax(); }
                 if (Volatile.Read(ref disposed)) { late = true; }
+                Volatile.Write(ref ended, true);
             });
             machine.Interrupts.Deliver(line.Message);
             Assert.True(machine.RunUntil(() => Volatile.Read(ref runs) > 0));
             line.Dispose();
             Volatile.Write(ref disposed, true);
             machine.Interrupts.Deliver(line.Message);
+            Assert.True(machine.RunUntil(() => Volatile.Read(ref ended)));
             Assert.False(late);
         }
     }

@@ -2,7 +2,7 @@ namespace Sluice.Machines.Tests;
 
 public sealed class KernelAreaTests
 {
-    // Seen failing: comparing only the first half of each page.
+    // Seen failing: taking a page for sound when its first half is.
     [Fact]
     public void OneFlippedBitAnywhereIsNamedToTheByte()
     {
@@ -34,6 +34,7 @@ public sealed class KernelAreaTests
             page => Assert.Equal(FrameKind.Kernel, machine.Frames.KindOf(page)));
     }
 
+    // Seen failing: TryGetVector without the check value.
     [Fact]
     public void ADamagedVectorIsNotDispatchedAndCounted()
     {
@@ -50,6 +51,7 @@ public sealed class KernelAreaTests
         Assert.Equal("interrupt table", Assert.Single(machine.Kernel.Check()).Area);
     }
 
+    // Seen failing: Call without comparing the word at the routine.
     [Fact]
     public void ADamagedSystemCallIsNoticedByWhatUsesIt()
     {

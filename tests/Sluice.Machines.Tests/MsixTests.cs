@@ -57,6 +57,7 @@ public sealed class MsixTests : IDisposable
         Assert.Equal(1, _runs[vector]);
     }
 
+    // Seen failing: Raise looking at the vector mask only.
     [Fact]
     public void TheFunctionMaskHoldsAllVectorsBack()
     {

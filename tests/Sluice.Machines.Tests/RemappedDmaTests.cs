@@ -7,7 +7,7 @@ namespace Sluice.Machines.Tests;
 public sealed class RemappedDmaTests : IDisposable
 {
     private const ulong Logical = 0x7654_3000;
-    private readonly Machine _machine = Fixtures.Stepped(iommu: MachineIommu.Vtd);
+    private readonly Machine _machine;
     private readonly RogueDevice _rogue;
     private readonly RogueDevice _stranger;
     private readonly RegisterWindow _unit;
@@ -16,7 +16,13 @@ public sealed class RemappedDmaTests : IDisposable
     private readonly PhysicalAddress _write;
 
     public RemappedDmaTests()
+        : this(deterministic: true)
     {
+    }
+
+    private RemappedDmaTests(bool deterministic)
+    {
+        _machine = Machine.Create(new() { MemoryBytes = 32 << 20, Iommu = MachineIommu.Vtd, Deterministic = deterministic });
         _rogue = _machine.Plug(new RogueDevice());
         _stranger = _machine.Plug(new RogueDevice());
         foreach (PciFunction function in PciBus.Enumerate(_machine)) { function.EnableBusMaster(); }
@@ -44,7 +50,7 @@ public sealed class RemappedDmaTests : IDisposable
 
     public void Dispose() => _machine.Dispose();
 
-    // Seen failing: ReadPiece and WritePiece using the requested address instead of the run's.
+    // Seen failing: WritePiece storing at the requested address instead of the run's.
     [Fact]
     public void BytesGoWhereTheTablesSay()
     {
@@ -59,7 +65,7 @@ public sealed class RemappedDmaTests : IDisposable
         Assert.Equal(bytes, seen);
     }
 
-    // Seen failing: refusals counted as master aborts (the two ref operands of the count exchanged).
+    // Seen failing: refusals counted as master aborts (the two counters exchanged).
     [Fact]
     public void EveryRefusalIsCountedOnceHereAndOnceInTheUnit()
     {
@@ -76,6 +82,7 @@ public sealed class RemappedDmaTests : IDisposable
         Assert.Equal(0, _rogue.Port.Pieces);
     }
 
+    // Seen failing: ReadPiece passing its own id.
     [Fact]
     public void AForgedIdIsWhatTheUnitJudges()
     {
@@ -136,6 +143,14 @@ public sealed class RemappedDmaTests : IDisposable
         Assert.Equal(VtdFaultStatus.Pending, _unit.Read32(VtdRegister.FaultStatus) & VtdFaultStatus.Pending);
     }
 
+    // Seen failing: WritePiece leaving the port before it stores.
+    [Fact]
+    public void OnceAnInvalidationHasReturnedTheOldPageIsNeverWrittenAgain()
+    {
+        using RemappedDmaTests threaded = new(deterministic: false);
+        threaded.KeepWritingWhilePagesChange();
+    }
+
     [Fact]
     public void AUnitThatCannotBeBuiltIsOneClearLine()
     {
@@ -154,9 +169,42 @@ public sealed class RemappedDmaTests : IDisposable
         Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
     }
 
+    private void KeepWritingWhilePagesChange()
+    {
+        PhysicalAddress[] frames = [_machine.Frame(), _machine.Frame()];
+        byte[] zeros = new byte[4096];
+        byte[] ones = new byte[4096];
+        Array.Fill(ones, (byte)0xFF);
+        bool stop = false;
+        var writer = new Thread(() =>
+        {
+            while (!Volatile.Read(ref stop)) { _rogue.Port.Write(new(Logical), ones); }
+        });
+        Map(0, frames[0], DmaAccess.ReadWrite);
+        InvalidateAll();
+        writer.Start();
+        int late = 0;
+        byte[] seen = new byte[4096];
+        for (int i = 1; i <= 3000; i++)
+        {
+            PhysicalAddress old = frames[(i - 1) & 1];
+            Map(0, frames[i & 1], DmaAccess.ReadWrite);
+            InvalidateAll();
+            _machine.Memory.TryWrite(old, zeros);
+            for (int turn = 0; turn < 20; turn++) { Thread.SpinWait(5); }
+            _machine.Memory.TryRead(old, seen);
+            late += seen.AsSpan().IndexOfAnyExcept((byte)0) >= 0 ? 1 : 0;
+        }
+        Volatile.Write(ref stop, true);
+        writer.Join();
+        Assert.Equal(0, late);
+        Assert.Equal(0, _rogue.Port.Refused);
+    }
+
     private PhysicalAddress Table() => _machine.Frame(FrameKind.UnitTable);
 
-    private void Put(PhysicalAddress table, int index, ulong word) => Assert.True(_machine.Memory.TryWrite64(table + (ulong)index * 8, word));
+    private void Put(PhysicalAddress table, int index, ulong word) =>
+        Assert.True(_machine.Memory.TryWrite64(table + (ulong)index * 8, word));
 
     private void Map(int page, PhysicalAddress frame, DmaAccess access) =>
         Put(_leaves, ((int)(Logical >> 12) & 511) + page, VtdSecondStageEntry.Leaf(frame, access, 0).Word);

@@ -81,7 +81,7 @@ public sealed class AttachTests
         Assert.Null(platform.Reach(Other, mapping.First, DmaAccess.Read));
     }
 
-    // Seen failing: DomainIds starting at 0, and Give before the domain's entries were flushed.
+    // Seen failing: DomainIds starting at 0, and Block without InvalidateDevice.
     [Fact]
     public void DomainIdsRunOutWithAClearLineComeBackAndAreNeverZero()
     {

@@ -46,7 +46,7 @@ public sealed class DeadUnitTests
         Assert.True(platform.TestClock.Nanoseconds - before < 10_000_000, "nothing waits again");
     }
 
-    // Seen failing: the check for a dead unit after Block removed from Attach: the entry was published.
+    // Seen failing: OnQueueDeath without BlockAll: the new domain was reached.
     [Fact]
     public void AUnitThatDiesWhileADeviceChangesDomainsLeavesItBlocked()
     {
@@ -70,7 +70,7 @@ public sealed class DeadUnitTests
         }
     }
 
-    // Seen failing: Replace that skips (writes a wait descriptor): the gone page was still reached.
+    // Seen failing: Replace putting a context-cache descriptor for an IOTLB one: the gone page was still reached.
     [Theory]
     [InlineData(0, 0xFUL)]
     [InlineData(0, 0xF0_0000_0000_F002UL)]

@@ -71,6 +71,15 @@ public sealed class FirmwareRegionTests
     }
 
     [Fact]
+    public void ARegionAboveTheAddressesOfANarrowDeviceIsHonoured()
+    {
+        using TestPlatform platform = new() { Firmware = TestPlatform.Describe(Region(0x7F00_0000, 0x7F00_FFFF)) };
+        using RemappingSystem system = platform.Start();
+        system.Attach(system.CreateDomain(new() { AddressBits = 24 }), Device);
+        Assert.Equal(new PhysicalAddress(0x7F00_8000), platform.Reach(Device, new(0x7F00_8000), DmaAccess.Write));
+    }
+
+    [Fact]
     public void ARegionTooLargeToCheckIsRefused()
     {
         using TestPlatform platform = new() { Firmware = TestPlatform.Describe(Region(1UL << 40, ulong.MaxValue)) };

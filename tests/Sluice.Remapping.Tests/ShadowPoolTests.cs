@@ -4,7 +4,7 @@ public sealed class ShadowPoolTests
 {
     private static readonly PciAddress Device = PciAddress.From(0, 4, 0);
 
-    // Seen failing: TryMake mapping every slot ReadWrite, and Pop handing out a slot of the class below.
+    // Seen failing: TryMake mapping every slot ReadWrite, and TryRent rounding the size down.
     [Fact]
     public void RentedSlotsAreDisjointMappedWithTheRightAskedForAndGuarded()
     {
@@ -69,7 +69,7 @@ public sealed class ShadowPoolTests
         Assert.Throws<InvalidOperationException>(() => pool.Return(slots[0]));
     }
 
-    // Seen failing: Dispose freeing the pages of a rented slot: they were reused while the device still reached them.
+    // Seen failing: Dispose treating a rented slot like the others: its pages were freed.
     [Fact]
     public void DisposeUnmapsFreesAndQuarantinesWhatIsStillRented()
     {

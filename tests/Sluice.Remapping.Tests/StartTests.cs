@@ -67,6 +67,24 @@ public sealed class StartTests
         Assert.Null(platform.Reach(Device, mapped, DmaAccess.Read));
     }
 
+    [Fact]
+    public void ASystemThatEndedCanBeStartedAgain()
+    {
+        using TestPlatform platform = new();
+        FaultList faults = new();
+        for (int run = 0; run < 3; run++)
+        {
+            using RemappingSystem system = platform.Start(faults);
+            Domain domain = system.CreateDomain(new());
+            system.Attach(domain, Device);
+            DomainMapping mapping = domain.MustMap(platform.Buffers(1), DmaAccess.Read);
+            Assert.NotNull(platform.Reach(Device, mapping.First, DmaAccess.Read));
+            Assert.Null(platform.Reach(Device, new(0x77_7000), DmaAccess.Read));
+            platform.RunInterrupts();
+            Assert.Equal(run + 1, faults.Faults.Count);
+        }
+    }
+
     // Seen failing: a Require left out around SetRootTable: Start returned as if all were well.
     [Theory]
     [InlineData(VtdGlobal.QueuedInvalidationEnable, "queue")]

@@ -61,7 +61,8 @@ public sealed class StressTests
         }
     }
 
-    private static void Drive(TestPlatform platform, Domain domain, ulong[] heard, Stopwatch watch, ref int spoiled, ref long landed)
+    private static void Drive(TestPlatform platform, Domain domain, ulong[] heard, Stopwatch watch,
+        ref int spoiled, ref long landed)
     {
         Random random = new(1);
         PhysicalAddress[] pages = platform.Buffers(4);

@@ -14,6 +14,8 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
     public const ulong HighBytes = 16 << 20;
     public static readonly PhysicalAddress UnitRegisters = new(0xFED9_0000);
 
+    public static readonly PhysicalAddress SecondRegisters = new(0xFED9_1000);
+
     private readonly NativeBlock _block = NativeBlock.Allocate(LowBytes + HighBytes);
     private readonly MemoryBanks _banks;
     private readonly List<TestInterrupt> _lines = [];
@@ -26,11 +28,15 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
         Memory = _banks.Memory;
         TestFrames = new(Memory, LowBytes, HighFirst, HighBytes, seed);
         Unit = new(options ?? new VtdOptions(), Memory, this);
+        Second = new(options ?? new VtdOptions(), Memory, this);
         Registers = new(Unit.Registers);
         _port = Unit.Connect("test");
     }
 
     public VtdUnit Unit { get; }
+
+    /// <summary>A second unit, for tests whose firmware names it at <see cref="SecondRegisters"/>.</summary>
+    public VtdUnit Second { get; }
 
     /// <summary>The unit's registers as the operating-system side sees them.</summary>
     public TestRegisters Registers { get; }
@@ -62,8 +68,9 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
     public RegisterWindow MapRegisters(PhysicalAddress first, uint length)
     {
-        Assert.Equal(UnitRegisters, first);
-        return Registers;
+        if (first == UnitRegisters) { return Registers; }
+        Assert.Equal(SecondRegisters, first);
+        return Second.Registers;
     }
 
     public IInterruptLine ConnectInterrupt(string name, Action handler)

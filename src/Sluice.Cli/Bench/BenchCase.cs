@@ -31,9 +31,7 @@ internal abstract class BenchCase : IDisposable
     public abstract void RunBaseline(int operations);
 
     /// <inheritdoc/>
-    public virtual void Dispose()
-    {
-    }
+    public abstract void Dispose();
 }
 
 /// <summary>A published figure.</summary>

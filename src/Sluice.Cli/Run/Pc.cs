@@ -114,7 +114,6 @@ internal sealed class Pc : IDisposable
     public void Dispose()
     {
         Nvme?.Dispose();
-        Edu?.Dispose();
         Dma.Dispose();
         Machine.Dispose();
     }

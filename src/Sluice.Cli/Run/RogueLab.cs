@@ -28,21 +28,20 @@ internal sealed class RogueLab : IDisposable
 
     private RogueOutcome Run(RogueCase rogue)
     {
+        LoadDevice(Fill(seed: 100 + (int)rogue));
+        // Last, so that a stale address is struck while it is as fresh as in a real race.
         using RogueScene scene = RogueScene.Set(_pc, rogue);
-        byte[] mark = Fill(seed: 100 + (int)rogue);
-        LoadDevice(mark);
         while (_reports.TryTake(out _)) { }
 
         // One thousand and twenty-four bytes: small enough to lie in a page, large enough to cross one in the overrun.
         const int AttackBytes = 1024;
-        if (scene.Writes) { _pc.Edu.WriteMemory(scene.Target, 0, AttackBytes); }
-        else { _pc.Edu.ReadMemory(scene.Target, 0, AttackBytes); }
+        _pc.Edu.TransferRaw(scene.Target, AttackBytes, scene.Writes ? DmaDirection.FromDevice : DmaDirection.ToDevice);
 
         DmaReport? report = AwaitReport(scene.Blame);
         bool memoryUnchanged = scene.VictimIsUnchanged() && _pc.Machine.Kernel.Check().Count == 0;
         // Repaired before the device is used again: its interrupt goes through the table that was attacked.
         _pc.Machine.Kernel.Repair();
-        bool blocked = scene.Writes ? memoryUnchanged && !scene.AttackLanded(mark) : UnloadDevice().AsSpan().SequenceEqual(mark);
+        bool blocked = scene.Writes ? memoryUnchanged : !scene.Holds(UnloadDevice().AsSpan(0, AttackBytes));
         return new(rogue.Name(), blocked, report is not null, memoryUnchanged, report is null ? null : JsonNode.Parse(report.ToJson()))
         {
             ReportText = report?.ToString() ?? "",
@@ -71,17 +70,13 @@ internal sealed class RogueLab : IDisposable
     {
         using Mdl buffer = Mdl.Allocate(_pc.Machine, PageBytes);
         buffer.CopyFrom(0, content);
-        if (!_pc.EduAdapter.TryGetScatterGatherList(buffer, 0, PageBytes, DmaDirection.ToDevice, out ScatterGatherLease list)) { throw Full(); }
-        _pc.Edu.ReadMemory(list[0].Address, 0, PageBytes);
-        _pc.EduAdapter.PutScatterGatherList(list);
+        _pc.Edu.CopyIn(buffer, 0, PageBytes);
     }
 
     private byte[] UnloadDevice()
     {
         using Mdl buffer = Mdl.Allocate(_pc.Machine, PageBytes);
-        if (!_pc.EduAdapter.TryGetScatterGatherList(buffer, 0, PageBytes, DmaDirection.FromDevice, out ScatterGatherLease list)) { throw Full(); }
-        _pc.Edu.WriteMemory(list[0].Address, 0, PageBytes);
-        _pc.EduAdapter.PutScatterGatherList(list);
+        _pc.Edu.CopyOut(buffer, 0, PageBytes);
         byte[] content = new byte[PageBytes];
         buffer.CopyTo(0, content);
         return content;
@@ -93,8 +88,6 @@ internal sealed class RogueLab : IDisposable
         new Random(seed).NextBytes(bytes);
         return bytes;
     }
-
-    private static CommandException Full() => new("the machine ran out of logical addresses");
 
     /// <summary>Stops listening.</summary>
     public void Dispose()

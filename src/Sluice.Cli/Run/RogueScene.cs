@@ -35,13 +35,8 @@ internal sealed class RogueScene : IDisposable
         return now.AsSpan().SequenceEqual(_before);
     }
 
-    /// <summary>Whether the device's bytes lie at the start of the victim: it got through.</summary>
-    public bool AttackLanded(ReadOnlySpan<byte> mark)
-    {
-        byte[] now = new byte[64];
-        _pc.Machine.Memory.TryRead(_victim, now);
-        return mark.IndexOf(now) >= 0;
-    }
+    /// <summary>Whether bytes that the device came away with are the victim's. A refused read leaves it none or all ones.</summary>
+    public bool Holds(ReadOnlySpan<byte> loot) => _before.AsSpan().IndexOf(loot[..64]) >= 0;
 
     /// <summary>Sets up one case.</summary>
     public static RogueScene Set(Pc pc, RogueCase rogue) => rogue switch
@@ -103,7 +98,7 @@ internal sealed class RogueScene : IDisposable
         Mdl buffer = Secret(pc, PageBytes);
         ScatterGatherLease list = Get(pc.EduAdapter, buffer, DmaDirection.FromDevice);
         LogicalAddress address = list[0].Address;
-        pc.Edu.WriteMemory(address, 2048, 512);
+        pc.Edu.TransferRaw(address, 512, DmaDirection.FromDevice, bufferOffset: 2048);
         pc.EduAdapter.PutScatterGatherList(list);
         return new(pc, address, writes: true, buffer.Pages[0], buffer.Dispose);
     }

@@ -26,12 +26,9 @@ internal static class RunJob
         {
             using Pc pc = Pc.Boot(options, disk.Medium);
             using Progress progress = new(length, enabled: !options.Json);
-            DmaStatistics dmaBefore = pc.Dma.Statistics;
-            (long hitsBefore, long missesBefore) = Iotlb(pc);
             DiskReader.Result read = DiskReader.Read(pc, length, progress.Report);
-            DmaStatistics dma = pc.Dma.Statistics;
-            (long hits, long misses) = Iotlb(pc);
             progress.Dispose();
+            (DiskCounters before, DiskCounters after) = (read.Before, read.After);
             double seconds = read.Elapsed.TotalSeconds;
             return new()
             {
@@ -40,9 +37,9 @@ internal static class RunJob
                 Policy = Lower(options.Policy),
                 Disk = new(disk.Path, length, read.Sha256),
                 Dma = new(
-                    dma.Requests - dmaBefore.Requests, dma.Bytes - dmaBefore.Bytes, dma.Blocked, dma.Lost,
-                    dma.BouncedBytes - dmaBefore.BouncedBytes, read.AllocatedBytesPerRequest),
-                Iotlb = new(hits - hitsBefore, misses - missesBefore),
+                    after.Dma.Requests - before.Dma.Requests, after.Dma.Bytes - before.Dma.Bytes, after.Dma.Blocked, after.Dma.Lost,
+                    after.Dma.BouncedBytes - before.Dma.BouncedBytes, read.AllocatedBytesPerRequest),
+                Iotlb = new(after.Hits - before.Hits, after.Misses - before.Misses),
                 Seconds = seconds,
                 BytesPerSecond = length / seconds,
                 Rogue = Misbehave(pc, options.Rogue),
@@ -64,9 +61,6 @@ internal static class RunJob
         using RogueLab lab = new(pc);
         return lab.Run(cases);
     }
-
-    private static (long Hits, long Misses) Iotlb(Pc pc) =>
-        pc.Machine.Unit is { Statistics: var unit } ? (unit.Hits, unit.Misses) : (0, 0);
 
     private static string Lower<T>(T word)
         where T : struct, Enum => word.ToString().ToLower(CultureInfo.InvariantCulture);

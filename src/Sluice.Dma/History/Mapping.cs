@@ -70,6 +70,7 @@ internal sealed class Mapping(DmaAdapter adapter)
     private string _unmapMember = "";
     private string _unmapFile = "";
     private long _unmappedAt;
+    private bool _unmappedExactly;
 
     internal long Number => Volatile.Read(ref _life) >> PhaseBits;
 
@@ -103,12 +104,12 @@ internal sealed class Mapping(DmaAdapter adapter)
         == Life(number, MappingPhase.Live);
 
     /// <summary>Closing to gone. Only by who closed it.</summary>
-    internal void Retire(string member, string file, long nanoseconds)
+    internal void Retire(string member, string file, long nanoseconds, bool exact)
     {
         Debug.Assert(Phase == MappingPhase.Closing);
         long number = Number;
         Volatile.Write(ref _life, Life(number, MappingPhase.Writing));
-        (_unmapMember, _unmapFile, _unmappedAt) = (member, file, nanoseconds);
+        (_unmapMember, _unmapFile, _unmappedAt, _unmappedExactly) = (member, file, nanoseconds, exact);
         Volatile.Write(ref _life, Life(number, MappingPhase.Gone));
     }
 
@@ -190,6 +191,7 @@ internal sealed class Mapping(DmaAdapter adapter)
             MapSite = new(_origin.Member ?? "", _origin.File ?? ""),
             UnmapSite = open ? default : new(_unmapMember, _unmapFile),
             UnmappedNanoseconds = phase == MappingPhase.Gone ? _unmappedAt : 0,
+            UnmappedExactly = phase == MappingPhase.Gone && _unmappedExactly,
         };
         Volatile.ReadBarrier();
         return Volatile.Read(ref _life) == life;

@@ -79,6 +79,9 @@ public readonly record struct MappingRecord
     /// <summary>Who gave it back; empty while it is live.</summary>
     public CallSite UnmapSite { get; init; }
 
-    /// <summary>When it was given back, on the platform clock; 0 while it is live.</summary>
+    /// <summary>When it was given back, on the platform clock, or a little earlier; 0 while it is live.</summary>
     public long UnmappedNanoseconds { get; init; }
+
+    /// <summary>Whether <see cref="UnmappedNanoseconds"/> is the time itself and not a lower bound, as it is where puts follow fast.</summary>
+    public bool UnmappedExactly { get; init; }
 }

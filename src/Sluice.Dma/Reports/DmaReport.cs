@@ -32,7 +32,10 @@ public sealed partial record DmaReport
     /// <summary>The mapping it is about, or null.</summary>
     public MappingRecord? Mapping { get; init; }
 
-    /// <summary>Nanoseconds from the mapping's end to the reading of the fault record; null while it is live or ending.</summary>
+    /// <summary>
+    /// Nanoseconds from the mapping's end to the reading of the fault record, or a little more (<see cref="MappingRecord.UnmappedExactly"/>);
+    /// null while it is live or ending.
+    /// </summary>
     public long? GoneForNanoseconds { get; init; }
 
     /// <summary>

@@ -98,11 +98,13 @@ internal static class DmaReportText
             MappingState.Live => "live",
             MappingState.Closing => "being given back",
             MappingState.Leaked => "leaked",
-            _ => report.GoneForNanoseconds is { } gone ? $"gone for {Duration(gone)}" : "gone",
+            _ => report.GoneForNanoseconds is { } gone ? Gone(gone, mapping.UnmappedExactly) : "gone",
         };
         string what = mapping.IsCommonBuffer ? "common buffer" : "mapping";
         return $"{what} #{mapping.Number} ({mapping.Length} bytes, {mapping.Direction}), {state}";
     }
+
+    private static string Gone(long nanoseconds, bool exactly) => $"gone for {(exactly ? "" : "at most ")}{Duration(nanoseconds)}";
 
     private static string Memory(DmaReport report) => report.Physical switch
     {

@@ -60,10 +60,10 @@ internal sealed class FaultClassifier(DmaSystem system, IPhysicalRegionNames? na
         }
         foreach (LogicalRange window in scene.System.Platform.BusWindows)
         {
-            if (window.Overlaps(scene.Where))
-            {
-                return scene.Report(DmaReportKind.ReservedWindow) with { Window = $"bus window {window}" };
-            }
+            if (!window.Overlaps(scene.Where)) { continue; }
+            // Bus windows are wide: a byte pattern inside one is still the better answer.
+            return PoisonPattern(scene)
+                ?? scene.Report(DmaReportKind.ReservedWindow) with { Window = $"bus window {window}" };
         }
         return null;
     }
@@ -146,9 +146,15 @@ internal sealed class FaultClassifier(DmaSystem system, IPhysicalRegionNames? na
         return null;
     }
 
-    private static DmaReport? PoisonPattern(FaultScene scene) => TryPoison(scene.Where, out _)
-        ? scene.Report(DmaReportKind.PoisonPattern, cause: "the device read its address from memory that was freed or never written")
-        : null;
+    private static DmaReport? PoisonPattern(FaultScene scene)
+    {
+        if (!TryPoison(scene.Where, out byte pattern)) { return null; }
+        // All ones is also what a missing device answers, and minus one.
+        bool onlyAnswer = pattern != 0xFF;
+        return scene.Report(
+            DmaReportKind.PoisonPattern,
+            cause: onlyAnswer ? "the device read its address from memory that was freed or never written" : null);
+    }
 
     private static DmaReport? AnyPhysicalPage(FaultScene scene)
     {

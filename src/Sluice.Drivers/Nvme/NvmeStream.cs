@@ -90,6 +90,14 @@ public sealed partial class NvmeStream : Stream
         return ReadAsync(buffer.AsMemory(offset, count), cancellationToken).AsTask();
     }
 
+    /// <summary>Forgets what was read ahead: the next read asks the device again. For namespaces that others change.</summary>
+    public void DropReadAhead()
+    {
+        ObjectDisposedException.ThrowIf(_isDisposed, this);
+        while (_window.TryDequeue(out StreamBuffer? dropped)) { Release(dropped); }
+        _run = 0;
+    }
+
     /// <inheritdoc/>
     public override long Seek(long offset, SeekOrigin origin)
     {

@@ -18,7 +18,7 @@ public static partial class PageTable<TFormat>
         if (!TryGetOffsets(in root, range, out ulong first, out ulong last)) { return new(PageTableStatus.OutOfRange, 0); }
         if (((first | ~last) & ((1UL << TFormat.GranuleLog2) - 1)) != 0) { return new(PageTableStatus.Misaligned, 0); }
         if (!EndsOnPage(memory, in root, root.Table, root.TopLevel, last)) { return new(PageTableStatus.WouldSplit, 0); }
-        AccessChange change = new() { Access = TFormat.Granted(access) };
+        AccessChange change = new() { Access = TFormat.Granted(access), Root = root };
         PageTableStatus status = ForEachItem(memory, in root, root.Table, root.TopLevel, 0, first, last, ref change);
         return new(status, change.Done.Bytes, change.Done.PageSizes);
     }
@@ -116,6 +116,7 @@ public static partial class PageTable<TFormat>
     private struct AccessChange : IItemAction
     {
         public required DmaAccess Access;
+        public required PageTableRoot Root;
         public Clearing Done;
 
         public PageTableStatus Visit<TMemory>(TMemory memory, PhysicalAddress table, ulong index, ulong entry, int level, ItemPlace place)
@@ -125,9 +126,12 @@ public static partial class PageTable<TFormat>
             if (!Done.TryAdd(size, shift, place.Offset >> shift, place.First, place.Last)) { return PageTableStatus.WouldSplit; }
             while (true)
             {
-                // Hardware may set accessed and dirty bits between the load and the store.
-                ulong kept = entry & (TFormat.AccessedBit | TFormat.DirtyBit);
-                ulong changed = TFormat.Leaf(TFormat.Address(entry, level), Access, level, size) | kept;
+                // Accessed and dirty bits stay as they are, except those that new rights come with. Hardware may set them meanwhile.
+                PhysicalAddress page = TFormat.Address(entry, level);
+                ulong recorded = TFormat.AccessedBit | TFormat.DirtyBit;
+                ulong fresh = TFormat.Leaf(page, Access, level, size);
+                ulong before = TFormat.Leaf(page, TFormat.Access(entry, level, in Root), level, size);
+                ulong changed = (fresh & ~(recorded & before)) | (entry & recorded);
                 if (!TrySwap(memory, table, index, entry, changed, out ulong observed)) { return PageTableStatus.DamagedTables; }
                 if (observed == entry) { return PageTableStatus.Done; }
                 if (!TFormat.IsPresent(observed)) { return PageTableStatus.DamagedTables; }

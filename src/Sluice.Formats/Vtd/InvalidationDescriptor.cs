@@ -86,7 +86,7 @@ public readonly record struct InvalidationDescriptor(ulong Low, ulong High)
     /// <summary>The function of a context-cache or device-TLB request.</summary>
     public RequesterId Source => new((ushort)Low.Field(32, 16));
 
-    /// <summary>How many low bits of the function number a context-cache request ignores, 0 to 3.</summary>
+    /// <summary>How many bits of the function number, from the top, a context-cache request ignores: 0 to 3.</summary>
     public int FunctionMask => (int)Low.Field(48, 2);
 
     /// <summary>The run of pages of an IOTLB request: 2^n pages.</summary>

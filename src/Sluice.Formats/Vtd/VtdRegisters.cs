@@ -168,7 +168,7 @@ public readonly record struct VtdContextCommand(ulong Word)
     /// <summary>What was done, at least what was asked.</summary>
     public InvalidationGranularity Done => (InvalidationGranularity)Word.Field(59, 2);
 
-    /// <summary>Low bits of the function number to ignore.</summary>
+    /// <summary>How many bits of the function number, from the top, to ignore: 0 to 3.</summary>
     public int FunctionMask => (int)Word.Field(32, 2);
 
     /// <summary>The function.</summary>

@@ -4,11 +4,11 @@ namespace Sluice.Iommu;
 
 /// <summary>From a requester to its context entry: root table, context table, and every check on the way.</summary>
 /// <remarks>
-/// VT-d specification 3.4.2 and 9.1 to 9.3. A present entry is accepted only as it stood in memory at one moment. Silicon reads
-/// its 128 bits at once; here they are two loads, so the word with the present bit is read before and after the other.
-/// If both reads agree, nothing was torn: software replaces an entry by clearing the present bit, changing the rest,
-/// and setting the present bit. Two whole replacements between the two reads would fool the check, but the replacement
-/// must be followed by an invalidation, and that waits for the DMA that is reading here.
+/// VT-d specification 3.4.2 and 9.1 to 9.3. A present entry is accepted only as it stood in memory at one moment.
+/// Silicon reads its 128 bits at once; here they are two loads, so the word with the present bit is read before and
+/// after the other. If both reads agree, nothing was torn: software replaces an entry by clearing the present bit,
+/// changing the rest, and setting the present bit. Two whole replacements between the two reads would fool the check,
+/// but the replacement must be followed by an invalidation, and that waits for the DMA that is reading here.
 /// </remarks>
 internal sealed class ContextReader(VtdOptions options, PhysicalMemory memory)
 {
@@ -30,7 +30,9 @@ internal sealed class ContextReader(VtdOptions options, PhysicalMemory memory)
         if (!TryReadPair(at, out low, out high)) { return Refused(VtdFaultReason.ContextTableAccess); }
         ContextEntry entry = new(low, high);
         VtdFaultReason reason = Check(entry);
-        return reason == VtdFaultReason.None ? CachedContext.For(entry) : CachedContext.Refused(reason, entry.FaultsDisabled);
+        return reason == VtdFaultReason.None
+            ? CachedContext.For(entry)
+            : CachedContext.Refused(reason, entry.FaultsDisabled);
     }
 
     private static CachedContext Refused(VtdFaultReason reason) => CachedContext.Refused(reason, faultsDisabled: false);
@@ -44,7 +46,8 @@ internal sealed class ContextReader(VtdOptions options, PhysicalMemory memory)
         }
         bool typeSupported = entry.TranslationType == TranslationType.Translated
             || (entry.TranslationType == TranslationType.PassThrough && options.PassThrough);
-        return typeSupported && _capability.SupportsTopLevel(entry.TopLevel) ? VtdFaultReason.None : VtdFaultReason.ContextInvalid;
+        bool widthSupported = _capability.SupportsTopLevel(entry.TopLevel);
+        return typeSupported && widthSupported ? VtdFaultReason.None : VtdFaultReason.ContextInvalid;
     }
 
     // An entry that will not hold still is being replaced: it counts as absent.
@@ -53,7 +56,8 @@ internal sealed class ContextReader(VtdOptions options, PhysicalMemory memory)
         high = 0;
         for (int attempt = 0; memory.TryRead64(at, out low); attempt++)
         {
-            if (!memory.TryRead64(at + sizeof(ulong), out high) || !memory.TryRead64(at, out ulong again)) { return false; }
+            bool there = memory.TryRead64(at + sizeof(ulong), out high) & memory.TryRead64(at, out ulong again);
+            if (!there) { return false; }
             if (again == low) { return true; }
             if (attempt == Attempts)
             {

@@ -3,10 +3,12 @@ using Sluice.Formats.Vtd;
 namespace Sluice.Iommu;
 
 /// <summary>
-/// The four registers of one event (fault or completion): control with mask and pending bit, data, address, upper address.
-/// Its owner's lock protects it.
+/// The four registers of one event (fault or completion): control with mask and pending bit, data, address, upper
+/// address. Its owner's lock protects it.
 /// </summary>
-/// <remarks>VT-d specification 7.3 and 11.4.9 to 11.4.12. The upper address is reserved without extended interrupt mode.</remarks>
+/// <remarks>
+/// VT-d specification 7.3 and 11.4.9 to 11.4.12. The upper address is reserved without extended interrupt mode.
+/// </remarks>
 internal sealed class EventRegisters(IInterruptSink sink)
 {
     internal uint Control { get; private set; } = VtdRegister.EventMask;
@@ -18,7 +20,9 @@ internal sealed class EventRegisters(IInterruptSink sink)
     /// <summary>Control and data as the 64-bit word they lie in.</summary>
     internal ulong ControlAndData => Control | ((ulong)Data << 32);
 
-    /// <summary>Sends the message, or remembers it while masked. Handlers never run inside Deliver, so a lock may be held.</summary>
+    /// <summary>
+    /// Sends the message, or remembers it while masked. Handlers never run inside Deliver, so a lock may be held.
+    /// </summary>
     internal void Raise()
     {
         if ((Control & VtdRegister.EventMask) != 0)

@@ -2,10 +2,12 @@ using Sluice.Formats.Vtd;
 
 namespace Sluice.Iommu;
 
-/// <summary>Fault recording: FSTS, the fault event, and the ring of fault records. Every refusal ends in one of its counters.</summary>
+/// <summary>
+/// Fault recording: FSTS, the fault event, and the ring of fault records. Every refusal ends in one of its counters.
+/// </summary>
 /// <remarks>
-/// VT-d specification 7.2 and 7.3. It has a lock of its own, apart from the register lock: a device may be refused, and must
-/// get on with it, while a register write waits for that very device's DMA to drain.
+/// VT-d specification 7.2 and 7.3. It has a lock of its own, apart from the register lock: a device may be refused, and
+/// must get on with it, while a register write waits for that very device's DMA to drain.
 /// </remarks>
 internal sealed class FaultLog
 {
@@ -40,7 +42,8 @@ internal sealed class FaultLog
     internal bool QueueStopped => (Volatile.Read(ref _status) & VtdFaultStatus.QueueError) != 0;
 
     /// <summary>Records one refusal, or counts why it is not recorded.</summary>
-    internal void Record(RequesterId source, LogicalAddress address, VtdFaultReason reason, bool isRead, bool faultsDisabled)
+    internal void Record(
+        RequesterId source, LogicalAddress address, VtdFaultReason reason, bool isRead, bool faultsDisabled)
     {
         lock (_gate)
         {
@@ -127,7 +130,10 @@ internal sealed class FaultLog
         {
             return statistics with
             {
-                FaultsRecorded = Recorded, FaultsLost = Lost, FaultsCompressed = Compressed, FaultsSuppressed = Suppressed,
+                FaultsRecorded = Recorded,
+                FaultsLost = Lost,
+                FaultsCompressed = Compressed,
+                FaultsSuppressed = Suppressed,
                 QueueErrors = QueueErrors,
             };
         }

@@ -2,14 +2,17 @@ using Sluice.Formats.Vtd;
 
 namespace Sluice.Iommu;
 
-/// <summary>Queued invalidation: IQA, IQH, IQT, the completion event, and the machine that executes descriptors.</summary>
+/// <summary>
+/// Queued invalidation: IQA, IQH, IQT, the completion event, and the machine that executes descriptors.
+/// </summary>
 /// <remarks>
-/// VT-d specification 6.5.2. Descriptors are executed inside the register write that makes them visible; the register lock
-/// protects everything here. An invalidation has an effect at once, but a wait descriptor completes only after the drain,
-/// so one drain serves any number of invalidations before it.
-/// <para>Chosen where the specification leaves it open: a new IQA takes effect when the queue is next enabled; disabling
-/// resets the head; clearing the error resumes at once, with the descriptor that caused it or what replaced it; a
-/// device-TLB descriptor is malformed, because ECAP.DT is 0; an interrupt-entry descriptor is accepted and has nothing to drop.</para>
+/// VT-d specification 6.5.2. Descriptors are executed inside the register write that makes them visible; the register
+/// lock protects everything here. An invalidation has an effect at once, but a wait descriptor completes only after the
+/// drain, so one drain serves any number of invalidations before it.
+/// <para>Chosen where the specification leaves it open: a new IQA takes effect when the queue is next enabled;
+/// disabling resets the head; clearing the error resumes at once, with the descriptor that caused it or what replaced
+/// it; a device-TLB descriptor is malformed, because ECAP.DT is 0; an interrupt-entry descriptor is accepted and has
+/// nothing to drop.</para>
 /// </remarks>
 internal sealed class InvalidationQueue(
     VtdOptions options, PhysicalMemory memory, Iotlb caches, DrainBarrier drain, FaultLog faults, IInterruptSink sink)
@@ -70,10 +73,11 @@ internal sealed class InvalidationQueue(
     internal void Run()
     {
         if (!IsEnabled || Head == Tail || faults.QueueStopped) { return; }
-        QueueErrorInformation error = Tail < _bytes ? QueueErrorInformation.None : QueueErrorInformation.TailBeyondQueue;
+        var error = Tail < _bytes ? QueueErrorInformation.None : QueueErrorInformation.TailBeyondQueue;
         while (error == QueueErrorInformation.None && Head != Tail)
         {
-            error = memory.TryRead64(_base + Head, out ulong low) && memory.TryRead64(_base + Head + sizeof(ulong), out ulong high)
+            PhysicalAddress at = _base + Head;
+            error = memory.TryRead64(at, out ulong low) && memory.TryRead64(at + sizeof(ulong), out ulong high)
                 ? Execute(new(low, high))
                 : QueueErrorInformation.Unreachable;
             if (error == QueueErrorInformation.None) { Head = (Head + InvalidationDescriptor.Size) & (_bytes - 1); }
@@ -97,7 +101,9 @@ internal sealed class InvalidationQueue(
         return granularity;
     }
 
-    /// <summary>Drops translations, from the queue or by register; gives what was done, reserved for an impossible request.</summary>
+    /// <summary>
+    /// Drops translations, from the queue or by register; gives what was done, reserved for an impossible request.
+    /// </summary>
     internal InvalidationGranularity InvalidatePages(
         InvalidationGranularity granularity, ushort domainId, LogicalAddress address, int addressMask)
     {
@@ -140,7 +146,8 @@ internal sealed class InvalidationQueue(
                     descriptor.Granularity, descriptor.DomainId, descriptor.Source, descriptor.FunctionMask));
             case InvalidationType.InterruptEntryCache when !descriptor.IsMalformed:
                 return QueueErrorInformation.None;
-            case InvalidationType.Wait or InvalidationType.Iotlb or InvalidationType.ContextCache or InvalidationType.InterruptEntryCache:
+            case InvalidationType.Wait or InvalidationType.Iotlb:
+            case InvalidationType.ContextCache or InvalidationType.InterruptEntryCache:
                 return QueueErrorInformation.ReservedBits;
             default:
                 return QueueErrorInformation.UnknownType;
@@ -153,7 +160,10 @@ internal sealed class InvalidationQueue(
     private QueueErrorInformation Complete(in InvalidationDescriptor wait)
     {
         if (_drainDue) { Drain(); }
-        if (wait.WritesStatus && !memory.TryWrite32(wait.StatusAddress, wait.StatusData)) { return QueueErrorInformation.Unreachable; }
+        if (wait.WritesStatus && !memory.TryWrite32(wait.StatusAddress, wait.StatusData))
+        {
+            return QueueErrorInformation.Unreachable;
+        }
         Waits++;
         if (!wait.RaisesInterrupt || CompletionStatus != 0) { return QueueErrorInformation.None; }
         CompletionStatus = 1;

@@ -3,15 +3,16 @@ using Sluice.Formats.Vtd;
 namespace Sluice.Iommu;
 
 /// <summary>
-/// Everything the unit keeps between translations: the context cache, and one IOTLB per page size. Lookups take no lock.
+/// Everything the unit keeps between translations: the context cache, and one IOTLB per page size. Lookups take no
+/// lock.
 /// <code>
 /// key    63:62 0 │ 61 one │ 60:45 domain │ 44:0 logical page number in units of the page size
 /// value  63:12 physical page │ 11:4 reason, for what caching mode keeps of failed walks │ 1 write │ 0 read
 /// </code>
 /// </summary>
 /// <remarks>
-/// A walk may be overtaken by an invalidation, and must not put back what was just dropped: a fill names the epoch that it
-/// read before its walk began, and every invalidation starts a new epoch under the lock that fills take.
+/// A walk may be overtaken by an invalidation, and must not put back what was just dropped: a fill names the epoch that
+/// it read before its walk began, and every invalidation starts a new epoch under the lock that fills take.
 /// </remarks>
 internal sealed class Iotlb
 {
@@ -54,8 +55,8 @@ internal sealed class Iotlb
     internal SetAssociativeCache Pages(int level) => level switch { 0 => Pages4K, 1 => Pages2M, _ => Pages1G };
 
     /// <summary>
-    /// Keeps what a walk found, unless an invalidation began since <paramref name="epoch"/>. Never waits: when another fill
-    /// or an invalidation is under way the result is simply not kept.
+    /// Keeps what a walk found, unless an invalidation began since <paramref name="epoch"/>. Never waits: when another
+    /// fill or an invalidation is under way the result is simply not kept.
     /// </summary>
     internal void Fill(SetAssociativeCache cache, ulong key, ulong value, long epoch)
     {
@@ -70,7 +71,8 @@ internal sealed class Iotlb
     }
 
     /// <summary>Drops context entries: all, of one domain, or of one function and those its mask hides.</summary>
-    internal void InvalidateContexts(InvalidationGranularity granularity, ushort domainId, RequesterId source, int functionMask)
+    internal void InvalidateContexts(
+        InvalidationGranularity granularity, ushort domainId, RequesterId source, int functionMask)
     {
         Begin();
         switch (granularity)
@@ -91,8 +93,11 @@ internal sealed class Iotlb
         End();
     }
 
-    /// <summary>Drops translations. The address and mask count only for page-selective requests, and must be in range.</summary>
-    internal void InvalidatePages(InvalidationGranularity granularity, ushort domainId, LogicalAddress address, int addressMask)
+    /// <summary>
+    /// Drops translations. The address and mask count only for page-selective requests, and must be in range.
+    /// </summary>
+    internal void InvalidatePages(
+        InvalidationGranularity granularity, ushort domainId, LogicalAddress address, int addressMask)
     {
         ulong domain = KeyBit | ((ulong)domainId << DomainShift);
         Begin();
@@ -108,8 +113,8 @@ internal sealed class Iotlb
                     pages.Remove(KeyBit | DomainMask, domain);
                     break;
                 case InvalidationGranularity.Selective:
-                    // Address bits above what any table translates are dropped, as the bus drops them: the run still covers
-                    // a superset of what was named.
+                    // Address bits above what any table translates are dropped, as the bus drops them: the run still
+                    // covers a superset of what was named.
                     ulong page = (address.Value >> 12 & ((1UL << PageBits) - 1)) >> (9 * level);
                     pages.RemoveRun(domain | page, Math.Max(0, addressMask - 9 * level));
                     break;

@@ -11,8 +11,8 @@ namespace Sluice.Iommu;
 /// </summary>
 /// <remarks>
 /// The version is odd while a set changes. A reader takes the value only when the version was even and the same before
-/// and after: re-checking the key alone would not do, because a reader may sleep between its two loads while the slot is
-/// given away and comes back with the same key.
+/// and after: re-checking the key alone would not do, because a reader may sleep between its two loads while the slot
+/// is given away and comes back with the same key.
 /// </remarks>
 internal sealed class SetAssociativeCache
 {
@@ -54,7 +54,8 @@ internal sealed class SetAssociativeCache
     }
 
     /// <summary>
-    /// Adds or replaces, newest first: what was just walked for is found at the first comparison, and the oldest leaves.
+    /// Adds or replaces, newest first: what was just walked for is found at the first comparison, and the oldest
+    /// leaves.
     /// </summary>
     internal void Insert(ulong key, ulong value)
     {

@@ -3,7 +3,9 @@ using Sluice.Formats.Vtd;
 namespace Sluice.Iommu;
 
 /// <summary>What a VT-d unit is built with: what CAP and ECAP report, and the size of its caches.</summary>
-/// <remarks>The defaults are those of the in-process machine; <see cref="Qemu"/> is the unit of QEMU's q35 machine.</remarks>
+/// <remarks>
+/// The defaults are those of the in-process machine; <see cref="Qemu"/> is the unit of QEMU's q35 machine.
+/// </remarks>
 public sealed record VtdOptions
 {
     /// <summary>QEMU 11's intel-iommu with interrupt remapping off: one fault record, 3 and 4 levels.</summary>
@@ -15,7 +17,9 @@ public sealed record VtdOptions
     /// <summary>VER: major version in 7:4, minor in 3:0.</summary>
     public byte Version { get; init; } = 0x10;
 
-    /// <summary>The widest logical address: 39 (3 levels), 48 (also 4) or 57 (also 5). CAP.MGAW and CAP.SAGAW.</summary>
+    /// <summary>
+    /// The widest logical address: 39 (3 levels), 48 (also 4) or 57 (also 5). CAP.MGAW and CAP.SAGAW.
+    /// </summary>
     public int AddressBits { get; init; } = 57;
 
     /// <summary>Physical address width, 32 to 52: address bits above it are reserved in every table.</summary>
@@ -27,7 +31,9 @@ public sealed record VtdOptions
     /// <summary>Second-stage leaves of 1 GiB (CAP.SLLPS).</summary>
     public bool Leaves1G { get; init; } = true;
 
-    /// <summary>Domain ids are this many bits wide: 4 to 16, even (CAP.ND). Wider ids are reserved bits in a context entry.</summary>
+    /// <summary>
+    /// Domain ids are this many bits wide: 4 to 16, even (CAP.ND). Wider ids are reserved bits in a context entry.
+    /// </summary>
     public int DomainIdBits { get; init; } = 16;
 
     /// <summary>Pass-through contexts (ECAP.PT).</summary>
@@ -41,10 +47,14 @@ public sealed record VtdOptions
     /// <summary>CAP.RWBF: software must flush the write buffer. The flush itself has nothing to do here.</summary>
     public bool NeedsWriteBufferFlush { get; init; }
 
-    /// <summary>ECAP.C: table walks see the processor's caches. False only to make software flush; the walks always do.</summary>
+    /// <summary>
+    /// ECAP.C: table walks see the processor's caches. False only to make software flush; the walks always do.
+    /// </summary>
     public bool CoherentWalks { get; init; }
 
-    /// <summary>CAP.PSI: page-selective IOTLB invalidation; without it such requests cover the domain, and say so.</summary>
+    /// <summary>
+    /// CAP.PSI: page-selective IOTLB invalidation; without it such requests cover the domain, and say so.
+    /// </summary>
     public bool PageSelective { get; init; } = true;
 
     /// <summary>CAP.MAMV: the largest address mask of a page-selective invalidation, 0 to 45.</summary>
@@ -78,7 +88,8 @@ public sealed record VtdOptions
     public int ContextWays { get; init; } = 3;
 
     /// <summary>
-    /// How long an invalidation waits for a DMA in flight before it gives up: a device model that never leaves its port.
+    /// How long an invalidation waits for a DMA in flight before it gives up: a device model that never leaves its
+    /// port.
     /// </summary>
     public TimeSpan DrainLimit { get; init; } = TimeSpan.FromSeconds(10);
 
@@ -97,7 +108,9 @@ public sealed record VtdOptions
         | Flag(true, 54) | Flag(true, 55)
         | Flag(RootTableSetInvalidates, 63));
 
-    /// <summary>The extended capability register. Interrupt remapping, device TLBs and scalable mode are absent.</summary>
+    /// <summary>
+    /// The extended capability register. Interrupt remapping, device TLBs and scalable mode are absent.
+    /// </summary>
     public VtdExtendedCapability ExtendedCapability => new(
         Flag(CoherentWalks, 0)
         | Flag(true, 1)
@@ -108,26 +121,39 @@ public sealed record VtdOptions
     internal uint LeafLevels => 1u | (Leaves2M ? 2u : 0) | (Leaves1G ? 4u : 0);
 
     /// <summary>The size of the register window: whole pages, and all fault records inside.</summary>
-    internal uint WindowLength => (Math.Max(FaultRecordOffset + (uint)FaultRecords * 16, InvalidateAddressOffset + 16) + 0xFFF) & ~0xFFFu;
+    internal uint WindowLength => (Math.Max(FaultRecordEnd, InvalidateAddressOffset + 16) + 0xFFF) & ~0xFFFu;
+
+    private uint FaultRecordEnd => FaultRecordOffset + (uint)FaultRecords * 16;
 
     /// <summary>Throws one clear line for a unit that cannot be built.</summary>
     internal void Validate()
     {
         Require(AddressBits is 39 or 48 or 57, $"{nameof(AddressBits)} is 39, 48 or 57, not {AddressBits}");
-        Require(HostAddressBits is >= 32 and <= 52, $"{nameof(HostAddressBits)} is 32 to 52, not {HostAddressBits}");
-        Require(DomainIdBits is >= 4 and <= 16 && DomainIdBits % 2 == 0, $"{nameof(DomainIdBits)} is even and 4 to 16, not {DomainIdBits}");
-        Require(MaximumAddressMask is >= 0 and <= 45, $"{nameof(MaximumAddressMask)} is 0 to 45, not {MaximumAddressMask}");
-        Require(FaultRecords is >= 1 and <= 256, $"{nameof(FaultRecords)} is 1 to 256, not {FaultRecords}");
-        Require(IotlbSetsLog2 is >= 0 and <= 16 && IotlbWays is >= 1 and <= 15, "the IOTLB has 2^0 to 2^16 sets of 1 to 15 ways");
-        Require(ContextSetsLog2 is >= 0 and <= 16 && ContextWays is >= 1 and <= 15, "the context cache has 2^0 to 2^16 sets of 1 to 15 ways");
+        RequireIn(HostAddressBits, 32, 52, nameof(HostAddressBits));
+        RequireIn(DomainIdBits, 4, 16, nameof(DomainIdBits));
+        Require(DomainIdBits % 2 == 0, $"{nameof(DomainIdBits)} is even, not {DomainIdBits}");
+        RequireIn(MaximumAddressMask, 0, 45, nameof(MaximumAddressMask));
+        RequireIn(FaultRecords, 1, 256, nameof(FaultRecords));
+        RequireIn(IotlbSetsLog2, 0, 16, nameof(IotlbSetsLog2));
+        RequireIn(IotlbWays, 1, 15, nameof(IotlbWays));
+        RequireIn(ContextSetsLog2, 0, 16, nameof(ContextSetsLog2));
+        RequireIn(ContextWays, 1, 15, nameof(ContextWays));
         Require(DrainLimit > TimeSpan.Zero, $"{nameof(DrainLimit)} is positive");
-        Require(IsFree(FaultRecordOffset, (uint)FaultRecords * 16) && IsFree(InvalidateAddressOffset, 16)
-            && (InvalidateAddressOffset + 16 <= FaultRecordOffset || FaultRecordOffset + (uint)FaultRecords * 16 <= InvalidateAddressOffset),
-            "fault records and IVA lie at multiples of 16 from 0xC0 to 0x3FF0 and do not overlap");
-
-        // 0xC0 is the first byte after the fixed registers of legacy mode; ten bits of 16 bytes are what CAP and ECAP can say.
-        static bool IsFree(uint offset, uint length) => offset % 16 == 0 && offset >= 0xC0 && offset <= 0x3FF0 && length <= 0x1000;
+        RequireOffset(FaultRecordOffset, nameof(FaultRecordOffset));
+        RequireOffset(InvalidateAddressOffset, nameof(InvalidateAddressOffset));
+        Require(
+            InvalidateAddressOffset + 16 <= FaultRecordOffset || FaultRecordEnd <= InvalidateAddressOffset,
+            "the fault records and IVA overlap");
     }
+
+    private static void RequireIn(int value, int first, int last, string name) =>
+        Require(value >= first && value <= last, $"{name} is {first} to {last}, not {value}");
+
+    // 0xC0 is the first byte after the fixed registers of legacy mode; ten bits times 16 are what CAP and ECAP can say.
+    private static void RequireOffset(uint offset, string name) =>
+        Require(
+            offset % 16 == 0 && offset is >= 0xC0 and <= 0x3FF0,
+            $"{name} is a multiple of 16 from 0xC0 to 0x3FF0, not 0x{offset:X}");
 
     private static ulong Flag(bool value, int bit) => value ? 1UL << bit : 0;
 

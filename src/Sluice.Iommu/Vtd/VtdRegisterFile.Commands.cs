@@ -5,8 +5,8 @@ namespace Sluice.Iommu;
 /// <content>What registers do when written. All but the fault status under the register lock.</content>
 internal sealed partial class VtdRegisterFile
 {
-    // Software changes one bit at a time and polls. Several at once are carried out in an order that never translates by
-    // a root table older than the one just set.
+    // Software changes one bit at a time and polls. Several at once are carried out in an order that never translates
+    // by a root table older than the one just set.
     private void Command(uint value)
     {
         uint changed = value ^ _status;
@@ -42,7 +42,8 @@ internal sealed partial class VtdRegisterFile
 
     private void SetStatus(uint bit, uint value) => _status = (_status & ~bit) | (value & bit);
 
-    // By register also while the queue is enabled: the specification calls that undefined, and dropping more is always safe.
+    // By register also while the queue is enabled: the specification calls that undefined, and dropping more is always
+    // safe.
     private void InvalidateContexts()
     {
         VtdContextCommand command = new(_contextCommand);

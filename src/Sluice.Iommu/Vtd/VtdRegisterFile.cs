@@ -3,12 +3,13 @@ using Sluice.Formats.Vtd;
 namespace Sluice.Iommu;
 
 /// <summary>
-/// The register window. Every access becomes one access to an aligned 64-bit word with a mask of the bits it covers, so a
-/// 32-bit access to half of a wide register, and a 64-bit access to two narrow ones, need no cases of their own.
+/// The register window. Every access becomes one access to an aligned 64-bit word with a mask of the bits it covers, so
+/// a 32-bit access to half of a wide register, and a 64-bit access to two narrow ones, need no cases of their own.
 /// </summary>
 /// <remarks>
-/// VT-d specification 11.4. The fault registers have their own lock inside <see cref="FaultLog"/> and do not wait for a drain;
-/// all others share this one. Protected memory, advanced fault log, page requests and performance registers read zero.
+/// VT-d specification 11.4. The fault registers have their own lock inside <see cref="FaultLog"/> and do not wait for a
+/// drain; all others share this one. Protected memory, advanced fault log, page requests and performance registers read
+/// zero.
 /// </remarks>
 internal sealed partial class VtdRegisterFile : RegisterWindow
 {
@@ -51,7 +52,8 @@ internal sealed partial class VtdRegisterFile : RegisterWindow
     public override byte Read8(uint offset) => (byte)(ReadChecked(offset, sizeof(byte)) >> (int)(offset & 7) * 8);
 
     /// <inheritdoc/>
-    public override ushort Read16(uint offset) => (ushort)(ReadChecked(offset, sizeof(ushort)) >> (int)(offset & 7) * 8);
+    public override ushort Read16(uint offset) =>
+        (ushort)(ReadChecked(offset, sizeof(ushort)) >> (int)(offset & 7) * 8);
 
     /// <inheritdoc/>
     public override uint Read32(uint offset) => (uint)(ReadChecked(offset, sizeof(uint)) >> (int)(offset & 7) * 8);

@@ -1,6 +1,8 @@
 namespace Sluice.Iommu;
 
-/// <summary>What a VT-d unit has done since it was made. A snapshot: exact when no DMA and no register access runs.</summary>
+/// <summary>
+/// What a VT-d unit has done since it was made. A snapshot: exact when no DMA and no register access runs.
+/// </summary>
 public readonly record struct VtdStatistics
 {
     /// <summary>Translations answered by the caches, over all ports.</summary>
@@ -42,6 +44,8 @@ public readonly record struct VtdStatistics
     /// <summary>Drains that gave up.</summary>
     public long DrainsTimedOut { get; init; }
 
-    /// <summary>Walks whose result was used but not cached: an invalidation came between, or another fill was under way.</summary>
+    /// <summary>
+    /// Walks whose result was used but not cached: an invalidation came between, or another fill was under way.
+    /// </summary>
     public long FillsDropped { get; init; }
 }

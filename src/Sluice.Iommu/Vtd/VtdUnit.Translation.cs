@@ -40,7 +40,8 @@ public sealed partial class VtdUnit
         }
         if (walked) { port.CountMiss(); }
         else { port.CountHit(); }
-        return reason == VtdFaultReason.None || Refuse(port, requester, address, access, reason, context.FaultsDisabled);
+        return reason == VtdFaultReason.None
+            || Refuse(port, requester, address, access, reason, context.FaultsDisabled);
     }
 
     private CachedContext FindContext(RootPointer root, RequesterId requester, long epoch, out bool walked)
@@ -54,7 +55,8 @@ public sealed partial class VtdUnit
     }
 
     private VtdFaultReason FindPage(
-        in CachedContext context, LogicalAddress address, DmaAccess access, long epoch, ref bool walked, out PhysicalRun run)
+        in CachedContext context, LogicalAddress address, DmaAccess access, long epoch, ref bool walked,
+        out PhysicalRun run)
     {
         for (int level = 0; level <= 2; level++)
         {
@@ -68,9 +70,13 @@ public sealed partial class VtdUnit
         return Walk(context, address, access, epoch, out run);
     }
 
-    private VtdFaultReason Walk(in CachedContext context, LogicalAddress address, DmaAccess access, long epoch, out PhysicalRun run)
+    private VtdFaultReason Walk(
+        in CachedContext context, LogicalAddress address, DmaAccess access, long epoch, out PhysicalRun run)
     {
-        PageTableRoot tables = new(context.Table, context.TopLevel, Options.HostAddressBits, Options.LeafLevels) { SnoopControl = false };
+        PageTableRoot tables = new(context.Table, context.TopLevel, Options.HostAddressBits, Options.LeafLevels)
+        {
+            SnoopControl = false,
+        };
         Translation found = PageTable<VtdSecondStage>.Walk(_memory, in tables, address);
         if (found.Status != WalkStatus.Mapped)
         {
@@ -89,9 +95,9 @@ public sealed partial class VtdUnit
             return failed == VtdFaultReason.None ? MissingRight(access) : failed;
         }
         int level = (found.PageSizeLog2 - PageLog2) / 9;
-        ulong page = found.Address.AlignDown(found.PageSizeLog2).Value | (ulong)found.Access;
-        PhysicalRange memory = PhysicalRange.FromLength(found.Address.AlignDown(found.PageSizeLog2), 1UL << found.PageSizeLog2);
-        if (!memory.Overlaps(Window))
+        PhysicalAddress first = found.Address.AlignDown(found.PageSizeLog2);
+        ulong page = first.Value | (ulong)found.Access;
+        if (!PhysicalRange.FromLength(first, 1UL << found.PageSizeLog2).Overlaps(Window))
         {
             // A refused access puts nothing in the cache: a device must not be able to push out others' pages by failing.
             if ((found.Access & access) == access || Options.CachingMode)
@@ -110,13 +116,15 @@ public sealed partial class VtdUnit
 
     private static PhysicalRange Window => new(new(MsiMessage.Window.First.Value), new(MsiMessage.Window.Last.Value));
 
-    private static VtdFaultReason Grant(ulong page, int level, LogicalAddress address, DmaAccess access, out PhysicalRun run)
+    private static VtdFaultReason Grant(
+        ulong page, int level, LogicalAddress address, DmaAccess access, out PhysicalRun run)
     {
         run = default;
         DmaAccess missing = access & ~(DmaAccess)(page & (ulong)DmaAccess.ReadWrite);
         if (missing != DmaAccess.None)
         {
-            // A cached page without the right refuses at once. Software that adds a right to a present page must invalidate.
+            // A cached page without the right refuses at once. Software that adds a right to a present page must
+            // invalidate.
             var kept = (VtdFaultReason)(byte)(page >> ReasonShift);
             return kept == VtdFaultReason.None ? MissingRight(missing) : kept;
         }
@@ -131,13 +139,15 @@ public sealed partial class VtdUnit
         return VtdFaultReason.None;
     }
 
-    private static PhysicalRun RunOf(PhysicalAddress first, int sizeLog2) => new(first, (1UL << sizeLog2) - first.OffsetIn(sizeLog2));
+    private static PhysicalRun RunOf(PhysicalAddress first, int sizeLog2) =>
+        new(first, (1UL << sizeLog2) - first.OffsetIn(sizeLog2));
 
     private static VtdFaultReason MissingRight(DmaAccess missing) =>
         (missing & DmaAccess.Read) != 0 ? VtdFaultReason.NoReadPermission : VtdFaultReason.NoWritePermission;
 
     private bool Refuse(
-        TranslationPort port, RequesterId requester, LogicalAddress address, DmaAccess access, VtdFaultReason reason, bool faultsDisabled)
+        TranslationPort port, RequesterId requester, LogicalAddress address, DmaAccess access, VtdFaultReason reason,
+        bool faultsDisabled)
     {
         port.CountRefusal();
         _faults.Record(requester, address, reason, isRead: (access & DmaAccess.Read) != 0, faultsDisabled);

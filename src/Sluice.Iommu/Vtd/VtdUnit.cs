@@ -5,10 +5,10 @@ namespace Sluice.Iommu;
 
 /// <summary>An Intel VT-d remapping unit in legacy mode: registers, caches, invalidation, fault records.</summary>
 /// <remarks>
-/// Out of reset, translation is off and every DMA passes unchanged. Translations run on any number of threads, one per port, and
-/// a translation that hits the caches takes no lock and writes nothing that another port writes. Register accesses are
-/// serialised. Scalable mode would begin at the root pointer, interrupt remapping in <see cref="InterruptRemapping"/>; neither
-/// is there, and CAP and ECAP say so.
+/// Out of reset, translation is off and every DMA passes unchanged. Translations run on any number of threads, one per
+/// port, and a translation that hits the caches takes no lock and writes nothing that another port writes. Register
+/// accesses are serialised. Scalable mode would begin at the root pointer, interrupt remapping in <see
+/// cref="InterruptRemapping"/>; neither is there, and CAP and ECAP say so.
 /// </remarks>
 public sealed partial class VtdUnit : IRemappingUnit
 {
@@ -47,10 +47,13 @@ public sealed partial class VtdUnit : IRemappingUnit
     public VtdOptions Options { get; }
 
     /// <summary>
-    /// Its registers. Accesses of 4 and 8 bytes work on every register and on either half of the wide ones; narrower reads give
-    /// the bytes of the register, narrower writes are ignored. A write that invalidates returns when the DMA in flight is drained.
+    /// Its registers. Accesses of 4 and 8 bytes work on every register and on either half of the wide ones; narrower
+    /// reads give the bytes of the register, narrower writes are ignored. A write that invalidates returns when the DMA
+    /// in flight is drained.
     /// </summary>
-    /// <exception cref="InvalidOperationException">From a write: a device model wrote it inside its own DMA, or never ended one.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// From a write: a device model wrote it inside its own DMA, or never ended one.
+    /// </exception>
     public RegisterWindow Registers => _registers;
 
     /// <summary>What it has done. Any thread.</summary>
@@ -64,7 +67,12 @@ public sealed partial class VtdUnit : IRemappingUnit
             };
             foreach (TranslationPort port in _drain.Ports)
             {
-                total = total with { Hits = total.Hits + port.Hits, Misses = total.Misses + port.Misses, Refused = total.Refused + port.Refused };
+                total = total with
+                {
+                    Hits = total.Hits + port.Hits,
+                    Misses = total.Misses + port.Misses,
+                    Refused = total.Refused + port.Refused,
+                };
             }
             return total;
         }
@@ -100,7 +108,7 @@ public sealed partial class VtdUnit : IRemappingUnit
             && address.Value >> MaximumAddressBits == 0
             && _contexts.TryFind(CachedContext.KeyOf(requester), out ulong word)
             && _pages4K.TryFind(Iotlb.KeyOf(new CachedContext(word), address, level: 0), out ulong page)
-            && ((ulong)access & ~page & (ulong)DmaAccess.ReadWrite) == 0)
+            && ((ulong)access & ~page) == 0)
         {
             port.CountHit();
             ulong offset = address.OffsetIn(PageLog2);
@@ -122,6 +130,7 @@ public sealed partial class VtdUnit : IRemappingUnit
             return true;
         }
         delivered = default;
-        return Refuse(port, requester, request.Address, DmaAccess.Write, VtdFaultReason.OutputInInterruptWindow, faultsDisabled: false);
+        const VtdFaultReason Reason = VtdFaultReason.OutputInInterruptWindow;
+        return Refuse(port, requester, request.Address, DmaAccess.Write, Reason, faultsDisabled: false);
     }
 }

@@ -6,8 +6,7 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// The firmware of the machine: writes the tables by which operating-system code finds everything. Only the machine
-/// writes them;
-/// whoever reads them uses another implementation, so that the two check each other.
+/// writes them; whoever reads them uses another implementation, so that the two check each other.
 /// </summary>
 /// <remarks>RSDP → XSDT → FADT (→ DSDT), MADT, MCFG, and DMAR when there is a unit. ACPI 6.5, 5.2; VT-d 8.</remarks>
 internal static class AcpiTables
@@ -24,7 +23,10 @@ internal static class AcpiTables
         PhysicalAddress next = area.First;
         PhysicalAddress dsdt = Put(memory, ref next, area, Dsdt());
         List<PhysicalAddress> tables = [];
-        foreach (byte[] table in (byte[][])[Fadt(dsdt), Madt(), Mcfg()]) { tables.Add(Put(memory, ref next, area, table)); }
+        foreach (byte[] table in (byte[][])[Fadt(dsdt), Madt(), Mcfg()])
+        {
+            tables.Add(Put(memory, ref next, area, table));
+        }
         if (unitBytes != 0) { tables.Add(Put(memory, ref next, area, Dmar(options, unitBytes))); }
         PhysicalAddress xsdt = Put(memory, ref next, area, Xsdt(tables));
         memory.TryWrite(MachineMap.Rsdp, Rsdp(xsdt));
@@ -111,7 +113,8 @@ internal static class AcpiTables
         return table.Build();
     }
 
-    private static PhysicalAddress Put(PhysicalMemory memory, ref PhysicalAddress next, PhysicalRange area, byte[] table)
+    private static PhysicalAddress Put(
+        PhysicalMemory memory, ref PhysicalAddress next, PhysicalRange area, byte[] table)
     {
         PhysicalAddress here = next;
         if (here + (ulong)table.Length > area.Last || !memory.TryWrite(here, table))

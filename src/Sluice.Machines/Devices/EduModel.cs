@@ -27,8 +27,8 @@ public sealed record EduOptions
 /// </summary>
 /// <remarks>
 /// QEMU's "EDU device" page. Its DMA reports no error: a refused page leaves memory alone and reads as zeros. A range
-/// outside the buffer,
-/// which is undefined there, moves nothing here. Interrupts are MSI only; without MSI the status bits can be polled.
+/// outside the buffer, which is undefined there, moves nothing here. Interrupts are MSI only; without MSI the status
+/// bits can be polled.
 /// </remarks>
 public sealed class EduModel : PciDevice
 {

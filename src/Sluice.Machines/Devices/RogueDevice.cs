@@ -2,9 +2,8 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// A function that does on the bus whatever its <see cref="PciDevice.Port"/> is told: any requester id, address,
-/// length, access, any
-/// message, also after it was told to stop. It has a BAR of scratch registers and an MSI capability, and no will of its
-/// own.
+/// length, access, any message, also after it was told to stop. It has a BAR of scratch registers and an MSI
+/// capability, and no will of its own.
 /// </summary>
 /// <remarks>The port is used by one thread at a time: the one that drives the device.</remarks>
 public sealed class RogueDevice : PciDevice

@@ -78,11 +78,14 @@ internal sealed class EcamConfigAccess(IPlatform platform, PhysicalAddress ecam)
 
     public override uint Read32(PciAddress function, int offset) => Bus(function).Read32(At(function, offset));
 
-    public override void Write32(PciAddress function, int offset, uint value) => Bus(function).Write32(At(function, offset), value);
+    public override void Write32(PciAddress function, int offset, uint value) =>
+        Bus(function).Write32(At(function, offset), value);
 
-    public override void Write16(PciAddress function, int offset, ushort value) => Bus(function).Write16(At(function, offset), value);
+    public override void Write16(PciAddress function, int offset, ushort value) =>
+        Bus(function).Write16(At(function, offset), value);
 
-    private static uint At(PciAddress function, int offset) => ((uint)function.Requester.DeviceFunction << 12) | (uint)offset;
+    private static uint At(PciAddress function, int offset) =>
+        ((uint)function.Requester.DeviceFunction << 12) | (uint)offset;
 
     private RegisterWindow Bus(PciAddress function)
     {

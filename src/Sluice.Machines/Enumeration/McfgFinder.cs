@@ -17,11 +17,14 @@ internal static class McfgFinder
     public static bool TryFind(PhysicalMemory memory, out PhysicalAddress ecam)
     {
         ecam = default;
-        if (!TryFindXsdt(memory, out PhysicalAddress xsdt) || !TryReadTable(memory, xsdt, "XSDT"u8, out byte[] root)) { return false; }
+        if (!TryFindXsdt(memory, out PhysicalAddress xsdt) || !TryRead(memory, xsdt, "XSDT"u8, out byte[] root))
+        {
+            return false;
+        }
         for (int at = HeaderLength; at + sizeof(ulong) <= root.Length; at += sizeof(ulong))
         {
             PhysicalAddress table = new(BinaryPrimitives.ReadUInt64LittleEndian(root.AsSpan(at)));
-            if (TryReadTable(memory, table, "MCFG"u8, out byte[] mcfg) && TryGetSegmentZero(mcfg, out ecam)) { return true; }
+            if (TryRead(memory, table, "MCFG"u8, out byte[] mcfg) && TryGetSegmentZero(mcfg, out ecam)) { return true; }
         }
         return false;
     }
@@ -42,7 +45,8 @@ internal static class McfgFinder
         return false;
     }
 
-    private static bool TryReadTable(PhysicalMemory memory, PhysicalAddress address, ReadOnlySpan<byte> signature, out byte[] table)
+    private static bool TryRead(
+        PhysicalMemory memory, PhysicalAddress address, ReadOnlySpan<byte> signature, out byte[] table)
     {
         Span<byte> header = stackalloc byte[HeaderLength];
         table = [];

@@ -13,9 +13,8 @@ public static class PciBus
 
     /// <summary>
     /// All functions, depth first in order of their addresses, following the bridges that firmware has numbered. A
-    /// memory BAR without
-    /// an address gets one in the BAR window; one that has an address keeps it. Bus mastering stays as it is: off after
-    /// power on.
+    /// memory BAR without an address gets one in the BAR window; one that has an address keeps it. Bus mastering stays
+    /// as it is: off after power on.
     /// </summary>
     /// <exception cref="MachineException">The BAR window is full.</exception>
     public static IReadOnlyList<PciFunction> Enumerate(IPlatform platform)
@@ -90,7 +89,8 @@ public static class PciBus
     /// </summary>
     private static void Assign(List<PciFunction> functions)
     {
-        (PciFunction Function, PciBarWindow Bar)[] all = [.. functions.SelectMany(static f => f.Bars, static (f, b) => (f, b))];
+        (PciFunction Function, PciBarWindow Bar)[] all =
+            [.. functions.SelectMany(static f => f.Bars, static (f, b) => (f, b))];
         List<PhysicalRange> taken = [.. all.Where(static x => x.Bar.First.Value != 0).Select(static x => x.Bar.Range)];
         var open = all.Where(static x => x.Bar.First.Value == 0).OrderByDescending(static x => x.Bar.Size);
         foreach ((PciFunction function, PciBarWindow bar) in open)
@@ -108,7 +108,10 @@ public static class PciBus
         while (true)
         {
             at = (at + (size - 1)).AlignDown(sizeLog2);
-            if (at + (size - 1) > MachineMap.BarWindow.Last) { throw new MachineException($"no room for a BAR of 0x{size:X} bytes"); }
+            if (at + (size - 1) > MachineMap.BarWindow.Last)
+            {
+                throw new MachineException($"no room for a BAR of 0x{size:X} bytes");
+            }
             PhysicalRange range = PhysicalRange.FromLength(at, size);
             int hit = taken.FindIndex(t => t.Overlaps(range));
             if (hit < 0) { return at; }

@@ -42,7 +42,8 @@ public sealed class PciFunction
     public int ConfigLength => _config.Length;
 
     /// <summary>Vectors of its MSI-X table; 0 without MSI-X.</summary>
-    public int MsixVectors => TryFindCapability(PciConfig.CapabilityMsix, out int at) ? (int)(Read16(at + 2) & 0x7FF) + 1 : 0;
+    public int MsixVectors =>
+        TryFindCapability(PciConfig.CapabilityMsix, out int at) ? (Read16(at + 2) & 0x7FF) + 1 : 0;
 
     /// <summary>Reads 1, 2 or 4 bytes of configuration space, aligned.</summary>
     public uint ReadConfig(int offset, int size) => _config.Read(Address, offset, size);
@@ -129,7 +130,10 @@ public sealed class PciFunction
         const uint FunctionLevelReset = 1 << 28;
         const ushort InitiateReset = 1 << 15;
         int at = Require(PciConfig.CapabilityExpress, "PCI Express capability");
-        if ((_config.Read32(Address, at + 4) & FunctionLevelReset) == 0) { throw new MachineException($"{Address} cannot be reset alone"); }
+        if ((_config.Read32(Address, at + 4) & FunctionLevelReset) == 0)
+        {
+            throw new MachineException($"{Address} cannot be reset alone");
+        }
         _config.Write16(Address, at + 8, (ushort)(Read16(at + 8) | InitiateReset));
         foreach (PciBarWindow bar in _bars) { WriteBar(bar); }
     }
@@ -150,7 +154,10 @@ public sealed class PciFunction
 
     private RegisterWindow MapMsixTable(int capability, int vector, out uint entry)
     {
-        if ((uint)vector >= (uint)MsixVectors) { throw new MachineException($"{Address} has no MSI-X vector {vector}"); }
+        if ((uint)vector >= (uint)MsixVectors)
+        {
+            throw new MachineException($"{Address} has no MSI-X vector {vector}");
+        }
         uint table = _config.Read32(Address, capability + 4);
         entry = (table & ~7u) + (uint)vector * PciConfig.MsixEntrySize;
         return MapBar((int)(table & 7));

@@ -2,8 +2,7 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// Something that works on its own: a device, the interrupt dispatcher, the timers. It is a function that does one
-/// bounded piece
-/// of work and says whether there is more; <see cref="Execution"/> decides when it runs.
+/// bounded piece of work and says whether there is more; <see cref="Execution"/> decides when it runs.
 /// </summary>
 internal abstract class Agent(string name, Func<bool> step, Action<Agent, Exception> onCrash)
 {

@@ -44,6 +44,9 @@ internal abstract class Execution : IPlatformClock, IDisposable
 
     public void AddFailure(Exception e) => _failures.Enqueue(e);
 
+    /// <summary>An agent has thrown and will not run again.</summary>
+    public void OnCrash(Agent agent, Exception e) => AddFailure(new MachineException($"{agent.Name}: {e.Message}", e));
+
     public abstract void Dispose();
 
     protected void StartTimerAgent(Agent agent) => _timerAgent = agent;

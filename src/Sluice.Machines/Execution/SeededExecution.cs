@@ -2,9 +2,8 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// All agents on the calling thread, in an order that only the seed decides. Time is virtual: it advances by a fixed
-/// amount
-/// per step and jumps to the next timer when nothing else can run. The same seed and the same calls give the same
-/// trace.
+/// amount per step and jumps to the next timer when nothing else can run. The same seed and the same calls give the
+/// same trace.
 /// </summary>
 internal sealed class SeededExecution(ulong seed, long nanosecondsPerStep) : Execution
 {
@@ -89,7 +88,7 @@ internal sealed class SeededExecution(ulong seed, long nanosecondsPerStep) : Exe
     }
 
     private sealed class SeededAgent(SeededExecution owner, string name, Func<bool> step, int index)
-        : Agent(name, step, (agent, e) => owner.AddFailure(new MachineException($"{agent.Name}: {e.Message}", e)))
+        : Agent(name, step, owner.OnCrash)
     {
         private int _awake = 1;
         private bool _running;

@@ -5,6 +5,7 @@ namespace Sluice.Machines;
 /// <summary>A background thread per agent. An idle thread spins for a moment, then sleeps until it is woken.</summary>
 internal sealed class ThreadedExecution : Execution
 {
+    private const long PerSecond = 1_000_000_000;
     private readonly Lock _lock = new();
     private readonly List<ThreadAgent> _agents = [];
     private readonly long _start = Stopwatch.GetTimestamp();
@@ -25,7 +26,7 @@ internal sealed class ThreadedExecution : Execution
         get
         {
             long ticks = Stopwatch.GetTimestamp() - _start;
-            return Stopwatch.Frequency == 1_000_000_000 ? ticks : (long)((Int128)ticks * 1_000_000_000 / Stopwatch.Frequency);
+            return Stopwatch.Frequency == PerSecond ? ticks : (long)((Int128)ticks * PerSecond / Stopwatch.Frequency);
         }
     }
 
@@ -37,7 +38,8 @@ internal sealed class ThreadedExecution : Execution
         if ((++t_turns & 15) == 0) { Thread.Yield(); } else { Thread.SpinWait(10); }
     }
 
-    public override Agent AddAgent(string name, Func<bool> step) => Add(new ThreadAgent(this, name, step, sleepsUntilTimer: false));
+    public override Agent AddAgent(string name, Func<bool> step) =>
+        Add(new ThreadAgent(this, name, step, sleepsUntilTimer: false));
 
     private ThreadAgent Add(ThreadAgent agent)
     {
@@ -65,12 +67,12 @@ internal sealed class ThreadedExecution : Execution
     /// <summary>Until the next timer is due, at most a second: a lost wake then costs a second, not for ever.</summary>
     private TimeSpan UntilNextTimer()
     {
-        long nanoseconds = Math.Clamp(Timers.NextDue - Nanoseconds, 0, 1_000_000_000);
+        long nanoseconds = Math.Clamp(Timers.NextDue - Nanoseconds, 0, PerSecond);
         return TimeSpan.FromTicks((nanoseconds + 99) / 100);
     }
 
     private sealed class ThreadAgent(ThreadedExecution owner, string name, Func<bool> step, bool sleepsUntilTimer)
-        : Agent(name, step, (agent, e) => owner.AddFailure(new MachineException($"{agent.Name}: {e.Message}", e))), IDisposable
+        : Agent(name, step, owner.OnCrash), IDisposable
     {
         private const int Idle = 0;
         private const int Awake = 1;

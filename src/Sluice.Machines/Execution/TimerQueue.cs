@@ -31,9 +31,8 @@ internal sealed class TimerQueue
         PlatformTimer timer;
         lock (_lock)
         {
-            if (!_queue.TryPeek(out PlatformTimer? first, out (long Due, long Order) key) || key.Due > now) { return false; }
-            _queue.Dequeue();
-            timer = first;
+            if (!_queue.TryPeek(out _, out (long Due, long Order) key) || key.Due > now) { return false; }
+            timer = _queue.Dequeue();
         }
         try
         {
@@ -84,7 +83,10 @@ internal static class BoundedLock
     /// <exception cref="TimeoutException">Ten seconds were not enough.</exception>
     public static void WaitFor(Lock running, string name)
     {
-        if (!running.TryEnter(Limit)) { throw new TimeoutException($"{name} is still running after {Limit.TotalSeconds} s"); }
+        if (!running.TryEnter(Limit))
+        {
+            throw new TimeoutException($"{name} is still running after {Limit.TotalSeconds} s");
+        }
         running.Exit();
     }
 }

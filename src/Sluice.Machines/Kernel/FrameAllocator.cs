@@ -2,8 +2,7 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// The page frames of a machine, one kind byte each. Single frames come from seeded random places, never next to the
-/// one before;
-/// one block of 2 MiB in eight is kept for contiguous runs until everything else is full.
+/// one before; one block of 2 MiB in eight is kept for contiguous runs until everything else is full.
 /// </summary>
 /// <remarks>
 /// One lock; not a data path. <see cref="KindOf"/> takes no lock. Frames are numbered densely: low memory, then high.
@@ -29,7 +28,8 @@ public sealed class FrameAllocator : IFrameAllocator
     /// <summary>
     /// All frames of <paramref name="memory"/> but those below 1 MiB and those in <paramref name="reserved"/>.
     /// </summary>
-    internal FrameAllocator(PhysicalMemory memory, ulong lowBytes, ulong highBytes, ulong seed, IEnumerable<PhysicalRange> reserved)
+    internal FrameAllocator(
+        PhysicalMemory memory, ulong lowBytes, ulong highBytes, ulong seed, IEnumerable<PhysicalRange> reserved)
     {
         _memory = memory;
         _random = new(seed);
@@ -41,7 +41,8 @@ public sealed class FrameAllocator : IFrameAllocator
         _kinds.AsSpan((int)(MachineMap.FirmwareEnd >> MachineMap.PageLog2)).Fill((byte)FrameKind.Free);
         foreach (PhysicalRange range in reserved)
         {
-            for (PhysicalAddress page = range.First.AlignDown(MachineMap.PageLog2); page <= range.Last; page += MachineMap.PageSize)
+            PhysicalAddress first = range.First.AlignDown(MachineMap.PageLog2);
+            for (PhysicalAddress page = first; page <= range.Last; page += MachineMap.PageSize)
             {
                 if (TryIndex(page, out int index)) { _kinds[index] = (byte)FrameKind.Absent; }
             }
@@ -62,7 +63,7 @@ public sealed class FrameAllocator : IFrameAllocator
     /// <inheritdoc/>
     public bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, ulong last = ulong.MaxValue)
     {
-        if (kind is FrameKind.Absent or FrameKind.Free or FrameKind.Quarantined)
+        if (!IsAllocated(kind))
         {
             throw new ArgumentOutOfRangeException(nameof(kind), $"a frame cannot be allocated as {kind}");
         }
@@ -99,8 +100,12 @@ public sealed class FrameAllocator : IFrameAllocator
         {
             int index = Require(first, count);
             byte kind = _kinds[index];
-            if (kind is (byte)FrameKind.Free) { throw new InvalidOperationException($"the frame at {first} is free already"); }
-            if (kind is (byte)FrameKind.Absent or (byte)FrameKind.Quarantined || _kinds.AsSpan(index, count).ContainsAnyExcept(kind))
+            if (kind is (byte)FrameKind.Free)
+            {
+                throw new InvalidOperationException($"the frame at {first} is free already");
+            }
+            if (kind is (byte)FrameKind.Absent or (byte)FrameKind.Quarantined
+                || _kinds.AsSpan(index, count).ContainsAnyExcept(kind))
             {
                 throw new InvalidOperationException($"the frames at {first} are not all allocated: {(FrameKind)kind}");
             }
@@ -109,15 +114,18 @@ public sealed class FrameAllocator : IFrameAllocator
     }
 
     /// <inheritdoc/>
-    public void Quarantine(PhysicalAddress frame) =>
-        Change(frame, static kind => kind is not (FrameKind.Absent or FrameKind.Free or FrameKind.Quarantined), FrameKind.Quarantined);
+    public void Quarantine(PhysicalAddress frame) => Change(frame, IsAllocated, FrameKind.Quarantined);
 
     /// <inheritdoc/>
-    public void Release(PhysicalAddress frame) => Change(frame, static kind => kind == FrameKind.Quarantined, FrameKind.Free);
+    public void Release(PhysicalAddress frame) =>
+        Change(frame, static kind => kind == FrameKind.Quarantined, FrameKind.Free);
 
     /// <inheritdoc/>
     public FrameKind KindOf(PhysicalAddress address) =>
         TryIndex(address, out int index) ? (FrameKind)Volatile.Read(ref _kinds[index]) : FrameKind.Absent;
+
+    private static bool IsAllocated(FrameKind kind) =>
+        kind is not (FrameKind.Absent or FrameKind.Free or FrameKind.Quarantined);
 
     private void Change(PhysicalAddress frame, Func<FrameKind, bool> allowed, FrameKind to)
     {
@@ -125,7 +133,10 @@ public sealed class FrameAllocator : IFrameAllocator
         {
             int index = Require(frame.AlignDown(MachineMap.PageLog2), 1);
             var kind = (FrameKind)_kinds[index];
-            if (!allowed(kind)) { throw new InvalidOperationException($"the frame at {frame} is {kind} and cannot become {to}"); }
+            if (!allowed(kind))
+            {
+                throw new InvalidOperationException($"the frame at {frame} is {kind} and cannot become {to}");
+            }
             SetKind(index, 1, to);
         }
     }
@@ -134,8 +145,8 @@ public sealed class FrameAllocator : IFrameAllocator
     {
         byte before = _kinds[index];
         _kinds.AsSpan(index, count).Fill((byte)kind);
-        int freed = (kind == FrameKind.Free ? count : 0) - (before == (byte)FrameKind.Free ? count : 0);
-        int quarantined = (kind == FrameKind.Quarantined ? count : 0) - (before == (byte)FrameKind.Quarantined ? count : 0);
+        int freed = Change(FrameKind.Free);
+        int quarantined = Change(FrameKind.Quarantined);
         Volatile.Write(ref _quarantined, _quarantined + quarantined);
         Volatile.Write(ref _free, _free + freed);
         int perBlock = Math.Min(count, BlockFrames) * Math.Sign(freed);
@@ -143,6 +154,8 @@ public sealed class FrameAllocator : IFrameAllocator
         {
             _freeInBlock[block] = (ushort)(_freeInBlock[block] + perBlock);
         }
+
+        int Change(FrameKind of) => (kind == of ? count : 0) - (before == (byte)of ? count : 0);
     }
 
     /// <summary>
@@ -154,7 +167,10 @@ public sealed class FrameAllocator : IFrameAllocator
         for (int i = 0; i < Tries; i++)
         {
             int index = _random.Below(limit);
-            if (_kinds[index] == (byte)FrameKind.Free && !IsForRuns(index >> BlockLog2) && !IsBesideLast(index)) { return index; }
+            if (_kinds[index] == (byte)FrameKind.Free && !IsForRuns(index >> BlockLog2) && !IsBesideLast(index))
+            {
+                return index;
+            }
         }
         return Scan(limit, runBlocks: false) is int found and >= 0 ? found : Scan(limit, runBlocks: true);
     }
@@ -220,7 +236,9 @@ public sealed class FrameAllocator : IFrameAllocator
     {
         ulong pages = last == ulong.MaxValue ? ulong.MaxValue : (last + 1) >> MachineMap.PageLog2;
         ulong high = MachineMap.HighMemory.Value >> MachineMap.PageLog2;
-        ulong limit = pages <= high ? Math.Min(pages, (ulong)_lowFrames) : Math.Min(pages - high + (ulong)_lowFrames, (ulong)_kinds.Length);
+        ulong limit = pages <= high
+            ? Math.Min(pages, (ulong)_lowFrames)
+            : Math.Min(pages - high + (ulong)_lowFrames, (ulong)_kinds.Length);
         return (int)Math.Max(limit, 1);
     }
 

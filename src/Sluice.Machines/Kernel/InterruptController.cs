@@ -4,8 +4,7 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// Where interrupt messages arrive: one latch per vector, and one thread that runs the handlers. Equal messages merge
-/// while
-/// they wait; one that arrives while its handler runs makes it run once more.
+/// while they wait; one that arrives while its handler runs makes it run once more.
 /// </summary>
 public sealed class InterruptController : IInterruptSink
 {
@@ -149,7 +148,8 @@ public sealed class InterruptController : IInterruptSink
         }
     }
 
-    internal sealed class Line(InterruptController owner, string name, byte vector, uint id, Action handler) : IInterruptLine
+    internal sealed class Line(InterruptController owner, string name, byte vector, uint id, Action handler)
+        : IInterruptLine
     {
         private readonly Lock _running = new();
         private volatile bool _disposed;

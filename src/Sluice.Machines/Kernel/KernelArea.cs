@@ -2,9 +2,8 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// The memory that a DMA attack aims at: kernel code, interrupt table, system-call table. It is in use, so damage is
-/// noticed by
-/// what stops working, and it is checked against what the kernel wrote, so damage is named to the byte. Safe from any
-/// thread.
+/// noticed by what stops working, and it is checked against what the kernel wrote, so damage is named to the byte. Safe
+/// from any thread.
 /// </summary>
 /// <remarks>
 /// <code>
@@ -36,12 +35,13 @@ public sealed class KernelArea
             {
                 throw new MachineException("no memory left for the kernel area");
             }
-            _pages[i] = new(page, i < CodePages ? "code" : i == CodePages ? "interrupt table" : "system-call table", new byte[PageSize]);
+            string area = i < CodePages ? "code" : i == CodePages ? "interrupt table" : "system-call table";
+            _pages[i] = new(page, area, new byte[PageSize]);
         }
         SplitMix random = new(_key);
         for (int i = 0; i < CodePages; i++)
         {
-            for (int word = 0; word < PageSize / sizeof(ulong); word++) { Store(i, word * sizeof(ulong), random.Next()); }
+            for (int at = 0; at < PageSize; at += sizeof(ulong)) { Store(i, at, random.Next()); }
         }
         foreach (KernelCall call in Enum.GetValues<KernelCall>())
         {

@@ -2,8 +2,7 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// The PCI Express capability of a root complex integrated endpoint, version 2: what QEMU's functions on the root bus
-/// show.
-/// It has no link, and its reset bit works. It is always the first capability, at 0x40.
+/// show. It has no link, and its reset bit works. It is always the first capability, at 0x40.
 /// </summary>
 /// <remarks>
 /// PCI Express Base 7.5.3. +2 capabilities, +4 device capabilities, +8 device control, +0x24 device capabilities 2.

@@ -63,7 +63,7 @@ internal sealed class MsixCapability
     }
 
     public bool Claims(int bar, ulong offset) =>
-        bar == _bar && (offset - _tableOffset < (ulong)_table.Length * 4 || offset - _pendingOffset < (ulong)_pending.Length * 8);
+        bar == _bar && (IsTable(offset) || offset - _pendingOffset < (ulong)_pending.Length * 8);
 
     public ulong Read(ulong offset, int size)
     {
@@ -77,7 +77,7 @@ internal sealed class MsixCapability
 
     public void Write(ulong offset, int size, ulong value)
     {
-        if (size < 4 || offset - _tableOffset >= (ulong)_table.Length * 4) { return; }
+        if (size < 4 || !IsTable(offset)) { return; }
         lock (_lock)
         {
             int word = (int)((offset - _tableOffset) / 4);
@@ -99,12 +99,14 @@ internal sealed class MsixCapability
 
     private bool IsMasked(int vector) => (_table[vector * 4 + 3] & PciConfig.MsixVectorMasked) != 0;
 
+    // The subtraction wraps below the table, which is then far above its length.
+    private bool IsTable(ulong offset) => offset - _tableOffset < (ulong)_table.Length * 4;
+
     private uint ReadWord(ulong offset)
     {
-        ulong index = (offset - _tableOffset) / 4;
-        if (offset >= _tableOffset && index < (ulong)_table.Length) { return _table[index]; }
-        index = (offset - _pendingOffset) / 4;
-        return offset >= _pendingOffset && index / 2 < (ulong)_pending.Length ? (uint)(_pending[index / 2] >> (int)((index & 1) * 32)) : 0;
+        if (IsTable(offset)) { return _table[(offset - _tableOffset) / 4]; }
+        ulong index = (offset - _pendingOffset) / 4;
+        return index / 2 < (ulong)_pending.Length ? (uint)(_pending[index / 2] >> (int)((index & 1) * 32)) : 0;
     }
 
     private void WriteWord(int word, uint value)

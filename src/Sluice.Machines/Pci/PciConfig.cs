@@ -26,6 +26,7 @@ internal static class PciConfig
     public const ushort CommandMemory = 1 << 1;
     public const ushort CommandBusMaster = 1 << 2;
     public const ushort CommandInterruptDisable = 1 << 10;
+    public const ushort CommandWritable = CommandMemory | CommandBusMaster | CommandInterruptDisable;
     public const ushort StatusCapabilities = 1 << 4;
     public const byte MultiFunction = 0x80;
 

@@ -4,8 +4,8 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// The configuration space of one function: bytes, and a mask of the bits that software may write. BAR sizing needs
-/// nothing
-/// more: writing ones to a BAR reads back its size, because only its upper bits are writable. Safe from any thread.
+/// nothing more: writing ones to a BAR reads back its size, because only its upper bits are writable. Safe from any
+/// thread.
 /// </summary>
 /// <remarks>
 /// 256 bytes for a conventional function, 4096 for PCI Express. An access past the end, unaligned or odd reads all
@@ -30,7 +30,7 @@ public sealed class PciConfigSpace
         Set16(PciConfig.ClassCode + 1, (ushort)(identity.ClassCode >> 8));
         Set16(PciConfig.SubsystemVendor, identity.SubsystemVendorId);
         Set16(PciConfig.Subsystem, identity.SubsystemId);
-        Allow16(PciConfig.Command, PciConfig.CommandMemory | PciConfig.CommandBusMaster | PciConfig.CommandInterruptDisable);
+        Allow16(PciConfig.Command, PciConfig.CommandWritable);
         _writable[PciConfig.InterruptLine] = 0xFF;
     }
 
@@ -95,20 +95,26 @@ public sealed class PciConfigSpace
     }
 
     /// <summary>Lets software write these bits.</summary>
-    internal void Allow16(int offset, int mask) => BinaryPrimitives.WriteUInt16LittleEndian(_writable.AsSpan(offset), (ushort)mask);
+    internal void Allow16(int offset, int mask) =>
+        BinaryPrimitives.WriteUInt16LittleEndian(_writable.AsSpan(offset), (ushort)mask);
 
-    internal void Allow32(int offset, uint mask) => BinaryPrimitives.WriteUInt32LittleEndian(_writable.AsSpan(offset), mask);
+    internal void Allow32(int offset, uint mask) =>
+        BinaryPrimitives.WriteUInt32LittleEndian(_writable.AsSpan(offset), mask);
 
     /// <summary>Links a capability of <paramref name="length"/> bytes into the list and gives its offset.</summary>
     internal int AddCapability(byte id, int length)
     {
         int offset = _free;
-        if (offset + length > PciConfig.ConventionalSize) { throw new InvalidOperationException("no room for another capability"); }
+        if (offset + length > PciConfig.ConventionalSize)
+        {
+            throw new InvalidOperationException("no room for another capability");
+        }
         _free = (offset + length + 3) & ~3;
         lock (_lock)
         {
             _bytes[offset] = id;
-            _bytes[_lastCapability == PciConfig.CapabilityPointer ? _lastCapability : _lastCapability + 1] = (byte)offset;
+            bool isFirst = _lastCapability == PciConfig.CapabilityPointer;
+            _bytes[isFirst ? _lastCapability : _lastCapability + 1] = (byte)offset;
             _bytes[PciConfig.Status] |= (byte)PciConfig.StatusCapabilities;
         }
         _lastCapability = offset;

@@ -4,13 +4,12 @@ using System.Numerics;
 namespace Sluice.Machines;
 
 /// <summary>
-/// A PCI function: configuration space, BARs, MSI and MSI-X here; what it does in the model that derives from it.
-/// The constructor of the model declares everything, <see cref="Machine.Plug{T}(T, PciAddress)"/> brings it to life.
+/// A PCI function: configuration space, BARs, MSI and MSI-X here; what it does in the model that derives from it. The
+/// constructor of the model declares everything, <see cref="Machine.Plug{T}(T, PciAddress)"/> brings it to life.
 /// </summary>
 /// <remarks>
 /// Two kinds of thread enter a model: processors, through <see cref="ReadBar"/> and <see cref="WriteBar"/>, several at
-/// once;
-/// and the device's own, through <see cref="Step"/>, one at a time. The model guards what they share.
+/// once; and the device's own, through <see cref="Step"/>, one at a time. The model guards what they share.
 /// </remarks>
 public abstract class PciDevice
 {
@@ -27,7 +26,7 @@ public abstract class PciDevice
     /// <summary>A function that says it is <paramref name="identity"/>.</summary>
     /// <param name="name">As reports and threads show it: <c>nvme</c>.</param>
     /// <param name="identity">Its ids.</param>
-    /// <param name="express">True: 4 KiB of configuration space and a PCI Express capability, as an integrated endpoint.</param>
+    /// <param name="express">True: an integrated PCI Express endpoint with 4 KiB of configuration space.</param>
     protected PciDevice(string name, PciIdentity identity, bool express = true)
     {
         Name = name;
@@ -60,8 +59,7 @@ public abstract class PciDevice
 
     /// <summary>
     /// A hostile device: its DMA ignores the bus master enable, which is the device's own bit. Off by default; a device
-    /// told to
-    /// stop then stops.
+    /// told to stop then stops.
     /// </summary>
     public bool IgnoresBusMasterEnable { get; init; }
 
@@ -89,8 +87,7 @@ public abstract class PciDevice
 
     /// <summary>
     /// Function level reset, on the thread that wrote the configuration space; the device's own thread may be in
-    /// <see cref="Step"/>.
-    /// Configuration, MSI and MSI-X are reset already.
+    /// <see cref="Step"/>. Configuration, MSI and MSI-X are reset already.
     /// </summary>
     public virtual void Reset()
     {
@@ -115,7 +112,8 @@ public abstract class PciDevice
     /// <param name="prefetchable">Whether reads have no side effects.</param>
     protected void AddBar(int index, ulong size, bool is64Bit = false, bool prefetchable = false)
     {
-        ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)index, (uint)(PciConfig.BarCount - (is64Bit ? 2 : 1)), nameof(index));
+        int last = PciConfig.BarCount - (is64Bit ? 2 : 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)index, (uint)last, nameof(index));
         if (size < 16 || !BitOperations.IsPow2(size) || (!is64Bit && size > 0x8000_0000))
         {
             throw new ArgumentOutOfRangeException(nameof(size), $"a BAR of 0x{size:X} bytes does not exist");
@@ -153,8 +151,7 @@ public abstract class PciDevice
 
     /// <summary>
     /// Sends a vector's message; while the function or the vector is masked its pending bit is set instead, and
-    /// unmasking sends it.
-    /// Nothing happens while MSI-X is disabled. From any thread.
+    /// unmasking sends it. Nothing happens while MSI-X is disabled. From any thread.
     /// </summary>
     protected void RaiseMsix(int vector) => _msix?.Raise(vector);
 

@@ -40,8 +40,7 @@ internal abstract class RoutedWindow(uint length) : RegisterWindow
 
 /// <summary>
 /// Part of a BAR, as a processor sees it at a physical address. When software moves the BAR away or stops its decoding,
-/// nobody
-/// answers there: reads give all ones and writes are dropped.
+/// nobody answers there: reads give all ones and writes are dropped.
 /// </summary>
 internal sealed class BarRegisterWindow(PciDevice device, PciBar bar, ulong address, uint length) : RoutedWindow(length)
 {

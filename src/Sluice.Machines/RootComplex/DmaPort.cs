@@ -6,8 +6,7 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// What a device model reaches memory through. A request is split at pages; each piece is one bounded section that the
-/// unit's
-/// invalidations wait for. Used by one thread at a time; the counters may be read from any.
+/// unit's invalidations wait for. Used by one thread at a time; the counters may be read from any.
 /// </summary>
 /// <remarks>Allocates nothing and takes no lock. A refused piece is a result, never an exception.</remarks>
 public sealed class DmaPort
@@ -57,8 +56,7 @@ public sealed class DmaPort
 
     /// <summary>
     /// The device writes memory. Splits at pages; stops at the first refused piece. A multiple of 8 up to 64 bytes at
-    /// an
-    /// 8-byte boundary becomes ascending 64-bit stores: who sees the last word sees them all.
+    /// an 8-byte boundary becomes ascending 64-bit stores: who sees the last word sees them all.
     /// </summary>
     public DmaStatus Write(LogicalAddress address, ReadOnlySpan<byte> source) => Write(Requester, address, source);
 
@@ -108,8 +106,9 @@ public sealed class DmaPort
         if (!_device.MayMaster) { return Count(ref _busMasterOff); }
         if (_port is null)
         {
-            // The window takes writes only, and no memory lies there.
-            return _memory.TryRead(new(address.Value), destination) ? Moved(destination.Length) : Count(ref _masterAborts);
+            // The interrupt window takes writes only, and no memory lies there.
+            bool read = _memory.TryRead(new(address.Value), destination);
+            return read ? Moved(destination.Length) : Count(ref _masterAborts);
         }
         _port.Enter();
         bool allowed = _unit!.TryTranslate(_port, requester, address, DmaAccess.Read, out PhysicalRun run);
@@ -122,8 +121,14 @@ public sealed class DmaPort
     private bool WritePiece(RequesterId requester, LogicalAddress address, ReadOnlySpan<byte> source)
     {
         if (!_device.MayMaster) { return Count(ref _busMasterOff); }
-        if (source.Length == sizeof(uint) && MsiMessage.Window.Contains(address)) { return Interrupt(requester, address, source); }
-        if (_port is null) { return Store(new(address.Value), source) ? Moved(source.Length) : Count(ref _masterAborts); }
+        if (source.Length == sizeof(uint) && MsiMessage.Window.Contains(address))
+        {
+            return Interrupt(requester, address, source);
+        }
+        if (_port is null)
+        {
+            return Store(new(address.Value), source) ? Moved(source.Length) : Count(ref _masterAborts);
+        }
         _port.Enter();
         bool allowed = _unit!.TryTranslate(_port, requester, address, DmaAccess.Write, out PhysicalRun run);
         bool moved = allowed && Store(run.First, source);

@@ -7,8 +7,8 @@ public enum DmaStatus : byte
     Completed,
 
     /// <summary>
-    /// A piece of it was refused: no bus mastering, no mapping or right, or no memory. Earlier pieces were moved;
-    /// no byte of the refused page was. What a read was to fill from there on is all ones, as on a real bus.
+    /// A piece of it was refused: no bus mastering, no mapping or right, or no memory. Earlier pieces were moved; no
+    /// byte of the refused page was. What a read was to fill from there on is all ones, as on a real bus.
     /// </summary>
     Refused,
 }

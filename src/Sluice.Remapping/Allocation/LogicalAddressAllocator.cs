@@ -30,6 +30,7 @@ public sealed class LogicalAddressAllocator
     private readonly SlotRing?[] _lowRings = new SlotRing?[Arena.SizeLog2 + 1];
     private readonly SlotRing?[] _highRings = new SlotRing?[Arena.SizeLog2 + 1];
     private readonly ulong _lastPage;
+    private readonly ulong _lastUsablePage;
     private long _allocations;
     private long _frees;
     private SpinGate _gate;
@@ -47,6 +48,7 @@ public sealed class LogicalAddressAllocator
         _fixed = [LogicalRange.FromLength(default, 1 << PageLog2), .. reserved];
         _lastPage = LastWholePage(last);
         _arenas = new Arena?[(int)Math.Min((ulong)maximumArenas, (_lastPage >> Arena.SizeLog2) + 1)];
+        _lastUsablePage = Math.Min(_lastPage, ((ulong)_arenas.Length << Arena.SizeLog2) - 1);
         _arenas[0] = NewArena(0);
     }
 
@@ -96,9 +98,14 @@ public sealed class LogicalAddressAllocator
     }
 
     /// <summary>Gives a slot back: the last device access through it must be over.</summary>
+    /// <exception cref="ArgumentException">It cannot have come from here.</exception>
     public void Free(LogicalSlot slot)
     {
         ulong page = slot.First.Value >> PageLog2;
+        if (slot.Log2 > Arena.SizeLog2 || !slot.First.IsAligned(PageLog2 + slot.Log2) || page > _lastUsablePage)
+        {
+            throw new ArgumentException($"{slot} is no slot of this allocator", nameof(slot));
+        }
         _gate.Enter();
         ref SlotRing? ring = ref Rings(page)[slot.Log2];
         ring ??= new(QuarantineDepth(slot.Log2));
@@ -108,11 +115,11 @@ public sealed class LogicalAddressAllocator
         _gate.Exit();
     }
 
-    /// <summary>Sets a range aside for good, as a firmware region that must keep its addresses.</summary>
-    /// <returns>
-    /// False, and nothing changed, when part of it is handed out or beyond the windows. What is reserved already does
-    /// not matter.
-    /// </returns>
+    /// <summary>
+    /// Sets a range aside for good, as a firmware region that must keep its addresses. What is reserved already, or
+    /// lies where nothing is ever handed out, does not matter.
+    /// </summary>
+    /// <returns>False, and nothing changed, when part of it is handed out.</returns>
     public bool TryReserve(LogicalRange range)
     {
         ulong first = range.First.Value >> PageLog2;
@@ -120,7 +127,8 @@ public sealed class LogicalAddressAllocator
         _gate.Enter();
         try
         {
-            if (last > _lastPage || last >> Arena.SizeLog2 >= (ulong)_arenas.Length) { return false; }
+            if (first > _lastUsablePage) { return true; }
+            last = Math.Min(last, _lastUsablePage);
             Flush();
             List<(ulong First, ulong Last)> pieces = Unreserved(first, last);
             foreach ((ulong from, ulong to) in pieces)

@@ -44,12 +44,28 @@ public abstract class TestedTable : IDisposable
     public abstract PageTableChange MapPages(LogicalAddress first, ReadOnlySpan<PhysicalAddress> pages, DmaAccess access);
     public abstract PageTableChange Unmap(LogicalRange range, ref TableGather gather);
     public abstract Translation Walk(LogicalAddress address);
+    public abstract PageTableChange ChangeAccess(LogicalRange range, DmaAccess access);
+    public abstract PageTableListing List();
+    public abstract bool RecordsDirty { get; }
+
+    /// <summary>Sets the dirty bits of the smallest leaves that map these pages, which lie outside this memory, as hardware would.</summary>
+    public abstract void SetDirty(IReadOnlySet<PhysicalAddress> pages);
+
+    /// <summary>Eight bytes of a table: most often an entry to one of the tables or a leaf, of any level, every third with a bit flipped.</summary>
+    public abstract ulong HostileWord(Random random, ulong firstTable, ulong tables);
+
+    public abstract PageTableStatus CollectDirty(LogicalRange range, bool clear, Span<ulong> dirty);
+
+    /// <summary>Puts another top on the tables; later calls go through it.</summary>
+    public abstract bool Grow();
 
     /// <summary>Ranges of logical addresses the tables translate: one, or two halves where addresses are sign-extended.</summary>
     public required IReadOnlyList<LogicalRange> Spaces { get; init; }
 
     public NaiveAnswer NaiveWalk(LogicalAddress address) =>
         Naive(at => Memory.TryRead64(new(at), out ulong word) ? word : 0, Root.Table.Value, address.Value);
+
+    public void MoveRoot(PhysicalAddress table) => Root = Root with { Table = table };
 
     /// <summary>Unmaps and frees what was gathered, as after an invalidation.</summary>
     public PageTableChange UnmapAndFree(LogicalRange range)
@@ -102,4 +118,65 @@ public sealed class TestedTable<TFormat> : TestedTable
         PageTable<TFormat>.Unmap(Memory, Root, range, ref gather);
 
     public override Translation Walk(LogicalAddress address) => PageTable<TFormat>.Walk(Memory, Root, address);
+
+    public override PageTableChange ChangeAccess(LogicalRange range, DmaAccess access) =>
+        PageTable<TFormat>.ChangeAccess(Memory, Root, range, access);
+
+    public override PageTableListing List() => PageTable<TFormat>.List(Memory, Root, new(1 << 19, 1 << 15));
+
+    public override bool RecordsDirty => PageTable<TFormat>.RecordsDirty;
+
+    public override void SetDirty(IReadOnlySet<PhysicalAddress> pages)
+    {
+        foreach (ulong frame in Frames.Allocated)
+        {
+            for (ulong at = frame; at < frame + 4096; at += 8)
+            {
+                Memory.TryRead64(new(at), out ulong word);
+                if (word != 0 && TFormat.IsPresent(word) && pages.Contains(TFormat.Address(word, 0)))
+                {
+                    Memory.TryWrite64(new(at), word | TFormat.DirtyBit);
+                }
+            }
+        }
+    }
+
+    public override ulong HostileWord(Random random, ulong firstTable, ulong tables)
+    {
+        ulong entry = HostileEntry(random, firstTable, tables);
+        return TFormat.EntrySizeLog2 == 3 ? entry : entry << 32 | HostileEntry(random, firstTable, tables);
+    }
+
+    private ulong HostileEntry(Random random, ulong firstTable, ulong tables)
+    {
+        int level = random.Next(Root.TopLevel + 1);
+        int table = Math.Max(12, TFormat.IndexBits + TFormat.EntrySizeLog2);
+        ulong target = (firstTable + ((ulong)random.NextInt64((long)tables) << 12)) >> table << table;
+        ulong entry = TFormat.Table(new(target), level);
+        int kind = random.Next(100);
+        if (kind < 45 || TFormat.IsFlat)
+        {
+            // A size of the level: sizes are ordered by level, so any not above the next level's smallest will do.
+            int natural = TFormat.GranuleLog2 + level * TFormat.IndexBits;
+            int size = natural + random.Next(3) * random.Next(TFormat.IndexBits);
+            if ((PageSizes >> size & 1) == 0) { size = natural; }
+            PhysicalAddress page = new PhysicalAddress((ulong)random.NextInt64() & ((1UL << PhysicalBits) - 1)).AlignDown(size);
+            entry = TFormat.Leaf(page, (DmaAccess)random.Next(1, 4), level, size);
+        }
+        if (kind % 3 == 0) { entry ^= 1UL << random.Next(8 << TFormat.EntrySizeLog2); }
+        if (kind is 98) { entry = (ulong)random.NextInt64(long.MinValue, long.MaxValue); }
+        if (kind is 97) { entry = 0; }
+        if (TFormat.EntrySizeLog2 == 3) { return entry; }
+        return TFormat.BigEndian ? System.Buffers.Binary.BinaryPrimitives.ReverseEndianness((uint)entry) : (uint)entry;
+    }
+
+    public override PageTableStatus CollectDirty(LogicalRange range, bool clear, Span<ulong> dirty) =>
+        PageTable<TFormat>.CollectDirty(Memory, Root, range, clear, dirty);
+
+    public override bool Grow()
+    {
+        bool grown = PageTable<TFormat>.TryGrow(Memory, Root, Frames, out PageTableRoot root);
+        Root = root;
+        return grown;
+    }
 }

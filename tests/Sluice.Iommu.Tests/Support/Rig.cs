@@ -2,7 +2,9 @@ using Sluice.Formats.Vtd;
 
 namespace Sluice.Iommu.Tests;
 
-/// <summary>One unit, its memory, and a few hands to build tables and issue DMA: tables are written as raw words.</summary>
+/// <summary>
+/// One unit, its memory, and a few hands to build tables and issue DMA: tables are written as raw words.
+/// </summary>
 internal sealed class Rig : IInterruptSink, IDisposable
 {
     public const ulong Root = 0x1000;
@@ -63,7 +65,8 @@ internal sealed class Rig : IInterruptSink, IDisposable
         return table;
     }
 
-    public ulong ContextAt(ushort requester) => (Peek(Root + (ulong)(requester >> 8) * 16) & ~0xFFFUL) + (ulong)(requester & 0xFF) * 16;
+    public ulong ContextAt(ushort requester) =>
+        (Peek(Root + (ulong)(requester >> 8) * 16) & ~0xFFFUL) + (ulong)(requester & 0xFF) * 16;
 
     /// <summary>Maps one leaf at <paramref name="level"/> and gives the address of its entry.</summary>
     public ulong Map(ulong table, int topLevel, ulong logical, ulong physical, ulong rights = 3, int level = 0)
@@ -139,7 +142,8 @@ internal sealed class Rig : IInterruptSink, IDisposable
         return (Registers.Read64(at), Registers.Read64(at + 8));
     }
 
-    public void FreeRecord(int index) => Registers.Write32(Unit.Options.FaultRecordOffset + (uint)index * 16 + 12, 1u << 31);
+    public void FreeRecord(int index) =>
+        Registers.Write32(Unit.Options.FaultRecordOffset + (uint)index * 16 + 12, 1u << 31);
 
     public void FreeAllRecords()
     {

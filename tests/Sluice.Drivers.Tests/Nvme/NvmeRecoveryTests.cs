@@ -1,0 +1,246 @@
+using Sluice.Dma;
+using Sluice.Drivers.Nvme;
+using Sluice.Machines;
+using Sluice.Machines.Nvme;
+
+namespace Sluice.Drivers.Tests.Nvme;
+
+public sealed class NvmeRecoveryTests
+{
+    private const long Millisecond = 1_000_000;
+    private const byte Read = 2;
+    private static readonly NvmeOptions s_impatient = new() { CommandTimeout = 40 * Millisecond, AdminTimeout = 200 * Millisecond };
+
+    [Fact]
+    public async Task CancelledWaitLeavesTheBufferToTheDevice()
+    {
+        byte[] content = Pattern.Disk(1 << 20);
+        FlakyMedium medium = new(content);
+        using NvmeHost host = new(medium);
+        medium.Close();
+        using CancellationTokenSource cancel = new();
+        Mdl buffer = host.Buffer(4096);
+        PhysicalAddress frame = buffer.Pages[0];
+        ValueTask read = host.Disk.ReadAsync(0, buffer, 0, 4096, cancel.Token);
+        cancel.Cancel();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => read.AsTask());
+        // The wait is over, the transfer is not: mapped, and even after Dispose nobody else's. Seen failing: put at cancel.
+        Assert.Equal(1, buffer.MappedTransfers);
+        buffer.Dispose();
+        Assert.Equal(FrameKind.Buffer, host.Machine.Frames.KindOf(frame));
+        Assert.Equal(1, host.Controller.InFlight);
+        medium.Open();
+        Assert.True(SpinWait.SpinUntil(() => host.Machine.Frames.KindOf(frame) == FrameKind.Free, 10_000));
+        Assert.Equal(0, host.Controller.InFlight);
+        using Mdl other = host.Buffer(4096);
+        await host.Disk.ReadAsync(8, other, 0, 4096);
+        Assert.Equal(content.AsSpan(4096, 4096).ToArray(), host.Content(other));
+    }
+
+    [Fact]
+    public async Task CancellingAtAnyMomentAnswersEachRequestOnce()
+    {
+        byte[] content = Pattern.Disk(1 << 20);
+        using NvmeHost host = new(new MemoryMedium(content), new() { QueueDepth = 8 });
+        await Task.WhenAll(Enumerable.Range(0, 32).Select(i => Task.Run(async () =>
+        {
+            Random random = new(i);
+            for (int round = 0; round < 150; round++)
+            {
+                using CancellationTokenSource cancel = new();
+                using Mdl buffer = host.Buffer(16 << 10);
+                int block = random.Next(2000);
+                ValueTask read = host.Disk.ReadAsync((ulong)block, buffer, 0, 16 << 10, cancel.Token);
+                for (int spins = random.Next(2000); spins > 0; spins--) { Thread.SpinWait(1); }
+                Task cancelling = cancel.CancelAsync();
+                try
+                {
+                    await read;
+                    Assert.True(host.Content(buffer).AsSpan().SequenceEqual(content.AsSpan(block * 512, 16 << 10)));
+                }
+                catch (OperationCanceledException)
+                {
+                    // either is right, and only one of them
+                }
+                await cancelling;
+            }
+        })));
+        Assert.True(SpinWait.SpinUntil(() => host.Controller.InFlight == 0, 10_000));
+        Assert.Equal(0, host.Controller.UnexpectedCompletions);
+        Assert.Equal(0, host.Adapter.Statistics.Outstanding);
+    }
+
+    [Fact]
+    public async Task HungCommandIsAbortedAndTheOthersGoOn()
+    {
+        byte[] content = Pattern.Disk(1 << 20);
+        using NvmeHost host = new(new MemoryMedium(content), s_impatient);
+        int held = 0;
+        host.Device.Misbehave = c => c.Queue == 1 && Interlocked.Increment(ref held) == 1 ? NvmeMisbehaviour.Hold : NvmeMisbehaviour.None;
+        using Mdl hung = host.Buffer(4096);
+        using Mdl fine = host.Buffer(4096);
+        Task first = host.Disk.ReadAsync(0, hung, 0, 4096).AsTask();
+        await host.Disk.ReadAsync(8, fine, 0, 4096);
+        NvmeException error = await Assert.ThrowsAsync<NvmeException>(() => first);
+        Assert.Equal(NvmeFailure.TimedOut, error.Failure);
+        Assert.Equal((1, 0), (host.Controller.Aborts, host.Controller.Resets));
+        Assert.Equal(0, hung.MappedTransfers);
+        await host.Disk.ReadAsync(0, hung, 0, 4096);
+        Assert.Equal(content.AsSpan(0, 4096).ToArray(), host.Content(hung));
+    }
+
+    [Fact]
+    public async Task CommandThatCannotBeAbortedCostsAReset()
+    {
+        byte[] content = Pattern.Disk(1 << 20);
+        using NvmeHost host = new(new MemoryMedium(content), s_impatient with { QueueDepth = 4 });
+        int held = 0;
+        host.Device.Misbehave = c => c.Queue == 1 && Interlocked.Increment(ref held) <= 3 ? NvmeMisbehaviour.HoldDeaf : NvmeMisbehaviour.None;
+        Mdl[] buffers = [.. Enumerable.Range(0, 3).Select(_ => host.Buffer(4096))];
+        Task[] hung = [.. buffers.Select(b => host.Disk.ReadAsync(0, b, 0, 4096).AsTask())];
+        foreach (Task task in hung)
+        {
+            Assert.Equal(NvmeFailure.ControllerReset, (await Assert.ThrowsAsync<NvmeException>(() => task)).Failure);
+        }
+        Assert.Equal(1, host.Controller.Resets);
+        Assert.All(buffers, b => Assert.Equal(0, b.MappedTransfers));
+        for (int i = 0; i < 50; i++)
+        {
+            await host.Disk.ReadAsync((ulong)i, buffers[0], 0, 4096);
+            Assert.Equal(content.AsSpan(i * 512, 4096).ToArray(), host.Content(buffers[0]));
+        }
+        foreach (Mdl buffer in buffers) { buffer.Dispose(); }
+    }
+
+    [Fact]
+    public async Task FatalStatusIsRepairedByAReset()
+    {
+        byte[] content = Pattern.Disk(1 << 20);
+        using NvmeHost host = new(new MemoryMedium(content), s_impatient);
+        int seen = 0;
+        host.Device.Misbehave = c => c.Queue == 1 && Interlocked.Increment(ref seen) == 10 ? NvmeMisbehaviour.Fail : NvmeMisbehaviour.None;
+        int failed = 0;
+        await Task.WhenAll(Enumerable.Range(0, 30).Select(i => Task.Run(async () =>
+        {
+            using Mdl buffer = host.Buffer(4096);
+            for (int round = 0; round < 3; round++)
+            {
+                try
+                {
+                    await host.Disk.ReadAsync((ulong)i * 8, buffer, 0, 4096);
+                    Assert.True(host.Content(buffer).AsSpan().SequenceEqual(content.AsSpan(i * 4096, 4096)));
+                }
+                catch (NvmeException e) when (e.Failure == NvmeFailure.ControllerReset)
+                {
+                    Interlocked.Increment(ref failed);
+                }
+            }
+        })));
+        Assert.Equal(1, host.Controller.Resets);
+        Assert.InRange(failed, 1, 30);
+        Assert.False(host.Controller.IsDead);
+    }
+
+    // A controller that answers nothing, not even its reset: everything fails, nothing waits for ever, and what it may
+    // still write stays out of circulation. Seen failing: in-flight lists put when the controller was given up.
+    [Fact]
+    public async Task DeadControllerFailsEverythingAndItsBuffersAreQuarantined()
+    {
+        PhysicalAddress frame;
+        using (NvmeHost host = new(new MemoryMedium(Pattern.Disk(1 << 20)), s_impatient, stepped: false) { ExpectsLeaks = true })
+        {
+            host.Device.Misbehave = c => c.Queue == 1 ? NvmeMisbehaviour.Die : NvmeMisbehaviour.None;
+            Mdl buffer = host.Buffer(4096);
+            frame = buffer.Pages[0];
+            Task[] reads = [.. Enumerable.Range(0, 300).Select(_ => host.Disk.ReadAsync(0, buffer, 0, 4096).AsTask())];
+            foreach (Task read in reads)
+            {
+                NvmeException error = await Assert.ThrowsAsync<NvmeException>(() => read.WaitAsync(TimeSpan.FromSeconds(30)));
+                Assert.Equal(NvmeFailure.ControllerDead, error.Failure);
+            }
+            Assert.True(host.Controller.IsDead);
+            Assert.Equal(NvmeFailure.ControllerDead, (await Assert.ThrowsAsync<NvmeException>(() => host.Disk.FlushAsync().AsTask())).Failure);
+            Assert.Equal(255, buffer.MappedTransfers);
+            buffer.Dispose();
+            Assert.Equal(FrameKind.Buffer, host.Machine.Frames.KindOf(frame));
+            host.Controller.Dispose();
+            host.Adapter.Dispose();
+            Assert.Equal(FrameKind.Quarantined, host.Machine.Frames.KindOf(frame));
+        }
+    }
+
+    [Fact]
+    public async Task LostInterruptsCostTimeAndNothingElse()
+    {
+        byte[] content = Pattern.Disk(1 << 20);
+        using NvmeHost host = new(new MemoryMedium(content), s_impatient);
+        host.Machine.Interrupts.LoseNext(5);
+        using Mdl buffer = host.Buffer(4096);
+        for (int i = 0; i < 10; i++)
+        {
+            await host.Disk.ReadAsync((ulong)i * 8, buffer, 0, 4096);
+            Assert.Equal(content.AsSpan(i * 4096, 4096).ToArray(), host.Content(buffer));
+        }
+        Assert.Equal((0, 0), (host.Controller.Aborts, host.Controller.Resets));
+    }
+
+    [Fact]
+    public void StartFailsInOneLineWhenNothingAnswers()
+    {
+        using Machine machine = Machine.Create(new()
+        {
+            MemoryBytes = 32 << 20,
+            Deterministic = true,
+            NanosecondsPerStep = 100_000, // a controller may take 7.5 s to become ready
+        });
+        NvmeDevice device = machine.Plug(new NvmeDevice(new MemoryMedium(new byte[4096])));
+        PciFunction function = PciBus.Enumerate(machine).Single(f => f.ClassCode == 0x010802);
+        RegisterWindow registers = function.MapBar(0);
+        using DmaSystem dma = DmaSystem.Start(machine, new());
+        using DmaAdapter adapter = dma.CreateAdapter(function.Address, new(), "nvme");
+        // Bus mastering is off: the controller cannot fetch its first command and says so by failing.
+        NvmeException refused = Assert.Throws<NvmeException>(() => NvmeController.Start(new(machine, adapter, registers)));
+        Assert.Equal(NvmeFailure.TimedOut, refused.Failure);
+        device.Freeze();
+        NvmeException frozen = Assert.Throws<NvmeException>(() => NvmeController.Start(new(machine, adapter, registers)));
+        Assert.Equal(NvmeFailure.ControllerDead, frozen.Failure);
+    }
+
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(4)]
+    public void SteppedRecoveryUnderRandomMisbehaviour(int seed)
+    {
+        byte[] content = Pattern.Disk(1 << 20);
+        using NvmeHost host = new(new MemoryMedium(content), s_impatient with { QueueDepth = 9 }, stepped: true, seed: seed);
+        Random random = new(seed);
+        host.Device.Misbehave = c => c.Queue == 1 && c.Opcode == Read && random.Next(25) == 0
+            ? (NvmeMisbehaviour)random.Next(1, 3) is var how && random.Next(4) == 0 ? NvmeMisbehaviour.Fail : how
+            : NvmeMisbehaviour.None;
+        int good = 0, bad = 0;
+        Mdl[] buffers = [.. Enumerable.Range(0, 16).Select(_ => host.Buffer(8192))];
+        for (int round = 0; round < 25; round++)
+        {
+            ValueTask[] reads = [.. buffers.Select((b, i) => host.Disk.ReadAsync((ulong)(i * 16), b, 0, 8192))];
+            for (int i = 0; i < reads.Length; i++)
+            {
+                try
+                {
+                    host.Controller.Wait(reads[i]);
+                    good++;
+                    Assert.True(host.Content(buffers[i]).AsSpan().SequenceEqual(content.AsSpan(i * 8192, 8192)));
+                }
+                catch (NvmeException)
+                {
+                    bad++;
+                }
+            }
+        }
+        Assert.True(good > 0 && bad > 0);
+        Assert.False(host.Controller.IsDead);
+        Assert.All(buffers, b => Assert.Equal(0, b.MappedTransfers));
+        foreach (Mdl buffer in buffers) { buffer.Dispose(); }
+    }
+}

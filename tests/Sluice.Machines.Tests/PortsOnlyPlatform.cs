@@ -1,0 +1,57 @@
+namespace Sluice.Machines.Tests;
+
+/// <summary>A platform without firmware tables whose configuration space is a dictionary: what enumeration must also manage.</summary>
+internal sealed class PortsOnlyPlatform : IPlatform, IPortIo, IDisposable
+{
+    private readonly MemoryBanks _banks = new(new MemoryBank(new(0xF_0000), NativeBlock.Allocate(0x1000), 0, 0x1000));
+    private readonly Dictionary<RequesterId, byte[]> _functions = [];
+    private uint _address;
+
+    public PhysicalMemory Memory => _banks.Memory;
+
+    public IFrameAllocator Frames => throw new NotSupportedException();
+
+    public IPlatformClock Clock => throw new NotSupportedException();
+
+    public IPortIo Ports => this;
+
+    public IReadOnlyList<LogicalRange> BusWindows => [];
+
+    public void Add(RequesterId id, uint ids, byte header)
+    {
+        byte[] bytes = new byte[256];
+        BitConverter.TryWriteBytes(bytes, ids);
+        bytes[0x0E] = header;
+        _functions[id] = bytes;
+    }
+
+    public void AddBridge(RequesterId id, byte secondary)
+    {
+        Add(id, 0x0001_8086, header: 1);
+        _functions[id][0x19] = secondary;
+    }
+
+    public uint In32(ushort port) =>
+        _functions.TryGetValue(new((ushort)(_address >> 8)), out byte[]? bytes)
+            ? BitConverter.ToUInt32(bytes, (int)(_address & 0xFC))
+            : uint.MaxValue;
+
+    public void Out32(ushort port, uint value)
+    {
+        if (port == 0xCF8) { _address = value; }
+    }
+
+    public byte In8(ushort port) => throw new NotSupportedException();
+
+    public ushort In16(ushort port) => throw new NotSupportedException();
+
+    public void Out8(ushort port, byte value) => throw new NotSupportedException();
+
+    public void Out16(ushort port, ushort value) => Assert.Equal(0xCFC, port);
+
+    public RegisterWindow MapRegisters(PhysicalAddress first, uint length) => throw new NotSupportedException();
+
+    public IInterruptLine ConnectInterrupt(string name, Action handler) => throw new NotSupportedException();
+
+    public void Dispose() => _banks.Dispose();
+}
