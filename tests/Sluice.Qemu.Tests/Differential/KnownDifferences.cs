@@ -11,6 +11,7 @@ internal sealed class KnownDifferences(SluiceTarget target)
 {
     private readonly PhysicalMemory _memory = target.Memory;
     private long _hits;
+    private const int HostAddressBits = 48;
     private const ulong DoneMask = 3UL << 59;
     private static readonly int Status = Index("GSTS");
     private static readonly int FaultStatus = Index("FSTS");
@@ -28,7 +29,9 @@ internal sealed class KnownDifferences(SluiceTarget target)
         ForgetFreeRecord(theirs);
         long hits = target.Unit.Statistics.Hits;
         bool resync = step is Step.Dma dma
-            && (ForgiveRecord(dma, hits != _hits, ours, theirs) || ForgiveOverflow(dma, hits != _hits, ours, theirs));
+            && (ForgiveRecord(dma, hits != _hits, ours, theirs)
+                || ForgiveOverflow(dma, hits != _hits, ours, theirs)
+                || ForgiveLoudContext(dma, ours, theirs));
         _hits = hits;
         ForgiveServedEvent(ours, theirs);
         ForgiveWiderCommand(ours, theirs);
@@ -105,6 +108,20 @@ internal sealed class KnownDifferences(SluiceTarget target)
         }
         if (!hit && ContextOf(ours, Layout.Requester(dma.Device)).TranslationType != TranslationType.PassThrough) { return false; }
         theirs[FaultStatus] = ours[FaultStatus];
+        return true;
+    }
+
+    // (o) Reserved bits in a context entry that asks for silence (FPD): suppressed by the specification, recorded by QEMU.
+    private bool ForgiveLoudContext(Step.Dma dma, Span<ulong> ours, Span<ulong> theirs)
+    {
+        FaultRecord other = new(theirs[RecordLow], theirs[RecordHigh]);
+        bool recorded = (ours[RecordHigh] & FaultRecord.ValidBit) == 0
+            && other is { IsValid: true, Reason: VtdFaultReason.ContextReserved } && other.Source == Layout.Requester(dma.Device);
+        bool overflowed = (ours[FaultStatus] ^ theirs[FaultStatus]) == VtdFaultStatus.Overflow
+            && (theirs[FaultStatus] & VtdFaultStatus.Overflow) != 0;
+        ContextEntry context = ContextOf(ours, Layout.Requester(dma.Device));
+        if (!(recorded || overflowed) || !context.FaultsDisabled || !context.HasReservedBits(HostAddressBits)) { return false; }
+        foreach (int i in (ReadOnlySpan<int>)[RecordLow, RecordHigh, FaultStatus, FaultEvent]) { theirs[i] = ours[i]; }
         return true;
     }
 
