@@ -20,6 +20,10 @@ public readonly struct VtdSecondStage : IPageTableFormat<VtdSecondStage>
 {
     private const ulong AddressMask = 0x000F_FFFF_FFFF_F000;
 
+    // Bit 11 is snoop control in leaves of hardware that has it and reserved elsewhere; bit 62 is reserved since revision 3.2.
+    private const ulong SnoopBit = 1 << 11;
+    private const ulong TransientMapping = 1UL << 62;
+
     /// <inheritdoc/>
     public static string Name => "vtd-ss";
 
@@ -53,6 +57,8 @@ public readonly struct VtdSecondStage : IPageTableFormat<VtdSecondStage>
     public static bool HasReservedBits(ulong entry, int level, in PageTableRoot root)
     {
         ulong address = entry & AddressMask;
+        bool isLeaf = IsLeaf(entry, level);
+        if ((entry & (isLeaf && root.SnoopControl ? TransientMapping : TransientMapping | SnoopBit)) != 0) { return true; }
         if (level > 0 && new VtdSecondStageEntry(entry).IsLargeLeaf)
         {
             ulong inPage = address & ((1UL << (GranuleLog2 + level * IndexBits)) - 1);

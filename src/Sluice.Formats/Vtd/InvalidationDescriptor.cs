@@ -67,7 +67,8 @@ public readonly record struct InvalidationDescriptor(ulong Low, ulong High)
     private const ulong IotlbLowReserved = 0xFFFF_FFFF_0000_FF00;
     private const ulong IotlbHighReserved = 0xF80;
     private const ulong InterruptReserved = 0xFFFF_0000_07FF_FFE0;
-    private const ulong WaitLowReserved = 0xFFFF_FF00;
+    // Bit 7 (page-request drain) is reserved where ECAP.PDS is clear, as in every unit of legacy mode.
+    private const ulong WaitLowReserved = 0xFFFF_FF80;
     private const ulong WaitHighReserved = 0x3;
     private const ulong DeviceLowReserved = 0x000F_0000_FFE0_0FF0;
     private const ulong DeviceHighReserved = 0xFFE;
