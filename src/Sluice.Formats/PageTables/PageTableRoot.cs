@@ -31,6 +31,8 @@ public readonly record struct PageTableRoot(PhysicalAddress Table, int TopLevel,
     /// </summary>
     public bool Privileged { get; init; }
 
-    /// <summary>VT-d: whether leaves may say that accesses snoop (ECAP.SC); without it their bit 11 is reserved.</summary>
+    /// <summary>
+    /// VT-d: whether leaves may say that accesses snoop (ECAP.SC); without it their bit 11 is reserved.
+    /// </summary>
     public bool SnoopControl { get; init; } = true;
 }

@@ -20,7 +20,8 @@ public readonly struct VtdSecondStage : IPageTableFormat<VtdSecondStage>
 {
     private const ulong AddressMask = 0x000F_FFFF_FFFF_F000;
 
-    // Bit 11 is snoop control in leaves of hardware that has it and reserved elsewhere; bit 62 is reserved since revision 3.2.
+    // Bit 11 is snoop control in leaves of hardware that has it and reserved elsewhere; bit 62 is reserved since
+    // revision 3.2.
     private const ulong SnoopBit = 1 << 11;
     private const ulong TransientMapping = 1UL << 62;
 

@@ -99,7 +99,8 @@ public sealed partial class VtdUnit
         ulong page = first.Value | (ulong)found.Access;
         if (!PhysicalRange.FromLength(first, 1UL << found.PageSizeLog2).Overlaps(Window))
         {
-            // A refused access puts nothing in the cache: a device must not be able to push out others' pages by failing.
+            // A refused access puts nothing in the cache: a device must not be able to push out others' pages by
+            // failing.
             if ((found.Access & access) == access || Options.CachingMode)
             {
                 _caches.Fill(_caches.Pages(level), Iotlb.KeyOf(context, address, level), page, epoch);

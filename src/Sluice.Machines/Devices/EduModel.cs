@@ -186,7 +186,9 @@ public sealed class EduModel : PciDevice
         return true;
     }
 
-    /// <summary>Page by page, each on its own: a refused page does not stop those after it, and reads as zeros.</summary>
+    /// <summary>
+    /// Page by page, each on its own: a refused page does not stop those after it, and reads as zeros.
+    /// </summary>
     private void Transfer(bool toMemory, LogicalAddress address, Span<byte> bytes)
     {
         while (!bytes.IsEmpty)

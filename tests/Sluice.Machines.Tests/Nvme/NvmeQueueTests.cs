@@ -161,7 +161,8 @@ public sealed class NvmeQueueTests
         Assert.Equal(Trace(5), Trace(5));
     }
 
-    // Any garbage in any command: an answer or a fatal status, never a crash, and the medium's bytes stay in their bounds.
+    // Any garbage in any command: an answer or a fatal status, never a crash, and the medium's bytes stay in their
+    // bounds.
     [Fact]
     public void RandomCommandsNeverBreakTheController()
     {
