@@ -73,6 +73,7 @@ public sealed partial class NvmeDevice
         _events.Reset();
         _features.Reset();
         _zeroing = default;
+        (_completesTwice, _echo) = (false, null);
         (_interruptsDue, _nextQueue) = (0, 0);
         Interlocked.Exchange(ref _doorbellErrors, 0);
     }

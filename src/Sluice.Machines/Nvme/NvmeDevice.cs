@@ -42,6 +42,7 @@ public sealed partial class NvmeDevice : PciDevice, IDisposable
     private int _nextQueue;
     private bool _isDead;
     private bool _completesTwice;
+    private HeldCommand? _echo;
 
     /// <summary>A controller whose namespace is <paramref name="medium"/>; the device disposes it.</summary>
     public NvmeDevice(INvmeMedium medium, NvmeDeviceOptions? options = null)
@@ -132,9 +133,12 @@ public sealed partial class NvmeDevice : PciDevice, IDisposable
             _logs.AddError(queue.Id, command.CommandId, status, command.StartBlock, command.Namespace);
         }
         Post(queue, command.CommandId, status, result);
-        if (!_completesTwice) { return; }
+        if (_echo is { Queue: { } before } echo && _submissions[before.Id] == before)
+        {
+            Post(before, echo.Command, NvmeStatus.Success, 0);
+        }
+        _echo = _completesTwice ? new(queue, command.CommandId, false) : null;
         _completesTwice = false;
-        Post(queue, command.CommandId, status, result);
     }
 
     private void Post(SubmissionQueue queue, ushort command, NvmeStatus status, uint result)

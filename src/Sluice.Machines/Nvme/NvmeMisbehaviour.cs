@@ -14,7 +14,7 @@ public enum NvmeMisbehaviour : byte
     /// <summary>As <see cref="Hold"/>, and ignores aborts of it.</summary>
     HoldDeaf,
 
-    /// <summary>Does the command and says so twice.</summary>
+    /// <summary>Does the command and says so twice: once more when the next command is done.</summary>
     CompleteTwice,
 
     /// <summary>Stops dead: no command is answered any more, and a reset never ends.</summary>

@@ -104,6 +104,12 @@ internal sealed class FlakyMedium(byte[] content) : INvmeMedium
     /// <summary>From this byte on nothing can be written, as on a full disk.</summary>
     public long WritableLength { get; set; } = long.MaxValue;
 
+    /// <summary>Reads that start before this byte fail.</summary>
+    public long UnreadableLength { get; set; }
+
+    /// <summary>Reads from this byte on wait while the medium is closed.</summary>
+    public long GatedFrom { get; set; }
+
     public int Flushes { get; private set; }
 
     public long Length => content.Length;
@@ -117,8 +123,8 @@ internal sealed class FlakyMedium(byte[] content) : INvmeMedium
 
     public MediumStatus Read(long offset, Span<byte> destination)
     {
-        _gate.Wait(TimeSpan.FromSeconds(10));
-        return offset + destination.Length > ReadableLength ? MediumStatus.ReadError : _memory.Read(offset, destination);
+        if (offset >= GatedFrom) { _gate.Wait(TimeSpan.FromSeconds(10)); }
+        return offset + destination.Length > ReadableLength || offset < UnreadableLength ? MediumStatus.ReadError : _memory.Read(offset, destination);
     }
 
     public MediumStatus Write(long offset, ReadOnlySpan<byte> source) =>

@@ -161,8 +161,8 @@ public sealed class NvmeQueueTests
         Assert.Equal(Trace(5), Trace(5));
     }
 
-    // Any garbage in any command: an answer or a fatal status, never a crash, and the medium's bytes stay in their
-    // bounds.
+    // Seen failing: no check against the longest transfer.
+    // Any garbage in any command: an answer or a fatal status, never a crash, and the medium's bytes stay in their bounds.
     [Fact]
     public void RandomCommandsNeverBreakTheController()
     {
@@ -176,6 +176,11 @@ public sealed class NvmeQueueTests
             uint[] dwords = new uint[16];
             for (int d = 0; d < 16; d++) { dwords[d] = random.Next(2) == 0 ? (uint)random.Next(4) : (uint)random.NextInt64(1L << 32); }
             dwords[0] = (uint)random.Next(random.Next(2) == 0 ? 16 : 256);
+            if (random.Next(3) == 0) // nearly right: blocks that are there, as many as one command may move or more
+            {
+                (dwords[0], dwords[1]) = ((uint)random.Next(10), 1);
+                (dwords[10], dwords[11], dwords[12]) = ((uint)random.Next(4096), 0, (uint)random.Next(4096));
+            }
             (dwords[7], dwords[9]) = (dwords[7] | 0x40, dwords[9] | 0x40); // where no memory is, or where it harms nobody:
             if (random.Next(2) == 0) { (dwords[6], dwords[7], dwords[8], dwords[9]) = ((uint)rig.Data, 0, (uint)rig.Lists, 0); }
             Ring target = admin ? rig.Admin : ring;
