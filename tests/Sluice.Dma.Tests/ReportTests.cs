@@ -59,7 +59,7 @@ public sealed class ReportTests : IDisposable
         return report;
     }
 
-    // Seen failing: the newest record in place of the latest to end.
+    // Seen failing: the earliest mapping to end in place of the latest.
     [Fact]
     public void AfterUnmapNamesTheRequestAndBothSites()
     {
@@ -129,7 +129,7 @@ public sealed class ReportTests : IDisposable
         Assert.Equal("CommonBuffer.Dispose", report.Mapping!.Value.UnmapSite.ToString());
     }
 
-    // Seen failing: Allows tested for any overlap of rights; live looked at after gone.
+    // Seen failing: every right taken to allow every access.
     [Theory]
     [InlineData(DmaDirection.ToDevice, DmaAccess.Write, false)]
     [InlineData(DmaDirection.FromDevice, DmaAccess.Read, false)]
@@ -220,7 +220,7 @@ public sealed class ReportTests : IDisposable
         Assert.Equal(DmaReportKind.NeverMapped, Blocked(address, DmaAccess.Read).Kind);
     }
 
-    // Seen failing: offset counted from the page instead of the buffer; chain parts not added up.
+    // Seen failing: the lengths of a chain's earlier parts not added up.
     [Fact]
     public void APhysicalAddressOfTheDevicesOwnBufferIsRecognised()
     {
