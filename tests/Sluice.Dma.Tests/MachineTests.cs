@@ -49,7 +49,7 @@ public sealed class MachineTests
         Assert.Empty(machine.Failures);
     }
 
-    // Seen failing: the remapping back-end's Unmap skipped; Retire and frame hand-back before Unmap.
+    // Seen failing: the remapping back-end's Unmap skipped.
     [Fact]
     public async Task AfterAPutNoLateWriteEverChangesTheBuffer()
     {

@@ -2,7 +2,7 @@ namespace Sluice.Dma.Tests;
 
 public sealed class SteadyStateTests
 {
-    // Seen failing: one boxed MappingOrigin per request; a new element array per list.
+    // Seen failing: a new element array per list.
     [Fact]
     public void RequestsOfEveryLengthAllocateNothing()
     {
@@ -30,8 +30,7 @@ public sealed class SteadyStateTests
         mdl.Next.Dispose();
     }
 
-    // Seen failing: Give before Retire, so the next get wrote a record that the put was still closing; no gate around
-    // Take.
+    // Seen failing: TryCapture that did not look at the life word again.
     [Fact]
     public async Task ThreadsShareAnAdapterWithoutMixingTheirLists()
     {

@@ -32,7 +32,7 @@ public sealed class WaitingTests : IDisposable
     private ValueTask<ScatterGatherLease> GetAsync(uint pages, CancellationToken token = default) =>
         _adapter.GetScatterGatherListAsync(_mdl, 0, pages * 4096, DmaDirection.ToDevice, cancellationToken: token);
 
-    // Seen failing: Serve skipped a head that did not fit and served the small request behind it.
+    // Seen failing: a get that did not look whether others wait already.
     [Fact]
     public async Task WaitersAreServedInOrderAndNobodyOvertakes()
     {
