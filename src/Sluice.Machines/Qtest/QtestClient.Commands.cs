@@ -69,7 +69,7 @@ public sealed partial class QtestClient
     /// <summary>Moves the virtual clock forward, firing the timers on the way; the clock afterwards, in nanoseconds.</summary>
     public long StepClock(long nanoseconds)
     {
-        ArgumentOutOfRangeException.ThrowIfNegative(nanoseconds);
+        ArgumentOutOfRangeException.ThrowIfNegativeOrZero(nanoseconds);
         lock (_gate)
         {
             Begin("clock_step"u8);
