@@ -67,10 +67,10 @@ internal sealed class NvmeCase : BenchCase
 
         public Side(IommuKind iommu, InvalidationPolicy policy)
         {
-            _disk = DiskImage.Open(null);
-            _pages = (int)(_disk.Medium.Length / ReadBytes);
-            RunOptions options = new(null, iommu, policy, 256UL << 20, [], Json: false);
-            _pc = Pc.Boot(options, _disk.Medium, useInterrupts: false);
+            _disk = DiskImage.At(null);
+            _pages = (int)(_disk.Length / ReadBytes);
+            RunOptions options = new(null, MachineKind.Sim, iommu, policy, 256UL << 20, [], Json: false);
+            _pc = Pc.Boot(options, _disk, useInterrupts: false);
             _target = _pc.Nvme.Namespaces[0];
             for (int i = 0; i < InFlight; i++) { _buffers[i] = Mdl.Allocate(_pc.Machine, ReadBytes); }
         }

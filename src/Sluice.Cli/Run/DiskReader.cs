@@ -76,7 +76,7 @@ internal readonly record struct DiskCounters(DmaStatistics Dma, long Hits, long 
     /// <summary>The counters now.</summary>
     public static DiskCounters Of(Pc pc)
     {
-        (long hits, long misses) = pc.Machine.Unit is { Statistics: var unit } ? (unit.Hits, unit.Misses) : (0, 0);
+        (long hits, long misses) = pc.Iotlb;
         return new(pc.Dma.Statistics, hits, misses);
     }
 }

@@ -4,26 +4,40 @@ using Sluice.Drivers.Edu;
 using Sluice.Drivers.Nvme;
 using Sluice.Machines;
 using Sluice.Machines.Nvme;
+using Sluice.Machines.Qemu;
 
 namespace Sluice.Cli.Run;
 
 /// <summary>
-/// The whole stack, booted: an in-process PC with an NVMe controller and an edu device, our operating-system side, and
-/// drivers
-/// that see nothing but the DMA DDI and their registers.
+/// The whole stack, booted: a PC with an NVMe controller and an edu device (ours or QEMU's), our operating-system side,
+/// and drivers that see nothing but the DMA DDI and their registers.
 /// </summary>
 internal sealed class Pc : IDisposable
 {
+    private const int NvmeClass = 0x01_08_02;
+    private const uint EduId = 0x11E8_1234;
     private static readonly PciAddress NvmeSlot = PciAddress.From(0, 4, 0);
     private static readonly PciAddress EduSlot = PciAddress.From(0, 5, 0);
+    private readonly IDisposable _hardware;
 
-    private Pc(Machine machine, DmaSystem dma) => (Machine, Dma) = (machine, dma);
+    private Pc(IPlatform machine, IDisposable hardware, KernelArea kernel, DmaSystem dma, bool hasUnit) =>
+        (Machine, _hardware, Kernel, Dma, HasUnit) = (machine, hardware, kernel, dma, hasUnit);
 
-    /// <summary>The hardware.</summary>
-    public Machine Machine { get; }
+    /// <summary>The machine, as operating-system code sees it.</summary>
+    public IPlatform Machine { get; }
+
+    /// <summary>Kernel code and tables, in use and checked.</summary>
+    public KernelArea Kernel { get; }
 
     /// <summary>The machine's DMA.</summary>
     public DmaSystem Dma { get; }
+
+    /// <summary>Whether a remapping unit stands between the devices and memory.</summary>
+    public bool HasUnit { get; }
+
+    /// <summary>Hits and misses of the unit's translation caches so far; zeros where nobody counts them.</summary>
+    public (long Hits, long Misses) Iotlb =>
+        Machine is Machine { Unit.Statistics: var unit } ? (unit.Hits, unit.Misses) : (0, 0);
 
     /// <summary>The NVMe controller, driven.</summary>
     public NvmeController Nvme { get; private set; } = null!;
@@ -37,58 +51,77 @@ internal sealed class Pc : IDisposable
     /// <summary>Its way to memory.</summary>
     public DmaAdapter EduAdapter { get; private set; } = null!;
 
-    /// <summary>Builds and boots it; the medium becomes the machine's.</summary>
-    public static Pc Boot(RunOptions options, INvmeMedium medium, bool useInterrupts = true)
+    /// <summary>Builds and boots it. The disk stays the caller's.</summary>
+    public static Pc Boot(RunOptions options, DiskImage disk, bool useInterrupts = true)
     {
         bool remaps = options.Iommu == IommuKind.Vtd;
-        Machine machine;
-        try
-        {
-            machine = Machine.Create(new()
-            {
-                MemoryBytes = options.MemoryBytes,
-                Iommu = remaps ? MachineIommu.Vtd : MachineIommu.None,
-            });
-        }
-        catch
-        {
-            medium.Dispose();
-            throw;
-        }
+        (IPlatform machine, IDisposable hardware, KernelArea kernel) = options.Machine == MachineKind.Sim
+            ? Simulated(options, disk, remaps)
+            : Emulated(options, disk, remaps);
         Pc? pc = null;
         try
         {
-            machine.Plug(new NvmeDevice(medium), NvmeSlot);
-            machine.Plug(new EduModel(new() { DmaMask = ulong.MaxValue, DmaDelayNanoseconds = 0 }), EduSlot);
-            pc = new(machine, DmaSystem.Start(machine, new()
+            DmaOptions dma = new()
             {
-                Iommu = remaps ? DmaIommu.Vtd : DmaIommu.None,
-                Policy = options.Policy,
-                RegionNames = new KernelNames(machine.Kernel),
-            }));
+                Iommu = remaps ? DmaIommu.Vtd : DmaIommu.None, Policy = options.Policy, RegionNames = new KernelNames(kernel),
+            };
+            pc = new(machine, hardware, kernel, DmaSystem.Start(machine, dma), remaps);
             pc.StartDrivers(useInterrupts);
             return pc;
         }
         catch
         {
-            if (pc is null) { machine.Dispose(); }
+            if (pc is null) { hardware.Dispose(); }
             pc?.Dispose();
             throw;
         }
+    }
+
+    private static (IPlatform Machine, IDisposable Hardware, KernelArea Kernel) Simulated(
+        RunOptions options, DiskImage disk, bool remaps)
+    {
+        Machine machine = Machines.Machine.Create(new()
+        {
+            MemoryBytes = options.MemoryBytes, Iommu = remaps ? MachineIommu.Vtd : MachineIommu.None,
+        });
+        try
+        {
+            machine.Plug(new NvmeDevice(disk.Open()), NvmeSlot);
+            machine.Plug(new EduModel(new() { DmaMask = ulong.MaxValue, DmaDelayNanoseconds = 0 }), EduSlot);
+            return (machine, machine, machine.Kernel);
+        }
+        catch
+        {
+            machine.Dispose();
+            throw;
+        }
+    }
+
+    private static (IPlatform Machine, IDisposable Hardware, KernelArea Kernel) Emulated(
+        RunOptions options, DiskImage disk, bool remaps)
+    {
+        QemuMachine machine = QemuMachine.Start(new()
+        {
+            Launcher = QemuFetcher.Require(),
+            MemoryBytes = options.MemoryBytes,
+            Disk = disk.Path,
+            Iommu = remaps ? MachineIommu.Vtd : MachineIommu.None,
+        });
+        return (machine, machine, machine.Kernel);
     }
 
     private void StartDrivers(bool useInterrupts)
     {
         foreach (PciFunction function in PciBus.Enumerate(Machine))
         {
-            if (function.Address == NvmeSlot)
+            if (function.ClassCode == NvmeClass)
             {
-                NvmeAdapter = Dma.CreateAdapter(NvmeSlot, new(), "nvme");
+                NvmeAdapter = Dma.CreateAdapter(function.Address, new(), "nvme");
                 Nvme = NvmeController.Start(Resources(function, NvmeAdapter), new() { UseInterrupts = useInterrupts });
             }
-            else if (function.Address == EduSlot)
+            else if ((function.DeviceId << 16 | function.VendorId) == EduId)
             {
-                EduAdapter = Dma.CreateAdapter(EduSlot, new() { MaximumLength = EduDevice.BufferBytes }, "edu");
+                EduAdapter = Dma.CreateAdapter(function.Address, new() { MaximumLength = EduDevice.BufferBytes }, "edu");
                 Edu = EduDevice.Start(Resources(function, EduAdapter));
             }
         }
@@ -116,7 +149,7 @@ internal sealed class Pc : IDisposable
     {
         Nvme?.Dispose();
         Dma.Dispose();
-        Machine.Dispose();
+        _hardware.Dispose();
     }
 
     // Reports name what a wild DMA aimed at; only the machine knows where its kernel lies.

@@ -39,9 +39,9 @@ internal sealed class RogueLab : IDisposable
         _pc.Edu.TransferRaw(scene.Target, AttackBytes, scene.Writes ? DmaDirection.FromDevice : DmaDirection.ToDevice);
 
         DmaReport? report = AwaitReport(scene.Blame);
-        bool memoryUnchanged = scene.VictimIsUnchanged() && _pc.Machine.Kernel.Check().Count == 0;
+        bool memoryUnchanged = scene.VictimIsUnchanged() && _pc.Kernel.Check().Count == 0;
         // Repaired before the device is used again: its interrupt goes through the table that was attacked.
-        _pc.Machine.Kernel.Repair();
+        _pc.Kernel.Repair();
         bool blocked = scene.Writes ? memoryUnchanged : !scene.Holds(UnloadDevice().AsSpan(0, AttackBytes));
         return new(rogue.Name(), blocked, report is not null, memoryUnchanged, report is null ? null : JsonNode.Parse(report.ToJson()))
         {
@@ -51,7 +51,7 @@ internal sealed class RogueLab : IDisposable
 
     private DmaReport? AwaitReport(LogicalAddress page)
     {
-        if (_pc.Machine.Unit is null) { return null; }
+        if (!_pc.HasUnit) { return null; }
         long start = Stopwatch.GetTimestamp();
         while (Stopwatch.GetElapsedTime(start) < ReportPatience)
         {

@@ -49,7 +49,7 @@ internal sealed class RogueScene : IDisposable
         RogueCase.ReadFromWriteonly => Mapped(pc, DmaDirection.FromDevice, writes: false),
         RogueCase.Overrun => Overrun(pc),
         RogueCase.Stale => Stale(pc),
-        RogueCase.Kernel => new(pc, new(pc.Machine.Kernel.InterruptTable.Value), true, pc.Machine.Kernel.InterruptTable, static () => { }),
+        RogueCase.Kernel => new(pc, new(pc.Kernel.InterruptTable.Value), true, pc.Kernel.InterruptTable, static () => { }),
         RogueCase.OtherDevice => OtherDevice(pc),
         RogueCase.Physical => Physical(pc),
         _ => throw new ArgumentOutOfRangeException(nameof(rogue)),
@@ -62,7 +62,7 @@ internal sealed class RogueScene : IDisposable
     {
         Mdl victim = Secret(pc, PageBytes);
         PhysicalAddress page = victim.Pages[0];
-        LogicalAddress wild = pc.Machine.Unit is null ? new(page.Value) : new(0x37_0001_2000);
+        LogicalAddress wild = !pc.HasUnit ? new(page.Value) : new(0x37_0001_2000);
         return new(pc, wild, writes, page, victim.Dispose);
     }
 

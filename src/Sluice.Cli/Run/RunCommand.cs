@@ -14,8 +14,8 @@ internal static class RunCommand
         Option<string?> disk = new("--disk") { HelpName = "FILE", Description = "The disk image to read: any file. Without it, 64 MiB are made for this run." };
         Option<string> machine = new("--machine")
         {
-            HelpName = "sim",
-            Description = "The machine: sim, the in-process PC.",
+            HelpName = "sim|qemu",
+            Description = "The machine: sim, the in-process PC; qemu, QEMU's q35 with its VT-d, NVMe and edu.",
             DefaultValueFactory = static _ => "sim",
         };
         Option<string> iommu = new("--iommu")
@@ -50,6 +50,7 @@ internal static class RunCommand
               sluice run --disk disk.img --policy deferred  the same, faster, with a window of exposure
               sluice run --rogue all                        watch nine kinds of bad DMA being blocked and explained
               sluice run --rogue kernel,stale --iommu none  watch the harm they do without a unit
+              sluice run --machine qemu --rogue all         the same drivers on QEMU's hardware, QEMU's VT-d as the judge
               sluice run --disk disk.img --json | jq .dma   for scripts
 
             Exit status: 0 done and, with --rogue, all blocked, logged and harmless; 1 usage or tool error; 2 some were not.
@@ -59,7 +60,8 @@ internal static class RunCommand
         };
         command.SetAction(result => RunJob.Execute(new RunOptions(
             result.GetValue(disk),
-            ParseIommu(result.GetRequiredValue(machine), result.GetRequiredValue(iommu)),
+            ParseMachine(result.GetRequiredValue(machine)),
+            ParseIommu(result.GetRequiredValue(iommu)),
             ParsePolicy(result.GetRequiredValue(policy)),
             ParseMemory(result.GetRequiredValue(memory)),
             result.GetValue(rogue) is { } words ? RogueCases.Parse(words) : [],
@@ -67,11 +69,17 @@ internal static class RunCommand
         return command;
     }
 
-    private static IommuKind ParseIommu(string machine, string word) => (machine, word) switch
+    private static MachineKind ParseMachine(string word) => word switch
     {
-        (not "sim", _) => throw new CommandException($"--machine does not know '{machine}'; use sim"),
-        (_, "vtd") => IommuKind.Vtd,
-        (_, "none") => IommuKind.None,
+        "sim" => MachineKind.Sim,
+        "qemu" => MachineKind.Qemu,
+        _ => throw new CommandException($"--machine does not know '{word}'; use sim or qemu"),
+    };
+
+    private static IommuKind ParseIommu(string word) => word switch
+    {
+        "vtd" => IommuKind.Vtd,
+        "none" => IommuKind.None,
         _ when KindsToCome.Contains(word) => throw new CommandException($"--iommu {word} is not in this version; use vtd or none"),
         _ => throw new CommandException($"--iommu does not know '{word}'; use vtd or none"),
     };

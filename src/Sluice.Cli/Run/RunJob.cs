@@ -20,11 +20,11 @@ internal static class RunJob
 
     private static RunDocument Run(RunOptions options)
     {
-        using DiskImage disk = DiskImage.Open(options.DiskPath);
-        long length = disk.Medium.Length;
+        using DiskImage disk = DiskImage.At(options.DiskPath);
+        long length = disk.Length;
         try
         {
-            using Pc pc = Pc.Boot(options, disk.Medium);
+            using Pc pc = Pc.Boot(options, disk);
             using Progress progress = new(length, enabled: !options.Json);
             DiskReader.Result read = DiskReader.Read(pc, length, progress.Report);
             progress.Dispose();
@@ -32,7 +32,7 @@ internal static class RunJob
             double seconds = read.Elapsed.TotalSeconds;
             return new()
             {
-                Machine = "sim",
+                Machine = Lower(options.Machine),
                 Iommu = Lower(options.Iommu),
                 Policy = Lower(options.Policy),
                 Disk = new(disk.Path, length, read.Sha256),

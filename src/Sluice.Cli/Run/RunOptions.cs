@@ -12,8 +12,19 @@ internal enum IommuKind
     Vtd,
 }
 
+/// <summary>Whose hardware.</summary>
+internal enum MachineKind
+{
+    /// <summary>The in-process PC.</summary>
+    Sim,
+
+    /// <summary>QEMU's q35, driven over qtest.</summary>
+    Qemu,
+}
+
 /// <summary>One checked <c>sluice run</c> command line.</summary>
 /// <param name="DiskPath">The image to read; null for one made for this run.</param>
+/// <param name="Machine">Whose hardware.</param>
 /// <param name="Iommu">The kind of unit.</param>
 /// <param name="Policy">When unmapped memory becomes unreachable.</param>
 /// <param name="MemoryBytes">The machine's memory.</param>
@@ -21,6 +32,7 @@ internal enum IommuKind
 /// <param name="Json">One JSON document instead of text.</param>
 internal sealed record RunOptions(
     string? DiskPath,
+    MachineKind Machine,
     IommuKind Iommu,
     InvalidationPolicy Policy,
     ulong MemoryBytes,
