@@ -35,7 +35,8 @@ static async Task<int> ReadAsync(string path)
     using Machine machine = Machine.Create(new() { Iommu = MachineIommu.Vtd });
     machine.Plug(new NvmeDevice(disk));
 
-    // The operating system: find the function, give it addresses, take over remapping. From here on no device reaches any memory.
+    // The operating system: find the function, give it addresses, take over remapping. From here on no device reaches
+    // any memory.
     PciFunction function = PciBus.Enumerate(machine).Single(f => f.ClassCode == 0x010802);
     RegisterWindow registers = function.MapBar(0);
     using DmaSystem dma = DmaSystem.Start(machine, new() { Iommu = DmaIommu.Vtd });

@@ -2,7 +2,10 @@ using System.Globalization;
 
 namespace Sluice.Cli;
 
-/// <summary>Sizes as people write them: <c>4096</c>, <c>0x1000</c>, <c>64M</c>, <c>64MiB</c>, <c>1G</c>. All units are powers of two.</summary>
+/// <summary>
+/// Sizes as people write them: <c>4096</c>, <c>0x1000</c>, <c>64M</c>, <c>64MiB</c>, <c>1G</c>. All units are powers of
+/// two.
+/// </summary>
 internal static class ByteSize
 {
     private const string Units = "KMGT";

@@ -16,12 +16,12 @@ public sealed record CommonBufferOptions
 }
 
 /// <summary>
-/// Memory that the processor and the device use together for long: rings, descriptors, status words. One logical run from a
-/// page boundary, over frames wherever they lie; its pages hold nothing else.
+/// Memory that the processor and the device use together for long: rings, descriptors, status words. One logical run
+/// from a page boundary, over frames wherever they lie; its pages hold nothing else.
 /// </summary>
 /// <remarks>
-/// Words are single loads with acquire and single stores with release order, as a device at the other side expects; offsets
-/// are aligned to the word. Safe from any thread. Dispose it when the device no longer uses it.
+/// Words are single loads with acquire and single stores with release order, as a device at the other side expects;
+/// offsets are aligned to the word. Safe from any thread. Dispose it when the device no longer uses it.
 /// </remarks>
 public sealed class CommonBuffer : IDisposable
 {
@@ -62,7 +62,8 @@ public sealed class CommonBuffer : IDisposable
     /// <summary>One 64-bit load.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The word is unaligned or passes the end.</exception>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public ulong Read64(uint offset) => _memory.TryRead64(Word(offset, sizeof(ulong)), out ulong value) ? value : Gone();
+    public ulong Read64(uint offset) =>
+        _memory.TryRead64(Word(offset, sizeof(ulong)), out ulong value) ? value : Gone();
 
     /// <summary>One 64-bit store.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The word is unaligned or passes the end.</exception>
@@ -72,27 +73,40 @@ public sealed class CommonBuffer : IDisposable
         if (!_memory.TryWrite64(Word(offset, sizeof(ulong)), value)) { Gone(); }
     }
 
-    /// <summary>The bytes themselves, inside one page. The device may change them at any time; do not keep the span.</summary>
+    /// <summary>
+    /// The bytes themselves, inside one page. The device may change them at any time; do not keep the span.
+    /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">The bytes pass the end or cross a page.</exception>
     public Span<byte> GetSpan(uint offset, int length)
     {
-        if (length < 0 || (ulong)offset + (uint)length > Length || (offset & PageMask) + (ulong)(uint)length > PageMask + 1)
+        if (length < 0 || (ulong)offset + (uint)length > Length
+            || (offset & PageMask) + (ulong)(uint)length > PageMask + 1)
         {
             throw new ArgumentOutOfRangeException(
-                nameof(length), $"{length} bytes at offset {offset} cross a page or the end of a common buffer of {Length} bytes");
+                nameof(length),
+                $"{length} bytes at offset {offset} cross a page or the end of a common buffer of {Length} bytes");
         }
         if (length == 0) { return default; }
         ThrowIfOver();
-        return _memory.TryGetSpan(_pages[offset >> PageLog2] + (offset & PageMask), length, out Span<byte> span) ? span : Broken();
+        return _memory.TryGetSpan(_pages[offset >> PageLog2] + (offset & PageMask), length, out Span<byte> span)
+            ? span : Broken();
     }
 
     /// <summary>Fills all of it with zeros.</summary>
     public void Clear()
     {
-        for (uint at = 0; at < Length; at += PageMask + 1) { GetSpan(at, (int)Math.Min(PageMask + 1, Length - at)).Clear(); }
+        for (uint at = 0, left = Length; left > 0; left = Length - at)
+        {
+            Span<byte> page = GetSpan(at, (int)Math.Min(PageMask + 1, left));
+            page.Clear();
+            at += (uint)page.Length;
+        }
     }
 
-    /// <summary>Makes it unreachable for the device, then gives its memory back. Harmless twice, and after a leak was reported.</summary>
+    /// <summary>
+    /// Makes it unreachable for the device, then gives its memory back. Harmless twice, and after a leak was
+    /// reported.
+    /// </summary>
     public void Dispose() => _adapter.FreeCommonBuffer(_mapping, _number);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -110,9 +124,11 @@ public sealed class CommonBuffer : IDisposable
     }
 
     private void ThrowOutside(uint offset, uint size) => throw new ArgumentOutOfRangeException(
-        nameof(offset), $"a {size}-byte word at offset {offset} is unaligned or outside a common buffer of {Length} bytes");
+        nameof(offset),
+        $"a {size}-byte word at offset {offset} is unaligned or outside a common buffer of {Length} bytes");
 
     private static uint Gone() => throw new ObjectDisposedException(nameof(CommonBuffer));
 
-    private static Span<byte> Broken() => throw new ObjectDisposedException(nameof(CommonBuffer), "the machine's memory is gone");
+    private static Span<byte> Broken() =>
+        throw new ObjectDisposedException(nameof(CommonBuffer), "the machine's memory is gone");
 }

@@ -2,7 +2,8 @@ using System.Runtime.CompilerServices;
 
 namespace Sluice.Dma;
 
-// Common buffers live in the same table as transfers, so that a fault beside one can be explained. They hold no map registers.
+// Common buffers live in the same table as transfers, so that a fault beside one can be explained. They hold no map
+// registers.
 public sealed partial class DmaAdapter
 {
     private const string DisposeMember = "Dispose";
@@ -40,7 +41,8 @@ public sealed partial class DmaAdapter
             _table.GiveUnused(mapping);
             _gate.Exit();
             throw failure == DmaFailure.OutOfResources
-                ? new DmaException(failure, $"no memory for a common buffer of {length} bytes that {Driver} {Device} reaches")
+                ? new DmaException(failure,
+                    $"no memory for a common buffer of {length} bytes that {Driver} {Device} reaches")
                 : Explain(failure, length, default);
         }
         mapping.Transfer = new(null, 0, length, options.Access.ToDirection());

@@ -1,15 +1,15 @@
 namespace Sluice.Dma;
 
-// The end of an adapter. What was not given back is reported, and neither its frames nor its addresses are used again until
-// somebody says that the device is quiet.
+// The end of an adapter. What was not given back is reported, and neither its frames nor its addresses are used again
+// until somebody says that the device is quiet.
 public sealed partial class DmaAdapter
 {
     private int _leaks;
     private bool _backendClosed;
 
     /// <summary>
-    /// Ends the device's DMA. Requests still waiting fail with <see cref="DmaFailure.Disposed"/>; lists and common buffers not
-    /// given back become <see cref="DmaSystem.Leaks"/>. Harmless twice.
+    /// Ends the device's DMA. Requests still waiting fail with <see cref="DmaFailure.Disposed"/>; lists and common
+    /// buffers not given back become <see cref="DmaSystem.Leaks"/>. Harmless twice.
     /// </summary>
     public void Dispose()
     {
@@ -54,8 +54,8 @@ public sealed partial class DmaAdapter
         if (last) { _backend.Release(); }
     }
 
-    // A mapping that will never be given back, because its driver did not, or because the unit no longer answers. Only by
-    // who closed it.
+    // A mapping that will never be given back, because its driver did not, or because the unit no longer answers.
+    // Only by who closed it.
     private void Abandon(Mapping mapping)
     {
         Withdraw(mapping);

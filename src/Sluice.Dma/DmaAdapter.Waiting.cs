@@ -3,11 +3,14 @@ using System.Runtime.ExceptionServices;
 
 namespace Sluice.Dma;
 
-/// <summary>Takes a list that had to be waited for, or the reason why there will be none (<paramref name="list"/> is then empty).</summary>
+/// <summary>
+/// Takes a list that had to be waited for, or the reason why there will be none (<paramref name="list"/> is then
+/// empty).
+/// </summary>
 public delegate void ScatterGatherCallback(ScatterGatherLease list, DmaFailure failure, object? state);
 
-// Waiting for map registers, logical space or table memory: first come, first served, each request answered exactly once.
-// Whoever puts a list serves the queue, outside every lock.
+// Waiting for map registers, logical space or table memory: first come, first served, each request answered exactly
+// once. Whoever puts a list serves the queue, outside every lock.
 public sealed partial class DmaAdapter
 {
     private ScatterGatherWaiter? _firstWaiter;
@@ -18,8 +21,9 @@ public sealed partial class DmaAdapter
 
     /// <summary>As <see cref="TryGetScatterGatherList"/>, but waits in a queue while resources are short.</summary>
     /// <remarks>
-    /// Completes at once when nothing is short. Continuations run on the thread pool, never inside another driver's put.
-    /// A request that nothing outstanding could ever satisfy fails with <see cref="DmaFailure.OutOfResources"/> and does not wait.
+    /// Completes at once when nothing is short. Continuations run on the thread pool, never inside another driver's
+    /// put. A request that nothing outstanding could ever satisfy fails with <see cref="DmaFailure.OutOfResources"/>
+    /// and does not wait.
     /// </remarks>
     /// <param name="mdl">The buffer; it may be a chain.</param>
     /// <param name="offset">The first byte, counted from the MDL's start.</param>
@@ -32,14 +36,19 @@ public sealed partial class DmaAdapter
     /// <exception cref="DmaException">It cannot succeed by waiting (thrown at the await).</exception>
     /// <exception cref="OperationCanceledException">Cancelled before its turn came.</exception>
     public ValueTask<ScatterGatherLease> GetScatterGatherListAsync(
-        Mdl mdl, uint offset, uint length, DmaDirection direction, uint tag = 0, CancellationToken cancellationToken = default,
+        Mdl mdl, uint offset, uint length, DmaDirection direction, uint tag = 0,
+            CancellationToken cancellationToken = default,
         [CallerMemberName] string site = "", [CallerFilePath] string file = "")
     {
         Check(mdl, offset, length, direction);
-        if (cancellationToken.IsCancellationRequested) { return ValueTask.FromCanceled<ScatterGatherLease>(cancellationToken); }
+        if (cancellationToken.IsCancellationRequested)
+        {
+            return ValueTask.FromCanceled<ScatterGatherLease>(cancellationToken);
+        }
         Transfer transfer = new(mdl, offset, length, direction);
         MappingOrigin origin = new(tag, site, file);
-        DmaFailure failure = TryMap(transfer, origin, ahead: false, out ScatterGatherLease list, out PhysicalAddress culprit);
+        DmaFailure failure = TryMap(transfer, origin, ahead: false, out ScatterGatherLease list,
+            out PhysicalAddress culprit);
         if (failure == DmaFailure.None) { return new(list); }
         if (failure != DmaFailure.OutOfResources)
         {
@@ -57,8 +66,8 @@ public sealed partial class DmaAdapter
     }
 
     /// <summary>
-    /// As <see cref="TryGetScatterGatherList"/>, but calls back: before this returns when nothing is short, else from the thread
-    /// whose put made room. Never under a lock; exactly once.
+    /// As <see cref="TryGetScatterGatherList"/>, but calls back: before this returns when nothing is short, else from
+    /// the thread whose put made room. Never under a lock; exactly once.
     /// </summary>
     /// <param name="mdl">The buffer; it may be a chain.</param>
     /// <param name="offset">The first byte, counted from the MDL's start.</param>
@@ -89,8 +98,8 @@ public sealed partial class DmaAdapter
         else { Answer(waiter, default, DmaFailure.Disposed, default); }
     }
 
-    // Only one thread serves at a time, and a put inside a callback does not recurse: it asks the server for another round.
-    // A callback that throws does so in its server's thread, after everyone else was served.
+    // Only one thread serves at a time, and a put inside a callback does not recurse: it asks the server for another
+    // round. A callback that throws does so in its server's thread, after everyone else was served.
     private void Serve()
     {
         int calls = Interlocked.Increment(ref _serveCalls);
@@ -123,7 +132,8 @@ public sealed partial class DmaAdapter
         (long ticket, long returned) = (waiter.Ticket, _returned);
         _gate.Exit();
 
-        DmaFailure failure = TryMap(transfer, origin, ahead: true, out ScatterGatherLease list, out PhysicalAddress culprit);
+        DmaFailure failure = TryMap(transfer, origin, ahead: true, out ScatterGatherLease list,
+            out PhysicalAddress culprit);
         _gate.Enter();
         bool retry = _returned != returned;
         if (failure == DmaFailure.OutOfResources && (retry || _outstanding != 0))
@@ -146,7 +156,8 @@ public sealed partial class DmaAdapter
         return true;
     }
 
-    private void Answer(ScatterGatherWaiter waiter, ScatterGatherLease list, DmaFailure failure, PhysicalAddress culprit)
+    private void Answer(ScatterGatherWaiter waiter, ScatterGatherLease list, DmaFailure failure,
+        PhysicalAddress culprit)
     {
         if (waiter.Callback is { } callback)
         {

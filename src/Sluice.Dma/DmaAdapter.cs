@@ -4,14 +4,15 @@ using System.Runtime.CompilerServices;
 namespace Sluice.Dma;
 
 /// <summary>
-/// A driver's way to its device's DMA: scatter/gather lists for transfers, common buffers for what both sides use for long.
-/// The same calls work with a remapping unit, without one, and through a copying pool; the driver never asks which.
+/// A driver's way to its device's DMA: scatter/gather lists for transfers, common buffers for what both sides use for
+/// long. The same calls work with a remapping unit, without one, and through a copying pool; the driver never asks
+/// which.
 /// </summary>
 /// <remarks>
-/// Safe from any thread. The order for every transfer: get a list, program the device with its elements, wait until the device is
-/// done, put the list, and only then look at the data. A list that is put can no longer be reached by the device.
-/// Dispose the adapter when the device is stopped and no call is under way: what was not given back is then reported as leaked,
-/// and its memory kept out of circulation.
+/// Safe from any thread. The order for every transfer: get a list, program the device with its elements, wait until
+/// the device is done, put the list, and only then look at the data. A list that is put can no longer be reached by
+/// the device. Dispose the adapter when the device is stopped and no call is under way: what was not given back is
+/// then reported as leaked, and its memory kept out of circulation.
 /// </remarks>
 public sealed partial class DmaAdapter : IDisposable
 {
@@ -35,7 +36,8 @@ public sealed partial class DmaAdapter : IDisposable
     private long _bytes;
 
     internal DmaAdapter(
-        DmaSystem system, PciAddress device, DeviceDescription description, string driver, IDmaBackend backend, DmaOptions options)
+        DmaSystem system, PciAddress device, DeviceDescription description, string driver, IDmaBackend backend,
+            DmaOptions options)
     {
         (_system, _platform, _backend) = (system, system.Platform, backend);
         (Device, Description, Driver) = (device, description, driver);
@@ -56,7 +58,9 @@ public sealed partial class DmaAdapter : IDisposable
     /// <summary>Pages that may be mapped for transfers at once.</summary>
     public int MapRegisters { get; }
 
-    /// <summary>What this adapter's DMA came to so far, as far as the adapter knows it: faults are counted by the system.</summary>
+    /// <summary>
+    /// What this adapter's DMA came to so far, as far as the adapter knows it: faults are counted by the system.
+    /// </summary>
     public DmaStatistics Statistics
     {
         get
@@ -71,8 +75,8 @@ public sealed partial class DmaAdapter : IDisposable
     internal MappingTable Table => _table;
 
     /// <summary>
-    /// Makes bytes of a buffer reachable for the device, in one direction and no more, and lends the list of their logical
-    /// addresses. Never waits.
+    /// Makes bytes of a buffer reachable for the device, in one direction and no more, and lends the list of their
+    /// logical addresses. Never waits.
     /// </summary>
     /// <param name="mdl">The buffer; it may be a chain.</param>
     /// <param name="offset">The first byte, counted from the MDL's start.</param>
@@ -82,23 +86,27 @@ public sealed partial class DmaAdapter : IDisposable
     /// <param name="tag">Any number that helps to recognise the request in a report.</param>
     /// <param name="site">Filled in by the compiler.</param>
     /// <param name="file">Filled in by the compiler.</param>
-    /// <returns>False when resources are short now, or others wait for them: put lists and try again, or wait.</returns>
+    /// <returns>False when resources are short now, or others wait for them: put lists and try again, or
+    /// wait.</returns>
     /// <exception cref="DmaException">It cannot succeed by waiting.</exception>
-    /// <exception cref="ArgumentOutOfRangeException">The range is empty, longer than the device takes or than the buffer.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The range is empty, longer than the device takes or than the
+    /// buffer.</exception>
     public bool TryGetScatterGatherList(
         Mdl mdl, uint offset, uint length, DmaDirection direction, out ScatterGatherLease list, uint tag = 0,
         [CallerMemberName] string site = "", [CallerFilePath] string file = "")
     {
         Check(mdl, offset, length, direction);
         DmaFailure failure = TryMap(
-            new(mdl, offset, length, direction), new(tag, site, file), ahead: false, out list, out PhysicalAddress culprit);
+            new(mdl, offset, length, direction), new(tag, site, file), ahead: false, out list,
+                out PhysicalAddress culprit);
         if (failure == DmaFailure.None) { return true; }
         if (failure == DmaFailure.OutOfResources && RegistersOf(mdl, offset, length) <= MapRegisters) { return false; }
         throw Explain(failure, length, culprit);
     }
 
     /// <summary>
-    /// Ends a transfer: the device can no longer reach the buffer (by the policy in force), and its data is in the buffer.
+    /// Ends a transfer: the device can no longer reach the buffer (by the policy in force), and its data is in the
+    /// buffer.
     /// </summary>
     /// <param name="list">The list that was got.</param>
     /// <param name="site">Filled in by the compiler.</param>
@@ -132,7 +140,8 @@ public sealed partial class DmaAdapter : IDisposable
     }
 
     private DmaFailure TryMap(
-        in Transfer transfer, in MappingOrigin origin, bool ahead, out ScatterGatherLease list, out PhysicalAddress culprit)
+        in Transfer transfer, in MappingOrigin origin, bool ahead, out ScatterGatherLease list,
+            out PhysicalAddress culprit)
     {
         (list, culprit) = (default, default);
         int registers = RegistersOf(transfer.Mdl!, transfer.Offset, transfer.Length);
@@ -203,7 +212,8 @@ public sealed partial class DmaAdapter : IDisposable
         if (length == 0 || length > Description.MaximumLength)
         {
             throw new ArgumentOutOfRangeException(
-                nameof(length), $"a transfer has 1 to {Description.MaximumLength} bytes on {Driver} {Device}, not {length}");
+                nameof(length),
+                $"a transfer has 1 to {Description.MaximumLength} bytes on {Driver} {Device}, not {length}");
         }
         _ = new MdlCursor(mdl, offset, length);
     }
@@ -225,7 +235,8 @@ public sealed partial class DmaAdapter : IDisposable
         return (int)(((start + length - 1) >> PageLog2) - (start >> PageLog2)) + 1;
     }
 
-    private DmaException Explain(DmaFailure failure, uint length, PhysicalAddress culprit) => new(failure, failure switch
+    private DmaException Explain(DmaFailure failure, uint length, PhysicalAddress culprit) =>
+        new(failure, failure switch
     {
         DmaFailure.Unreachable =>
             $"the page at {culprit} is out of reach of {Driver} {Device} ({Description.AddressBits} address bits) "
@@ -236,7 +247,8 @@ public sealed partial class DmaAdapter : IDisposable
             $"{Driver} {Device} takes a list of one element and these {length} bytes do not join into one",
         DmaFailure.Dead => $"the DMA of {Driver} {Device} was declared dead: the device is blocked",
         DmaFailure.Disposed => $"the DMA adapter of {Driver} {Device} was disposed",
-        _ => $"{length} bytes are more than {Driver} {Device} can ever map at once: out of map registers, logical space or memory",
+        _ => $"{length} bytes are more than {Driver} {Device} can ever map at once: "
+            + "out of map registers, logical space or memory",
     });
 
     [DoesNotReturn]

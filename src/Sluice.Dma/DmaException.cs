@@ -6,13 +6,18 @@ public enum DmaFailure : byte
     /// <summary>It could: no failure.</summary>
     None,
 
-    /// <summary>Logical space, map registers or table memory are short, and nothing outstanding would give any back.</summary>
+    /// <summary>
+    /// Logical space, map registers or table memory are short, and nothing outstanding would give any back.
+    /// </summary>
     OutOfResources,
 
     /// <summary>The device cannot drive the addresses, and this back-end cannot move or remap the buffer.</summary>
     Unreachable,
 
-    /// <summary>A page of the buffer is not a buffer frame: no device may reach it (kernel, tables, free or quarantined memory).</summary>
+    /// <summary>
+    /// A page of the buffer is not a buffer frame: no device may reach it (kernel, tables, free or quarantined
+    /// memory).
+    /// </summary>
     NotABuffer,
 
     /// <summary>The device takes one element and the buffer does not join into one.</summary>

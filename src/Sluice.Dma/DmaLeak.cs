@@ -1,8 +1,8 @@
 namespace Sluice.Dma;
 
 /// <summary>
-/// A transfer or common buffer that its driver never gave back. Its memory and logical addresses stay out of circulation, because
-/// the device may still use them, until <see cref="Release"/>.
+/// A transfer or common buffer that its driver never gave back. Its memory and logical addresses stay out of
+/// circulation, because the device may still use them, until <see cref="Release"/>.
 /// </summary>
 /// <remarks>Safe from any thread.</remarks>
 public sealed class DmaLeak
@@ -20,16 +20,19 @@ public sealed class DmaLeak
     public bool IsReleased => Volatile.Read(ref _mapping) is null;
 
     /// <summary>
-    /// Ends the quarantine. Only when the device was reset or is gone: whatever it still does would hit the memory's next owner.
-    /// Harmless twice.
+    /// Ends the quarantine. Only when the device was reset or is gone: whatever it still does would hit the memory's
+    /// next owner. Harmless twice.
     /// </summary>
     public void Release()
     {
         if (Interlocked.Exchange(ref _mapping, null) is { } mapping) { _adapter.ReleaseLeak(mapping); }
     }
 
-    /// <summary>As <c>nvme 0000:00:04.0 leaked mapping #3 [0xFFFE3000, 8192 bytes, FromDevice] of NvmeQueuePair.SubmitRead</c>.</summary>
+    /// <summary>
+    /// As <c>nvme 0000:00:04.0 leaked mapping #3 [0xFFFE3000, 8192 bytes, FromDevice] of
+    /// NvmeQueuePair.SubmitRead</c>.
+    /// </summary>
     public override string ToString() =>
-        $"{Mapping.Owner} {Mapping.Device} leaked {(Mapping.IsCommonBuffer ? "common buffer" : "mapping")} #{Mapping.Number} "
-        + $"[{Mapping.First}, {Mapping.Length} bytes, {Mapping.Direction}] of {Mapping.MapSite}";
+        $"{Mapping.Owner} {Mapping.Device} leaked {(Mapping.IsCommonBuffer ? "common buffer" : "mapping")} "
+        + $"#{Mapping.Number} [{Mapping.First}, {Mapping.Length} bytes, {Mapping.Direction}] of {Mapping.MapSite}";
 }

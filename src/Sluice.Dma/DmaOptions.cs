@@ -35,7 +35,9 @@ public sealed record DmaOptions
     /// <summary>Pages each adapter may have mapped for transfers at once, at least 1.</summary>
     public int MapRegistersPerAdapter { get; init; } = int.MaxValue;
 
-    /// <summary>Explained faults that wait for their subscribers at most, at least 8. No device takes more than a quarter.</summary>
+    /// <summary>
+    /// Explained faults that wait for their subscribers at most, at least 8. No device takes more than a quarter.
+    /// </summary>
     public int PendingReports { get; init; } = 256;
 
     /// <summary>How often waiting reports are delivered, in nanoseconds.</summary>

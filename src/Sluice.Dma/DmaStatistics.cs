@@ -7,7 +7,8 @@ namespace Sluice.Dma;
 /// <param name="Blocked">DMAs that a unit refused and recorded: one per fault record.</param>
 /// <param name="Lost">Refused DMAs whose record the hardware could not keep: a lower bound.</param>
 /// <param name="BouncedBytes">Bytes copied by the policy or the back-end.</param>
-/// <param name="ReportsDropped">Blocked DMAs that were counted but not explained, because their device made too many.</param>
+/// <param name="ReportsDropped">Blocked DMAs that were counted but not explained, because their device made too
+/// many.</param>
 /// <param name="Leaks">Mappings and common buffers that were never given back.</param>
 public readonly record struct DmaStatistics(
     long Requests,

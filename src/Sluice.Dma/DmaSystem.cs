@@ -32,8 +32,8 @@ public sealed partial class DmaSystem : IDisposable
     }
 
     /// <summary>
-    /// A blocked DMA, explained. Raised on the platform's timer or by <see cref="DeliverReports"/>, never inside the fault
-    /// interrupt and never twice at once; what a subscriber throws is swallowed.
+    /// A blocked DMA, explained. Raised on the platform's timer or by <see cref="DeliverReports"/>, never inside the
+    /// fault interrupt and never twice at once; what a subscriber throws is swallowed.
     /// </summary>
     public event Action<DmaReport>? Reported
     {
@@ -82,7 +82,9 @@ public sealed partial class DmaSystem : IDisposable
 
     internal ReadOnlySpan<DmaAdapter> Adapters => Volatile.Read(ref _adapters);
 
-    /// <summary>Takes over the machine's DMA. With a unit, every device is blocked when this returns, until it has an adapter.</summary>
+    /// <summary>
+    /// Takes over the machine's DMA. With a unit, every device is blocked when this returns, until it has an adapter.
+    /// </summary>
     /// <param name="platform">The machine.</param>
     /// <param name="options">What to set up.</param>
     /// <exception cref="ArgumentOutOfRangeException">An option is out of its range.</exception>
@@ -94,7 +96,8 @@ public sealed partial class DmaSystem : IDisposable
         return options.Iommu switch
         {
             DmaIommu.None => Start(platform, options, null),
-            DmaIommu.Vtd => Start(platform, options, faults => RemappingSystem.Start(platform, options.Remapping, faults)),
+            DmaIommu.Vtd =>
+                Start(platform, options, faults => RemappingSystem.Start(platform, options.Remapping, faults)),
             _ => throw new ArgumentOutOfRangeException(nameof(options), $"{options.Iommu} is no kind of unit"),
         };
     }
@@ -144,7 +147,8 @@ public sealed partial class DmaSystem : IDisposable
             ObjectDisposedException.ThrowIf(_disposed, this);
             if (Array.Find(_adapters, a => a.Device == device) is { } other)
             {
-                throw new InvalidOperationException($"device {device} already has an adapter, of driver {other.Driver}");
+                throw new InvalidOperationException(
+                    $"device {device} already has an adapter, of driver {other.Driver}");
             }
             DmaAdapter adapter = new(this, device, description, driver, connect(), _options);
             Volatile.Write(ref _adapters, [.. _adapters, adapter]);

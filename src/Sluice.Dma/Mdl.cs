@@ -1,14 +1,14 @@
 namespace Sluice.Dma;
 
 /// <summary>
-/// A memory descriptor list: the page frames of a buffer, in order, wherever they lie, and the bytes of them that are meant.
-/// MDLs can be chained into one longer buffer.
+/// A memory descriptor list: the page frames of a buffer, in order, wherever they lie, and the bytes of them that are
+/// meant. MDLs can be chained into one longer buffer.
 /// </summary>
 /// <remarks>
-/// An MDL either owns its frames (<see cref="Allocate"/>) or borrows them (<see cref="Borrow"/>). Frames it owns go back to
-/// the machine at <see cref="Dispose"/>, or, when a transfer over them is still mapped, when the last such transfer is put:
-/// memory that a device may write is never handed out again. Reading and copying are safe from any thread; whoever races
-/// a device or another thread sees a mixture of bytes. Build a chain before it is used.
+/// An MDL either owns its frames (<see cref="Allocate"/>) or borrows them (<see cref="Borrow"/>). Frames it owns go
+/// back to the machine at <see cref="Dispose"/>, or, when a transfer over them is still mapped, when the last such
+/// transfer is put: memory that a device may write is never handed out again. Reading and copying are safe from any
+/// thread; whoever races a device or another thread sees a mixture of bytes. Build a chain before it is used.
 /// </remarks>
 public sealed class Mdl : IDisposable
 {
@@ -59,7 +59,8 @@ public sealed class Mdl : IDisposable
     /// <param name="platform">The machine to take them from.</param>
     /// <param name="length">Bytes, at least 1.</param>
     /// <param name="offset">Where in the first page it starts, 0 to 4095.</param>
-    /// <exception cref="DmaException">The machine has no frames left (<see cref="DmaFailure.OutOfResources"/>).</exception>
+    /// <exception cref="DmaException">The machine has no frames left
+    /// (<see cref="DmaFailure.OutOfResources"/>).</exception>
     public static Mdl Allocate(IPlatform platform, uint length, int offset = 0)
     {
         ArgumentNullException.ThrowIfNull(platform);
@@ -75,7 +76,8 @@ public sealed class Mdl : IDisposable
 
     /// <summary>An MDL over frames that someone else owns and keeps until every transfer over them is put.</summary>
     /// <param name="platform">The machine they belong to.</param>
-    /// <param name="pages">Exactly the frames that <paramref name="offset"/> and <paramref name="length"/> span, page aligned.</param>
+    /// <param name="pages">Exactly the frames that <paramref name="offset"/> and <paramref name="length"/> span, page
+    /// aligned.</param>
     /// <param name="length">Bytes, at least 1.</param>
     /// <param name="offset">Where in the first page the buffer starts, 0 to 4095.</param>
     /// <exception cref="ArgumentException">A frame is unaligned, or there are too few or too many.</exception>
@@ -84,12 +86,14 @@ public sealed class Mdl : IDisposable
         ArgumentNullException.ThrowIfNull(platform);
         if (pages.Length != PagesOf(length, offset))
         {
+            int spanned = PagesOf(length, offset);
             throw new ArgumentException(
-                $"{length} bytes from offset {offset} span {PagesOf(length, offset)} pages, not {pages.Length}", nameof(pages));
+                $"{length} bytes from offset {offset} span {spanned} pages, not {pages.Length}", nameof(pages));
         }
         foreach (PhysicalAddress page in pages)
         {
-            if (!page.IsAligned(PageLog2)) { throw new ArgumentException($"{page} is not the address of a page", nameof(pages)); }
+            if (page.IsAligned(PageLog2)) { continue; }
+            throw new ArgumentException($"{page} is not the address of a page", nameof(pages));
         }
         return new(platform, pages.ToArray(), offset, length, ownsFrames: false);
     }
@@ -101,7 +105,8 @@ public sealed class Mdl : IDisposable
     public void CopyTo(uint offset, Span<byte> destination)
     {
         ObjectDisposedException.ThrowIf(Volatile.Read(ref _pins) == DisposedBit, this);
-        for (MdlCursor cursor = new(this, offset, (uint)destination.Length); cursor.NextPiece(out Mdl part, out uint at, out uint length);)
+        MdlCursor cursor = new(this, offset, (uint)destination.Length);
+        while (cursor.NextPiece(out Mdl part, out uint at, out uint length))
         {
             while (length > 0)
             {
@@ -121,7 +126,8 @@ public sealed class Mdl : IDisposable
     public void CopyFrom(uint offset, ReadOnlySpan<byte> source)
     {
         ObjectDisposedException.ThrowIf(Volatile.Read(ref _pins) == DisposedBit, this);
-        for (MdlCursor cursor = new(this, offset, (uint)source.Length); cursor.NextPiece(out Mdl part, out uint at, out uint length);)
+        MdlCursor cursor = new(this, offset, (uint)source.Length);
+        while (cursor.NextPiece(out Mdl part, out uint at, out uint length))
         {
             while (length > 0)
             {
@@ -135,10 +141,11 @@ public sealed class Mdl : IDisposable
     }
 
     /// <summary>
-    /// The bytes themselves from <paramref name="offset"/> to the end of their page or of this MDL. Shared with every device
-    /// the buffer is mapped for; do not keep the span longer than the MDL.
+    /// The bytes themselves from <paramref name="offset"/> to the end of their page or of this MDL. Shared with every
+    /// device the buffer is mapped for; do not keep the span longer than the MDL.
     /// </summary>
-    /// <exception cref="ArgumentOutOfRangeException"><paramref name="offset"/> is not below <see cref="ByteCount"/>.</exception>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="offset"/> is not below
+    /// <see cref="ByteCount"/>.</exception>
     public Span<byte> GetSpan(uint offset)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(offset, ByteCount);
@@ -155,10 +162,12 @@ public sealed class Mdl : IDisposable
         PhysicalAddress first = _pages[position >> PageLog2] + inPage;
         return _platform.Memory.TryGetSpan(first, (int)length, out Span<byte> span)
             ? span
-            : throw new InvalidOperationException($"page {first.AlignDown(PageLog2)} of the buffer is not writable memory");
+            : throw new InvalidOperationException($"the buffer's page at {first} is not writable memory");
     }
 
-    /// <summary>Gives owned frames back: now, or when the last mapped transfer over them is put. Harmless twice.</summary>
+    /// <summary>
+    /// Gives owned frames back: now, or when the last mapped transfer over them is put. Harmless twice.
+    /// </summary>
     public void Dispose()
     {
         if (Interlocked.Or(ref _pins, DisposedBit) == 0) { FreeFrames(); }

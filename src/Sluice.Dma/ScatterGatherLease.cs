@@ -3,8 +3,8 @@ using System.Runtime.CompilerServices;
 namespace Sluice.Dma;
 
 /// <summary>
-/// A scatter/gather list on loan: valid from get to put, and checked at every use. Using or putting it after that throws, even
-/// when its pooled record already serves another transfer.
+/// A scatter/gather list on loan: valid from get to put, and checked at every use. Using or putting it after that
+/// throws, even when its pooled record already serves another transfer.
 /// </summary>
 /// <remarks>Copies of the handle are the same lease. Reading is safe from any thread; exactly one put wins.</remarks>
 public readonly struct ScatterGatherLease : IDisposable, IEquatable<ScatterGatherLease>

@@ -2,7 +2,9 @@ using System.Threading.Tasks.Sources;
 
 namespace Sluice.Dma;
 
-/// <summary>A request in an adapter's queue, and the task behind it. Pooled: it goes back when its result was taken.</summary>
+/// <summary>
+/// A request in an adapter's queue, and the task behind it. Pooled: it goes back when its result was taken.
+/// </summary>
 internal sealed class ScatterGatherWaiter(DmaAdapter adapter) : IValueTaskSource<ScatterGatherLease>
 {
     private ManualResetValueTaskSourceCore<ScatterGatherLease> _core = new() { RunContinuationsAsynchronously = true };
@@ -47,7 +49,7 @@ internal sealed class ScatterGatherWaiter(DmaAdapter adapter) : IValueTaskSource
     {
         if (_core.GetStatus(token) == ValueTaskSourceStatus.Pending)
         {
-            throw new InvalidOperationException("a scatter/gather request is awaited, not asked for its result before it has one");
+            throw new InvalidOperationException("a scatter/gather request has no result before it completes: await it");
         }
 
         // No cancellation callback can touch this waiter after this line, so it may serve another request.

@@ -1,6 +1,8 @@
 namespace Sluice;
 
-/// <summary>What a device may do, or tried to do, through a logical address. Bit 0 and bit 1 as in VT-d entries.</summary>
+/// <summary>
+/// What a device may do, or tried to do, through a logical address. Bit 0 and bit 1 as in VT-d entries.
+/// </summary>
 [Flags]
 public enum DmaAccess : byte
 {

@@ -47,12 +47,16 @@ public readonly record struct DmaFault(
     string Reason,
     long Nanoseconds);
 
-/// <summary>Takes refused DMAs from the operating-system side. Calls come from the interrupt thread, one at a time per unit.</summary>
+/// <summary>
+/// Takes refused DMAs from the operating-system side. Calls come from the interrupt thread, one at a time per unit.
+/// </summary>
 public interface IFaultSink
 {
     /// <summary>One refused DMA.</summary>
     void OnFault(in DmaFault fault);
 
-    /// <summary>Refused DMAs whose records the hardware could not keep: <paramref name="atLeast"/> is a lower bound.</summary>
+    /// <summary>
+    /// Refused DMAs whose records the hardware could not keep: <paramref name="atLeast"/> is a lower bound.
+    /// </summary>
     void OnFaultsLost(ulong atLeast);
 }

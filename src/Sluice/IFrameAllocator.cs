@@ -12,13 +12,17 @@ public enum FrameKind : byte
     /// <summary>Buffers and common buffers: what drivers let devices reach.</summary>
     Buffer,
 
-    /// <summary>Page tables, root and context tables, invalidation queues: what the remapping unit itself reads.</summary>
+    /// <summary>
+    /// Page tables, root and context tables, invalidation queues: what the remapping unit itself reads.
+    /// </summary>
     UnitTable,
 
     /// <summary>Kernel code, interrupt table, system-call table.</summary>
     Kernel,
 
-    /// <summary>Freed by its owner but perhaps still reachable by a device: never handed out again until released.</summary>
+    /// <summary>
+    /// Freed by its owner but perhaps still reachable by a device: never handed out again until released.
+    /// </summary>
     Quarantined,
 }
 
@@ -26,13 +30,15 @@ public enum FrameKind : byte
 public interface IFrameAllocator
 {
     /// <summary>
-    /// Takes 2^(<paramref name="sizeLog2"/> − 12) physically contiguous, naturally aligned, zeroed frames. Single frames come
+    /// Takes 2^(<paramref name="sizeLog2"/> − 12) physically contiguous, naturally aligned, zeroed frames. Single
+    /// frames come
     /// scattered over memory, so that nobody mistakes luck for contiguity.
     /// </summary>
     /// <param name="kind">What they are for.</param>
     /// <param name="sizeLog2">12 for one frame.</param>
     /// <param name="first">The first byte.</param>
-    /// <param name="last">No byte above this address: 0xFFFF_FFFF for what a 32-bit device must reach without remapping.</param>
+    /// <param name="last">No byte above this address: 0xFFFF_FFFF for what a 32-bit device must reach without
+    /// remapping.</param>
     /// <returns>False when memory of that shape has run out.</returns>
     bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, ulong last = ulong.MaxValue);
 
@@ -46,7 +52,9 @@ public interface IFrameAllocator
     /// <summary>Ends the quarantine of a frame whose device was reset or detached: it becomes free.</summary>
     void Release(PhysicalAddress frame);
 
-    /// <summary>What the frame holding <paramref name="address"/> is used for; <see cref="FrameKind.Absent"/> outside memory.</summary>
+    /// <summary>
+    /// What the frame holding <paramref name="address"/> is used for; <see cref="FrameKind.Absent"/> outside memory.
+    /// </summary>
     FrameKind KindOf(PhysicalAddress address);
 
     /// <summary>Frames in quarantine now.</summary>

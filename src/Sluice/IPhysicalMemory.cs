@@ -2,7 +2,8 @@ namespace Sluice;
 
 /// <summary>
 /// Memory that tables, queues and buffers lie in: a machine's, QEMU's, a dump's, a test's.
-/// Every <c>Try</c> method gives false where there is no memory, or where a word is not aligned to its size; none throws.
+/// Every <c>Try</c> method gives false where there is no memory, or where a word is not aligned to its size; none
+/// throws.
 /// </summary>
 /// <remarks>
 /// Algorithms take it as <c>where TMemory : struct, IPhysicalMemory</c>, which costs nothing per access.
@@ -31,6 +32,8 @@ public interface IPhysicalMemory
     /// <summary>Fills <paramref name="destination"/>; false, and nothing read, unless all of it is memory.</summary>
     bool TryRead(PhysicalAddress address, Span<byte> destination);
 
-    /// <summary>Stores all of <paramref name="source"/>; false, and nothing stored, unless all of it is memory.</summary>
+    /// <summary>
+    /// Stores all of <paramref name="source"/>; false, and nothing stored, unless all of it is memory.
+    /// </summary>
     bool TryWrite(PhysicalAddress address, ReadOnlySpan<byte> source);
 }

@@ -18,7 +18,9 @@ public interface IPlatform
     /// <summary>The port space.</summary>
     IPortIo Ports { get; }
 
-    /// <summary>Address ranges that a bridge or unit claims on the bus, never to be handed out as logical addresses.</summary>
+    /// <summary>
+    /// Address ranges that a bridge or unit claims on the bus, never to be handed out as logical addresses.
+    /// </summary>
     IReadOnlyList<LogicalRange> BusWindows { get; }
 
     /// <summary>Registers at a physical address.</summary>
@@ -26,7 +28,8 @@ public interface IPlatform
     RegisterWindow MapRegisters(PhysicalAddress first, uint length);
 
     /// <summary>
-    /// Takes a free interrupt vector. <paramref name="handler"/> runs on the platform's interrupt thread, never twice at once,
+    /// Takes a free interrupt vector. <paramref name="handler"/> runs on the platform's interrupt thread, never twice
+    /// at once,
     /// and once more after the last message that arrived while it ran. It must not block on another interrupt.
     /// </summary>
     /// <exception cref="InvalidOperationException">All vectors are taken.</exception>
@@ -42,11 +45,17 @@ public interface IPlatformClock
     /// <summary>One turn of a polling loop: a pause on real time, a step of the machine on virtual time.</summary>
     void Relax();
 
-    /// <summary>Runs <paramref name="callback"/> about every <paramref name="periodNanoseconds"/> until disposed; a running callback is waited for.</summary>
+    /// <summary>
+    /// Runs <paramref name="callback"/> about every <paramref name="periodNanoseconds"/> until disposed; a running
+    /// callback is waited for.
+    /// </summary>
     IDisposable StartTimer(string name, long periodNanoseconds, Action callback);
 }
 
-/// <summary>The end of a bounded wait. Use: <c>for (var limit = Deadline.In(clock, ns); !done; limit.Relax()) if (limit.HasPassed) …</c></summary>
+/// <summary>
+/// The end of a bounded wait. Use: <c>for (var limit = Deadline.In(clock, ns); !done; limit.Relax()) if
+/// (limit.HasPassed) …</c>
+/// </summary>
 public readonly struct Deadline
 {
     private readonly IPlatformClock _clock;

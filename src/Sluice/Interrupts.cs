@@ -1,7 +1,10 @@
 namespace Sluice;
 
-/// <summary>A message-signalled interrupt: a 32-bit write of <paramref name="Data"/> to <paramref name="Address"/>.</summary>
-/// <param name="Address">In the interrupt window 0xFEE0_0000 to 0xFEEF_FFFF on x86; a bus address, hence logical.</param>
+/// <summary>
+/// A message-signalled interrupt: a 32-bit write of <paramref name="Data"/> to <paramref name="Address"/>.
+/// </summary>
+/// <param name="Address">In the interrupt window 0xFEE0_0000 to 0xFEEF_FFFF on x86; a bus address, hence
+/// logical.</param>
 /// <param name="Data">The data word; on x86 the vector is in its low byte.</param>
 public readonly record struct MsiMessage(LogicalAddress Address, uint Data)
 {
@@ -12,14 +15,20 @@ public readonly record struct MsiMessage(LogicalAddress Address, uint Data)
     public byte Vector => (byte)Data;
 }
 
-/// <summary>Where messages arrive on the processor side. Never runs a handler inside the call, so silicon may call it anywhere.</summary>
+/// <summary>
+/// Where messages arrive on the processor side. Never runs a handler inside the call, so silicon may call it anywhere.
+/// </summary>
 public interface IInterruptSink
 {
-    /// <summary>Latches the interrupt; the handler runs later, on a thread of the platform. Equal pending messages merge.</summary>
+    /// <summary>
+    /// Latches the interrupt; the handler runs later, on a thread of the platform. Equal pending messages merge.
+    /// </summary>
     void Deliver(MsiMessage message);
 }
 
-/// <summary>A vector that the operating-system side owns. Dispose to give it back; a running handler is waited for.</summary>
+/// <summary>
+/// A vector that the operating-system side owns. Dispose to give it back; a running handler is waited for.
+/// </summary>
 public interface IInterruptLine : IDisposable
 {
     /// <summary>What to program into the device so that the handler runs.</summary>

@@ -1,7 +1,10 @@
 namespace Sluice;
 
-/// <summary>What a device puts on the bus (WDM's word; Linux says IOVA): a byte address on the device side of a remapping unit.</summary>
-/// <param name="Value">The address in bytes. Without a remapping unit it equals the physical address; behind one it means something only together with a domain.</param>
+/// <summary>
+/// What a device puts on the bus (WDM's word; Linux says IOVA): a byte address on the device side of a remapping unit.
+/// </summary>
+/// <param name="Value">The address in bytes. Without a remapping unit it equals the physical address; behind one it
+/// means something only together with a domain.</param>
 public readonly record struct LogicalAddress(ulong Value) : IComparable<LogicalAddress>
 {
     /// <summary>Address zero.</summary>

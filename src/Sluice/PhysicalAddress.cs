@@ -1,7 +1,8 @@
 namespace Sluice;
 
 /// <summary>What memory is indexed by: a byte address on the memory side of every remapping unit.</summary>
-/// <param name="Value">The address in bytes. Any 64-bit value; formats narrow it to what their hardware can carry.</param>
+/// <param name="Value">The address in bytes. Any 64-bit value; formats narrow it to what their hardware can
+/// carry.</param>
 public readonly record struct PhysicalAddress(ulong Value) : IComparable<PhysicalAddress>
 {
     /// <summary>Address zero.</summary>

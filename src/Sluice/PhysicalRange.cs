@@ -1,12 +1,15 @@
 namespace Sluice;
 
-/// <summary>An inclusive range of physical addresses, so that the last page of a 64-bit space can be expressed. Never empty.</summary>
+/// <summary>
+/// An inclusive range of physical addresses, so that the last page of a 64-bit space can be expressed. Never empty.
+/// </summary>
 /// <param name="First">The first byte.</param>
 /// <param name="Last">The last byte, not below <paramref name="First"/>.</param>
 public readonly record struct PhysicalRange(PhysicalAddress First, PhysicalAddress Last)
 {
     /// <summary>The range of <paramref name="length"/> bytes from <paramref name="first"/>.</summary>
-    /// <exception cref="ArgumentOutOfRangeException"><paramref name="length"/> is zero or the range passes 2^64.</exception>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="length"/> is zero or the range passes
+    /// 2^64.</exception>
     public static PhysicalRange FromLength(PhysicalAddress first, ulong length)
     {
         ArgumentOutOfRangeException.ThrowIfZero(length);

@@ -1,7 +1,8 @@
 namespace Sluice;
 
 /// <summary>
-/// A device's registers. Each call is one access of exactly its width at exactly its offset, never merged, split, narrowed or repeated:
+/// A device's registers. Each call is one access of exactly its width at exactly its offset, never merged, split,
+/// narrowed or repeated:
 /// the just-in-time compiler does all four to plain reads, and hardware answers differently to each.
 /// </summary>
 /// <remarks>
@@ -38,7 +39,9 @@ public abstract class RegisterWindow
     /// <summary>One 64-bit write.</summary>
     public abstract void Write64(uint offset, ulong value);
 
-    /// <summary>Throws unless an access of <paramref name="size"/> bytes at <paramref name="offset"/> is aligned and inside.</summary>
+    /// <summary>
+    /// Throws unless an access of <paramref name="size"/> bytes at <paramref name="offset"/> is aligned and inside.
+    /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">It is not.</exception>
     protected void Check(uint offset, uint size)
     {

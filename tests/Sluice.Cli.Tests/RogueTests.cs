@@ -2,7 +2,9 @@ using System.Text.Json;
 
 namespace Sluice.Cli.Tests;
 
-/// <summary>Nine kinds of bad DMA: blocked, logged, harmless and rightly explained; and honestly not so without a unit.</summary>
+/// <summary>
+/// Nine kinds of bad DMA: blocked, logged, harmless and rightly explained; and honestly not so without a unit.
+/// </summary>
 public sealed class RogueTests
 {
     private static readonly Dictionary<string, string> Kinds = new(StringComparer.Ordinal)

@@ -10,7 +10,10 @@ internal static class SluiceProcess
 
     public static Outcome Run(params string[] arguments) => Run(null, arguments);
 
-    /// <summary>With <paramref name="shell"/>, the command runs under <c>sh -c</c> with "$@" as its arguments, to set limits first.</summary>
+    /// <summary>
+    /// With <paramref name="shell"/>, the command runs under <c>sh -c</c> with "$@" as its arguments, to set limits
+    /// first.
+    /// </summary>
     public static Outcome Run(string? shell, string[] arguments)
     {
         ProcessStartInfo start = new()
@@ -45,7 +48,9 @@ internal sealed record Outcome(int ExitCode, string Output, string Error)
     /// <summary>Standard output as the one JSON document it must be.</summary>
     public JsonElement Json => JsonDocument.Parse(Output).RootElement;
 
-    /// <summary>Asserts the contract for bad input: exit 1, nothing on standard output, exactly one line on standard error.</summary>
+    /// <summary>
+    /// Asserts the contract for bad input: exit 1, nothing on standard output, exactly one line on standard error.
+    /// </summary>
     public string SingleErrorLine()
     {
         Assert.Equal(1, ExitCode);

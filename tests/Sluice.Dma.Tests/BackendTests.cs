@@ -17,8 +17,8 @@ public sealed class BackendTests
         _ => null,
     };
 
-    // Seen failing: chain parts given the page of the part before; copy-in without the buffer's old bytes (shadow); copy-back
-    // over whole pages (shadow); rights always ReadWrite.
+    // Seen failing: chain parts given the page of the part before; copy-in without the buffer's old bytes (shadow);
+    // copy-back over whole pages (shadow); rights always ReadWrite.
     [Theory]
     [MemberData(nameof(All))]
     public void DevicesReadAndWriteExactlyTheBytesOfTheList(string backend)
@@ -30,7 +30,8 @@ public sealed class BackendTests
             using DmaSystem system = platform.Start(PolicyOf(backend));
             DeviceDescription device = new()
             {
-                MaximumSegment = random.Next(3) switch { 0 => uint.MaxValue, 1 => 4096, _ => (uint)random.Next(1, 9000) },
+                MaximumSegment = random.Next(3) switch { 0 => uint.MaxValue, 1 => 4096, _ =>
+                    (uint)random.Next(1, 9000) },
                 BoundaryLog2 = random.Next(3) switch { 0 => 64, 1 => 12, _ => random.Next(5, 15) },
             };
             using DmaAdapter adapter = system.CreateAdapter(Device, device, "test");
@@ -46,7 +47,8 @@ public sealed class BackendTests
             Assert.True(adapter.TryGetScatterGatherList(chain, offset, length, direction, out ScatterGatherLease list));
             List<ScatterGatherElement> elements = [];
             foreach (ScatterGatherElement element in list) { elements.Add(element); }
-            Assert.Equal(ElementTests.Oracle(LogicalBytes(backend, chain, offset, length, elements[0].Address), device), elements);
+            Assert.Equal(ElementTests.Oracle(LogicalBytes(backend, chain, offset, length, elements[0].Address),
+                device), elements);
 
             byte[] written = new byte[length];
             random.NextBytes(written);
@@ -78,7 +80,8 @@ public sealed class BackendTests
         }
     }
 
-    private static IEnumerable<ulong> LogicalBytes(string backend, Mdl chain, uint offset, uint length, LogicalAddress first)
+    private static IEnumerable<ulong> LogicalBytes(string backend, Mdl chain, uint offset, uint length,
+        LogicalAddress first)
     {
         if (backend == "none") { return ElementTests.BytesOf(chain).Skip((int)offset).Take((int)length); }
         if (backend == "shadow") { return Enumerable.Range(0, (int)length).Select(i => first.Value + (ulong)i); }
@@ -111,11 +114,14 @@ public sealed class BackendTests
     {
         using TestPlatform platform = new();
         using DmaSystem system = platform.Start(PolicyOf(policy));
-        using DmaAdapter adapter = system.CreateAdapter(Device, new() { AddressBits = 32, ScatterGather = false }, "old");
-        PhysicalAddress[] pages = [.. new ulong[] { 7, 3, 9, 1 }.Select(static i => new PhysicalAddress(TestPlatform.High + (i << 12)))];
+        using DmaAdapter adapter = system.CreateAdapter(Device, new() { AddressBits = 32, ScatterGather = false },
+            "old");
+        PhysicalAddress[] pages = [.. new ulong[] { 7, 3, 9, 1 }.Select(static i =>
+            new PhysicalAddress(TestPlatform.High + (i << 12)))];
         foreach (PhysicalAddress page in pages) { platform.TestFrames.Mark(page, FrameKind.Buffer); }
         using Mdl mdl = Mdl.Borrow(platform, pages, 16000, 100);
-        Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 16000, DmaDirection.FromDevice, out ScatterGatherLease list));
+        Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 16000, DmaDirection.FromDevice,
+            out ScatterGatherLease list));
         Assert.Equal(1, list.Count);
         Assert.True(list[0].Address.Value + 15999 <= uint.MaxValue);
         byte[] bytes = [.. Enumerable.Range(0, 16000).Select(static i => (byte)(i * 7))];
@@ -134,7 +140,8 @@ public sealed class BackendTests
         using DmaSystem system = platform.Start(InvalidationPolicy.Strict);
         using DmaAdapter adapter = system.CreateAdapter(Device, new(), "nvme");
         using Mdl mdl = Mdl.Allocate(platform, 4096);
-        Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 4096, DmaDirection.Bidirectional, out ScatterGatherLease list));
+        Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 4096, DmaDirection.Bidirectional,
+            out ScatterGatherLease list));
         LogicalAddress address = list[0].Address;
         Assert.True(platform.DmaWrite(Device, address, [1]));
         Assert.False(platform.DmaWrite(PciAddress.From(0, 5, 0), address, [2]));
@@ -158,7 +165,8 @@ public sealed class BackendTests
         {
             // The first round leaves bytes in the slot that the second must not show.
             (uint offset, uint length) = round == 0 ? (0u, 8192u) : (1000u, 5000u);
-            Assert.True(adapter.TryGetScatterGatherList(mdl, offset, length, DmaDirection.ToDevice, out ScatterGatherLease list));
+            Assert.True(adapter.TryGetScatterGatherList(mdl, offset, length, DmaDirection.ToDevice,
+                out ScatterGatherLease list));
             byte[] pages = new byte[8192];
             Assert.True(platform.DmaRead(Device, list[0].Address.AlignDown(12), pages));
             for (int i = 0; i < 8192; i++) { Assert.Equal(i >= offset && i < offset + length ? 0xAA : 0, pages[i]); }
@@ -175,7 +183,8 @@ public sealed class BackendTests
             InvalidationPolicy.Shadow, new() { Shadow = new() { LargestSlotLog2 = 1, MaximumPages = 64 } });
         using DmaAdapter adapter = system.CreateAdapter(Device, new(), "nvme");
         using Mdl mdl = Mdl.Allocate(platform, 3 * 4096);
-        Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 3 * 4096, DmaDirection.FromDevice, out ScatterGatherLease list));
+        Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 3 * 4096, DmaDirection.FromDevice,
+            out ScatterGatherLease list));
         Assert.True(platform.DmaWrite(Device, list[0].Address + 8192, [9]));
         Assert.Equal(9, mdl.GetSpan(8192)[0]);
         LogicalAddress address = list[0].Address;
@@ -205,7 +214,8 @@ public sealed class BackendTests
             byte[] word = new byte[8];
             Assert.True(platform.DmaRead(Device, common + 8192, word));
             Assert.Equal([0xCD, 0xAB, 0, 0, 0, 0, 0, 0], word);
-            Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 8192, DmaDirection.FromDevice, out ScatterGatherLease list));
+            Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 8192, DmaDirection.FromDevice,
+                out ScatterGatherLease list));
             transfer = list[0].Address;
             list.Dispose();
         }
@@ -225,7 +235,8 @@ public sealed class BackendTests
         int free = platform.TestFrames.Count(FrameKind.Free);
         DmaAdapter adapter = system.CreateAdapter(Device, new(), "nvme");
         using Mdl mdl = Mdl.Allocate(platform, 4096);
-        Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 4096, DmaDirection.FromDevice, out ScatterGatherLease list));
+        Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 4096, DmaDirection.FromDevice,
+            out ScatterGatherLease list));
         LogicalAddress address = list[0].Address;
         adapter.Dispose();
         mdl.Dispose();
@@ -243,7 +254,8 @@ public sealed class BackendTests
         using DmaSystem system = platform.Start(InvalidationPolicy.Strict);
         using DmaAdapter adapter = system.CreateAdapter(Device, new(), "nvme");
         Mdl mdl = Mdl.Allocate(platform, 4096);
-        Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 4096, DmaDirection.FromDevice, out ScatterGatherLease list));
+        Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 4096, DmaDirection.FromDevice,
+            out ScatterGatherLease list));
         CommonBuffer ring = adapter.AllocateCommonBuffer(4096);
         platform.UnitIsDeaf = true;
         list.Dispose();
@@ -271,7 +283,8 @@ public sealed class BackendTests
         {
             if (i == 3000) { before = GC.GetAllocatedBytesForCurrentThread(); }
             uint length = (i % 3) switch { 0 => 4096u, 1 => 60000, _ => 70000 };
-            Assert.True(adapter.TryGetScatterGatherList(mdl, 0, length, (DmaDirection)((i % 3) + 1), out ScatterGatherLease list));
+            Assert.True(adapter.TryGetScatterGatherList(mdl, 0, length, (DmaDirection)((i % 3) + 1),
+                out ScatterGatherLease list));
             adapter.PutScatterGatherList(list);
         }
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);

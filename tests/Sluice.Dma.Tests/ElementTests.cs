@@ -3,7 +3,10 @@ namespace Sluice.Dma.Tests;
 /// <summary>Lists against an oracle that looks at every byte.</summary>
 public sealed class ElementTests
 {
-    /// <summary>The shortest list the rules allow: a new element where addresses jump, at the boundary, at the longest segment.</summary>
+    /// <summary>
+    /// The shortest list the rules allow: a new element where addresses jump, at the boundary, at the longest
+    /// segment.
+    /// </summary>
     internal static List<ScatterGatherElement> Oracle(IEnumerable<ulong> byteAddresses, DeviceDescription device)
     {
         List<ScatterGatherElement> list = [];
@@ -58,8 +61,8 @@ public sealed class ElementTests
         return first!;
     }
 
-    // Seen failing: boundary cut computed from the element's end; MaximumSegment applied before joining; chain offset not
-    // carried into the second part.
+    // Seen failing: boundary cut computed from the element's end; MaximumSegment applied before joining; chain offset
+    // not carried into the second part.
     [Theory]
     [InlineData(1)]
     [InlineData(2)]
@@ -72,7 +75,8 @@ public sealed class ElementTests
             using DmaSystem system = DmaSystem.Start(platform, new());
             DeviceDescription device = new()
             {
-                MaximumSegment = random.Next(3) switch { 0 => uint.MaxValue, 1 => 4096, _ => (uint)random.Next(1, 9000) },
+                MaximumSegment = random.Next(3) switch { 0 => uint.MaxValue, 1 => 4096, _ =>
+                    (uint)random.Next(1, 9000) },
                 BoundaryLog2 = random.Next(3) switch { 0 => 64, 1 => 12, _ => random.Next(5, 15) },
             };
             using DmaAdapter adapter = system.CreateAdapter(PciAddress.From(0, 4, 0), device, "test");
@@ -83,7 +87,8 @@ public sealed class ElementTests
             uint length = (uint)random.Next(1, (int)(total - offset) + 1);
             List<ScatterGatherElement> expected = Oracle(BytesOf(chain).Skip((int)offset).Take((int)length), device);
 
-            Assert.True(adapter.TryGetScatterGatherList(chain, offset, length, DmaDirection.FromDevice, out ScatterGatherLease list));
+            Assert.True(adapter.TryGetScatterGatherList(chain, offset, length, DmaDirection.FromDevice,
+                out ScatterGatherLease list));
             List<ScatterGatherElement> actual = [];
             foreach (ScatterGatherElement element in list) { actual.Add(element); }
             Assert.Equal(expected, actual);

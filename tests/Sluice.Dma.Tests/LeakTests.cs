@@ -18,13 +18,15 @@ public sealed class LeakTests : IDisposable
         _platform.Dispose();
     }
 
-    // Seen failing: Dispose without Withdraw (frames free at once); ReleaseChain that did not unpin (frames never came back).
+    // Seen failing: Dispose without Withdraw (frames free at once); ReleaseChain that did not unpin (frames never
+    // came back).
     [Fact]
     public void ALeakedListKeepsItsMemoryOutOfCirculationUntilReleased()
     {
         Mdl mdl = Mdl.Allocate(_platform, 12288);
         PhysicalAddress[] pages = mdl.Pages.ToArray();
-        Assert.True(_adapter.TryGetScatterGatherList(mdl, 0, 8192, DmaDirection.FromDevice, out ScatterGatherLease list, tag: 17));
+        Assert.True(_adapter.TryGetScatterGatherList(mdl, 0, 8192, DmaDirection.FromDevice,
+            out ScatterGatherLease list, tag: 17));
         _adapter.Dispose();
         mdl.Dispose();
 
@@ -35,9 +37,11 @@ public sealed class LeakTests : IDisposable
             leak.ToString());
         Assert.Equal((17u, MappingState.Leaked), (leak.Mapping.Tag, leak.Mapping.State));
         Assert.All(pages, p => Assert.Equal(FrameKind.Quarantined, _platform.Frames.KindOf(p)));
-        Assert.Contains("was leaked", Assert.Throws<InvalidOperationException>(() => list.Dispose()).Message, StringComparison.Ordinal);
+        Assert.Contains("was leaked", Assert.Throws<InvalidOperationException>(() => list.Dispose()).Message,
+            StringComparison.Ordinal);
 
-        while (_platform.Frames.TryAllocate(FrameKind.Buffer, 12, out PhysicalAddress other)) { Assert.DoesNotContain(other, pages); }
+        while (_platform.Frames.TryAllocate(FrameKind.Buffer, 12,
+            out PhysicalAddress other)) { Assert.DoesNotContain(other, pages); }
         leak.Release();
         leak.Release();
         Assert.True(leak.IsReleased);
@@ -82,7 +86,8 @@ public sealed class LeakTests : IDisposable
         using (Mdl mdl = Mdl.Allocate(_platform, 9000))
         {
             using CommonBuffer common = _adapter.AllocateCommonBuffer(4096);
-            Assert.True(_adapter.TryGetScatterGatherList(mdl, 5, 8000, DmaDirection.Bidirectional, out ScatterGatherLease list));
+            Assert.True(_adapter.TryGetScatterGatherList(mdl, 5, 8000, DmaDirection.Bidirectional,
+                out ScatterGatherLease list));
             list.Dispose();
         }
         _adapter.Dispose();
@@ -117,8 +122,10 @@ public sealed class LeakTests : IDisposable
     public void NoMemoryIsALineNotACrash()
     {
         _platform.TestFrames.Limit(3);
-        Assert.Equal(DmaFailure.OutOfResources, Assert.Throws<DmaException>(() => Mdl.Allocate(_platform, 4 * 4096)).Failure);
-        Assert.Equal(DmaFailure.OutOfResources, Assert.Throws<DmaException>(() => _adapter.AllocateCommonBuffer(4 * 4096)).Failure);
+        Assert.Equal(DmaFailure.OutOfResources,
+            Assert.Throws<DmaException>(() => Mdl.Allocate(_platform, 4 * 4096)).Failure);
+        Assert.Equal(DmaFailure.OutOfResources,
+            Assert.Throws<DmaException>(() => _adapter.AllocateCommonBuffer(4 * 4096)).Failure);
         Mdl.Allocate(_platform, 3 * 4096).Dispose();
     }
 }

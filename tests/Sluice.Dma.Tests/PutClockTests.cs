@@ -37,7 +37,8 @@ public sealed class PutClockTests
         for (int i = 0; i < 12; i++)
         {
             platform.TestClock.Nanoseconds += i < 11 ? 300 : 5_000_000;
-            Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 4096, DmaDirection.FromDevice, out ScatterGatherLease list));
+            Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 4096, DmaDirection.FromDevice,
+                out ScatterGatherLease list));
             last = list[0].Address;
             list.Dispose();
         }

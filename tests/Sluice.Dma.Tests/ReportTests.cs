@@ -2,7 +2,9 @@ using Sluice.Remapping;
 
 namespace Sluice.Dma.Tests;
 
-/// <summary>Real DMAs, refused by a real unit, read through its fault records: every kind, and what almost is one.</summary>
+/// <summary>
+/// Real DMAs, refused by a real unit, read through its fault records: every kind, and what almost is one.
+/// </summary>
 public sealed class ReportTests : IDisposable
 {
     private static readonly PciAddress Nvme = PciAddress.From(0, 4, 0);
@@ -17,7 +19,7 @@ public sealed class ReportTests : IDisposable
 
     public ReportTests()
     {
-        _system = _platform.Start(InvalidationPolicy.Strict, new() { RegionNames = new Names(), RecentMappings = 32 });
+        _system = _platform.Start(InvalidationPolicy.Strict, new() { RegionNames = new Names(), RecentMappings = 1024 });
         _system.Reported += _reports.Add;
         _nvme = _system.CreateAdapter(Nvme, new(), "nvme");
         _edu = _system.CreateAdapter(Edu, new() { AddressBits = 32 }, "edu");
@@ -30,14 +32,16 @@ public sealed class ReportTests : IDisposable
         _platform.Dispose();
     }
 
-    private ScatterGatherLease SubmitRead(uint length, DmaDirection direction, uint tag = 0, DmaAdapter? adapter = null, Mdl? mdl = null)
+    private ScatterGatherLease SubmitRead(uint length, DmaDirection direction, uint tag = 0,
+        DmaAdapter? adapter = null, Mdl? mdl = null)
     {
         if (mdl is null)
         {
             mdl = Mdl.Allocate(_platform, length);
             _mdls.Add(mdl);
         }
-        Assert.True((adapter ?? _nvme).TryGetScatterGatherList(mdl, 0, length, direction, out ScatterGatherLease list, tag));
+        Assert.True((adapter ?? _nvme).TryGetScatterGatherList(mdl, 0, length, direction, out ScatterGatherLease list,
+            tag));
         return list;
     }
 
@@ -50,11 +54,11 @@ public sealed class ReportTests : IDisposable
         _system.DeliverReports();
         DmaReport report = Assert.Single(_reports);
         _reports.Clear();
-        Assert.Equal((device ?? Nvme, address.AlignDown(12), access), (report.Fault.Device, report.Fault.Address, report.Fault.Access));
+        Assert.Equal((device ?? Nvme, address.AlignDown(12), access),
+            (report.Fault.Device, report.Fault.Address, report.Fault.Access));
         return report;
     }
 
-    // Seen failing: the newest record in place of the latest to end.
     [Fact]
     public void AfterUnmapNamesTheRequestAndBothSites()
     {
@@ -83,17 +87,40 @@ public sealed class ReportTests : IDisposable
             report.ToString());
         Assert.Equal(
             $$"""
-            {"kind":"after-unmap","headline":"write after PutScatterGatherList","device":{"address":"0000:00:04.0","driver":"nvme"},
+            {"kind":"after-unmap","headline":"write after PutScatterGatherList",
+            "device":{"address":"0000:00:04.0","driver":"nvme"},
             "access":"write","address":"{{first}}","granularity":4096,
             "hardware":{"code":5,"text":"VT-d reason 0x05, write permission"},
             "mapping":{"number":2,"owner":"nvme","device":"0000:00:04.0","site":"ReportTests.SubmitRead","tag":17,
             "first":"{{first}}","length":8192,"direction":"from-device","state":"unmapped","commonBuffer":false,
             "unmappedSite":"ReportTests.CompleteRequest","goneForNs":14300,"offset":0},
             "nearest":{"number":3,"first":"{{next}}","length":4096,"direction":"from-device",
-            "distance":{{(distance > 0 ? distance : -distance - 4096)}},"side":"{{(distance > 0 ? "above" : "below")}}"},
+            "distance":{{(distance > 0 ? distance : -distance - 4096)}},
+            "side":"{{(distance > 0 ? "above" : "below")}}"},
             "likelyCause":"the driver completed the request while the device still worked on it"}
             """.Replace("\n", "", StringComparison.Ordinal),
             report.ToJson());
+    }
+
+    // Seen failing: the earliest mapping to end in place of the latest.
+    [Fact]
+    public void OfSeveralPastOwnersTheLastIsNamed()
+    {
+        Mdl mdl = Mdl.Allocate(_platform, 4096);
+        _mdls.Add(mdl);
+        LogicalAddress first = default;
+        uint again = 0;
+        for (uint tag = 1; tag < 1000 && again == 0; tag++)
+        {
+            ScatterGatherLease list = SubmitRead(4096, DmaDirection.FromDevice, tag, mdl: mdl);
+            if (tag == 1) { first = list[0].Address; }
+            else if (list[0].Address == first) { again = tag; }
+            _platform.TestClock.Nanoseconds += 5_000;
+            CompleteRequest(list);
+        }
+        Assert.NotEqual(0u, again);
+        DmaReport report = Blocked(first, DmaAccess.Write);
+        Assert.Equal((DmaReportKind.AfterUnmap, again), (report.Kind, report.Mapping!.Value.Tag));
     }
 
     [Fact]
@@ -104,8 +131,10 @@ public sealed class ReportTests : IDisposable
         CompleteRequest(list);
         _platform.TestClock.Nanoseconds += 3_000_000_000;
         DmaReport report = Blocked(second, DmaAccess.Write);
-        Assert.Equal((DmaReportKind.AfterUnmap, 4096UL, (string?)null), (report.Kind, report.Offset, report.LikelyCause));
-        Assert.Contains("is the page of byte 4096 of mapping #1 (8192 bytes, FromDevice), gone for 3 s", report.ToString(), StringComparison.Ordinal);
+        Assert.Equal((DmaReportKind.AfterUnmap, 4096UL, (string?)null),
+            (report.Kind, report.Offset, report.LikelyCause));
+        Assert.Contains("is the page of byte 4096 of mapping #1 (8192 bytes, FromDevice), gone for 3 s",
+            report.ToString(), StringComparison.Ordinal);
     }
 
     [Fact]
@@ -115,16 +144,18 @@ public sealed class ReportTests : IDisposable
         LogicalAddress address = ring.Address;
         ring.Dispose();
         DmaReport report = Blocked(address, DmaAccess.Read);
-        Assert.Equal((DmaReportKind.AfterUnmap, "read after the common buffer was freed"), (report.Kind, report.Headline));
+        Assert.Equal((DmaReportKind.AfterUnmap, "read after the common buffer was freed"),
+            (report.Kind, report.Headline));
         Assert.Equal("CommonBuffer.Dispose", report.Mapping!.Value.UnmapSite.ToString());
     }
 
-    // Seen failing: Allows tested for any overlap of rights; live looked at after gone.
+    // Seen failing: every right taken to allow every access.
     [Theory]
     [InlineData(DmaDirection.ToDevice, DmaAccess.Write, false)]
     [InlineData(DmaDirection.FromDevice, DmaAccess.Read, false)]
     [InlineData(DmaDirection.ToDevice, DmaAccess.Write, true)]
-    public void WrongDirectionHoldsWhetherOrNotTheMappingEndedMeanwhile(DmaDirection direction, DmaAccess access, bool ended)
+    public void WrongDirectionHoldsWhetherOrNotTheMappingEndedMeanwhile(DmaDirection direction, DmaAccess access,
+        bool ended)
     {
         ScatterGatherLease list = SubmitRead(8192, direction);
         LogicalAddress address = list[0].Address;
@@ -142,7 +173,8 @@ public sealed class ReportTests : IDisposable
         ScatterGatherLease list = SubmitRead(4096, DmaDirection.FromDevice);
         DmaReport report = Synthesize(new(list[0].Address.Value), DmaAccess.Write);
         Assert.Equal((DmaReportKind.Unclassified, (string?)null), (report.Kind, report.LikelyCause));
-        Assert.Contains("it allows this, so it was mapped after the DMA was refused", report.ToString(), StringComparison.Ordinal);
+        Assert.Contains("it allows this, so it was mapped after the DMA was refused", report.ToString(),
+            StringComparison.Ordinal);
     }
 
     // Seen failing: the guard taken as one page whatever the slot; the address after the guard taken as the end too.
@@ -154,13 +186,15 @@ public sealed class ReportTests : IDisposable
         DmaReport near = Blocked(end, DmaAccess.Write);
         Assert.Equal((DmaReportKind.PastTheEnd, 1L), (near.Kind, near.Mapping!.Value.Number));
         Assert.Equal("the device was told of more bytes than were mapped", near.LikelyCause);
-        Assert.Contains($"{end} is directly past the end of mapping #1 (20480 bytes, FromDevice), live", near.ToString(), StringComparison.Ordinal);
+        Assert.Contains($"{end} is directly past the end of mapping #1 (20480 bytes, FromDevice), live",
+            near.ToString(), StringComparison.Ordinal);
         DmaReport far = Blocked(end + 8192, DmaAccess.Write);
         Assert.Equal(DmaReportKind.PastTheEnd, far.Kind);
         Assert.Contains("is 8192 bytes past the end", far.ToString(), StringComparison.Ordinal);
         DmaReport beyond = Blocked(end + (3 * 4096), DmaAccess.Write);
         Assert.Equal(DmaReportKind.NeverMapped, beyond.Kind);
-        Assert.Equal((1L, 12288UL, false), (beyond.Nearest!.Value.Mapping.Number, beyond.Nearest.Value.Distance, beyond.Nearest.Value.Above));
+        Assert.Equal((1L, 12288UL, false),
+            (beyond.Nearest!.Value.Mapping.Number, beyond.Nearest.Value.Distance, beyond.Nearest.Value.Above));
         Assert.Null(beyond.LikelyCause);
     }
 
@@ -188,7 +222,8 @@ public sealed class ReportTests : IDisposable
     }
 
     [Fact]
-    public void TheSecondPageIsNotAddressZero() => Assert.Equal(DmaReportKind.NeverMapped, Blocked(new(0x1000), DmaAccess.Read).Kind);
+    public void TheSecondPageIsNotAddressZero() =>
+        Assert.Equal(DmaReportKind.NeverMapped, Blocked(new(0x1000), DmaAccess.Read).Kind);
 
     [Fact]
     public void AnotherDevicesLiveMappingIsNamedWithItsOwner()
@@ -196,7 +231,8 @@ public sealed class ReportTests : IDisposable
         ScatterGatherLease theirs = SubmitRead(4096, DmaDirection.ToDevice, adapter: _edu);
         LogicalAddress address = theirs[0].Address;
         DmaReport report = Blocked(address, DmaAccess.Read);
-        Assert.Equal((DmaReportKind.AnotherDevice, "edu", Edu), (report.Kind, report.Mapping!.Value.Owner, report.Mapping.Value.Device));
+        Assert.Equal((DmaReportKind.AnotherDevice, "edu", Edu),
+            (report.Kind, report.Mapping!.Value.Owner, report.Mapping.Value.Device));
         Assert.Contains("of edu 0000:00:05.0", report.ToString(), StringComparison.Ordinal);
         // Its right would not have allowed a write either: then the resemblance says nothing.
         Assert.Equal(DmaReportKind.NeverMapped, Blocked(address, DmaAccess.Write).Kind);
@@ -204,7 +240,7 @@ public sealed class ReportTests : IDisposable
         Assert.Equal(DmaReportKind.NeverMapped, Blocked(address, DmaAccess.Read).Kind);
     }
 
-    // Seen failing: offset counted from the page instead of the buffer; chain parts not added up.
+    // Seen failing: the lengths of a chain's earlier parts not added up.
     [Fact]
     public void APhysicalAddressOfTheDevicesOwnBufferIsRecognised()
     {
@@ -216,9 +252,11 @@ public sealed class ReportTests : IDisposable
         Assert.Equal(DmaReportKind.PhysicalAddress, report.Kind);
         PhysicalFinding found = report.Physical!.Value;
         Assert.Equal((1L, 1000UL + 4096, FrameKind.Buffer), (found.Mapping!.Value.Number, found.Offset, found.Frame));
-        Assert.Equal("the device was given the buffer's physical address, not the one in its scatter/gather list", report.LikelyCause);
+        Assert.Equal("the device was given the buffer's physical address, not the one in its scatter/gather list",
+            report.LikelyCause);
         Assert.Contains(
-            $"is the physical address of the page of byte 5096 of mapping #1 (10000 bytes, ToDevice), live at {list[0].Address} for nvme",
+            "is the physical address of the page of byte 5096 of mapping #1 (10000 bytes, ToDevice), live at "
+            + $"{list[0].Address} for nvme",
             report.ToString(), StringComparison.Ordinal);
         DmaReport stranger = Blocked(new(tail.Pages[1].Value), DmaAccess.Read, Edu);
         Assert.Equal((DmaReportKind.PhysicalAddress, (string?)null), (stranger.Kind, stranger.LikelyCause));
@@ -236,7 +274,8 @@ public sealed class ReportTests : IDisposable
         PhysicalAddress page = new(TestPlatform.Low + (kind == FrameKind.Kernel ? 0 : 0x5000u));
         _platform.TestFrames.Mark(page, kind);
         DmaReport report = Blocked(new(page.Value), DmaAccess.Write);
-        Assert.Equal((DmaReportKind.PhysicalAddress, kind, (string?)null), (report.Kind, report.Physical!.Value.Frame, report.LikelyCause));
+        Assert.Equal((DmaReportKind.PhysicalAddress, kind, (string?)null),
+            (report.Kind, report.Physical!.Value.Frame, report.LikelyCause));
         Assert.Contains($"is the physical address of {name}\n", report.ToString(), StringComparison.Ordinal);
     }
 
@@ -296,11 +335,14 @@ public sealed class ReportTests : IDisposable
     {
         PciAddress rogue = PciAddress.From(0, 9, 0);
         DmaReport report = Blocked(new(0x5000), DmaAccess.Write, rogue);
-        Assert.Equal((DmaReportKind.NotAttached, (string?)null, (string?)null), (report.Kind, report.Driver, report.LikelyCause));
-        Assert.StartsWith("DMA blocked: write by a device that is not attached\n  device 0000:00:09.0 wrote", report.ToString(), StringComparison.Ordinal);
+        Assert.Equal((DmaReportKind.NotAttached, (string?)null, (string?)null),
+            (report.Kind, report.Driver, report.LikelyCause));
+        Assert.StartsWith("DMA blocked: write by a device that is not attached\n  device 0000:00:09.0 wrote",
+            report.ToString(), StringComparison.Ordinal);
         _edu.Dispose();
         DmaReport late = Blocked(new(0x5000), DmaAccess.Write, Edu);
-        Assert.Equal(("edu", "the driver disposed its adapter while the device still worked"), (late.Driver, late.LikelyCause));
+        Assert.Equal(("edu", "the driver disposed its adapter while the device still worked"),
+            (late.Driver, late.LikelyCause));
     }
 
     [Theory]
@@ -328,7 +370,8 @@ public sealed class ReportTests : IDisposable
 
     [Fact]
     public void EveryKindHasAKebabCaseName() => Assert.Equal(
-        ["never-mapped", "address-zero", "past-the-end", "before-the-start", "after-unmap", "wrong-direction", "another-device",
+        ["never-mapped", "address-zero", "past-the-end", "before-the-start", "after-unmap", "wrong-direction",
+            "another-device",
             "physical-address", "poison-pattern", "reserved-window", "not-attached", "unclassified"],
         Enum.GetValues<DmaReportKind>().Select(static k => k.ToName()));
 

@@ -5,8 +5,8 @@ using Sluice.Remapping.Vtd;
 namespace Sluice.Dma.Tests;
 
 /// <summary>
-/// A machine of memory, frames, a clock and a VT-d unit: low memory from 16 MiB, high memory from 4 GiB. Interrupts and timers
-/// run only when a test says so.
+/// A machine of memory, frames, a clock and a VT-d unit: low memory from 16 MiB, high memory from 4 GiB. Interrupts
+/// and timers run only when a test says so.
 /// </summary>
 internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 {
@@ -74,7 +74,8 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
         : DmaSystem.Start(this, options ?? new());
 
     /// <summary>A DMA of a device, page by page through the unit when it is on; false at the first refusal.</summary>
-    internal bool Dma(PciAddress device, LogicalAddress address, Span<byte> bytes, DmaAccess access, TranslationPort? port = null)
+    internal bool Dma(PciAddress device, LogicalAddress address, Span<byte> bytes, DmaAccess access,
+        TranslationPort? port = null)
     {
         port ??= _port;
         port.Enter();
@@ -83,8 +84,10 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
             while (!bytes.IsEmpty)
             {
                 if (!Unit.TryTranslate(port, device.Requester, address, access, out PhysicalRun run)) { return false; }
-                Span<byte> here = bytes[..(int)Math.Min((ulong)bytes.Length, Math.Min(run.Length, 4096 - address.OffsetIn(12)))];
-                bool done = access == DmaAccess.Read ? Memory.TryRead(run.First, here) : Memory.TryWrite(run.First, here);
+                Span<byte> here = bytes[..(int)Math.Min((ulong)bytes.Length,
+                    Math.Min(run.Length, 4096 - address.OffsetIn(12)))];
+                bool done = access == DmaAccess.Read ? Memory.TryRead(run.First, here)
+                    : Memory.TryWrite(run.First, here);
                 Assert.True(done);
                 bytes = bytes[here.Length..];
                 address += (ulong)here.Length;
@@ -94,9 +97,11 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
         finally { port.Exit(); }
     }
 
-    internal bool DmaRead(PciAddress device, LogicalAddress address, Span<byte> bytes) => Dma(device, address, bytes, DmaAccess.Read);
+    internal bool DmaRead(PciAddress device, LogicalAddress address, Span<byte> bytes) =>
+        Dma(device, address, bytes, DmaAccess.Read);
 
-    internal bool DmaWrite(PciAddress device, LogicalAddress address, byte[] bytes) => Dma(device, address, bytes, DmaAccess.Write);
+    internal bool DmaWrite(PciAddress device, LogicalAddress address, byte[] bytes) =>
+        Dma(device, address, bytes, DmaAccess.Write);
 
     /// <summary>Runs interrupt handlers until none is pending.</summary>
     internal void RunInterrupts()

@@ -14,7 +14,8 @@ public sealed class AcpiTests
         ReservedRegions = [new(new(new(0x20_0000), new(0x20_3FFF)), [PciAddress.From(0, 4, 0), PciAddress.From(0, 0x1F, 2)])],
     };
 
-    // Offsets and values from the VT-d specification's chapter 8, typed by hand. Seen failing: writing the region's length for its limit.
+    // Offsets and values from the VT-d specification's chapter 8, typed by hand. Seen failing: writing the region's
+    // length for its limit.
     [Fact]
     public void DmarIsAsTheSpecificationDrawsIt()
     {

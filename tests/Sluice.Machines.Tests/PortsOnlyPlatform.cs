@@ -1,6 +1,8 @@
 namespace Sluice.Machines.Tests;
 
-/// <summary>A platform without firmware tables whose configuration space is a dictionary: what enumeration must also manage.</summary>
+/// <summary>
+/// A platform without firmware tables whose configuration space is a dictionary: what enumeration must also manage.
+/// </summary>
 internal sealed class PortsOnlyPlatform : IPlatform, IPortIo, IDisposable
 {
     private readonly MemoryBanks _banks = new(new MemoryBank(new(0xF_0000), NativeBlock.Allocate(0x1000), 0, 0x1000));

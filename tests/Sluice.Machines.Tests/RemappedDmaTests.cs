@@ -3,7 +3,9 @@ using Sluice.Formats.Vtd;
 
 namespace Sluice.Machines.Tests;
 
-/// <summary>The road across: device, root complex, unit, memory. The tables are written here by hand, three levels.</summary>
+/// <summary>
+/// The road across: device, root complex, unit, memory. The tables are written here by hand, three levels.
+/// </summary>
 public sealed class RemappedDmaTests : IDisposable
 {
     private const ulong Logical = 0x7654_3000;

@@ -6,7 +6,8 @@ using Sluice.Remapping;
 namespace Sluice.Promises.Tests;
 
 /// <summary>
-/// Promises 1 to 6 at once, under attack: rogue devices send a million DMAs with any requester id, address, length and access
+/// Promises 1 to 6 at once, under attack: rogue devices send a million DMAs with any requester id, address, length and
+/// access
 /// while drivers map and unmap and devices attach and detach. They reach nothing they may not.
 /// </summary>
 public sealed class HostileDmaTests
@@ -15,8 +16,10 @@ public sealed class HostileDmaTests
     private static readonly ulong[] Oddities =
         [0, 0xFFF, 0xFEE0_0000, 0xFEEF_FFFC, 0xFED9_0000, 0xB000_0000, 0xFAFAFAFA_FAFAFAFA, 1UL << 39, 1UL << 48, 1UL << 57, ulong.MaxValue - 7];
 
-    // Seen failing: an unmap that skips the invalidation ("changed after unmap"); a unit that grants writes where the leaf
-    // grants reads ("read-only page changed"); a context invalidation left out of detach; a refusal that is not counted.
+    // Seen failing: an unmap that skips the invalidation ("changed after unmap"); a unit that grants writes where the
+    // leaf
+    // grants reads ("read-only page changed"); a context invalidation left out of detach; a refusal that is not
+    // counted.
     [Fact]
     public void AMillionHostileDmasReachNothingTheyMayNot()
     {
@@ -53,7 +56,8 @@ public sealed class HostileDmaTests
         return thread;
     }
 
-    // A driver's life, watched: what the device may not write does not change, what was taken back does not change. Several
+    // A driver's life, watched: what the device may not write does not change, what was taken back does not change.
+    // Several
     // buffers take turns, so that some mapping is live whichever thread runs.
     private static void MapAndUnmap(Arena arena, Domain domain, Memory<ulong> targets, int seed, CancellationToken over)
     {
@@ -99,7 +103,8 @@ public sealed class HostileDmaTests
         }
     }
 
-    // A device that comes to a domain with a page of its own, and leaves it by detach or by a switch: from then on the page stands still.
+    // A device that comes to a domain with a page of its own, and leaves it by detach or by a switch: from then on the
+    // page stands still.
     private static void AttachAndDetach(Arena arena, Domain elsewhere, Memory<ulong> targets, CancellationToken over)
     {
         PciAddress device = arena.Rogues[2].Address;

@@ -1,6 +1,8 @@
 namespace Sluice.Cli.Bench;
 
-/// <summary>One row of the speed table: a piece of work, what it is held against in the same run, and a published figure.</summary>
+/// <summary>
+/// One row of the speed table: a piece of work, what it is held against in the same run, and a published figure.
+/// </summary>
 internal abstract class BenchCase : IDisposable
 {
     /// <summary>The row's name on the command line and in JSON.</summary>
@@ -9,16 +11,22 @@ internal abstract class BenchCase : IDisposable
     /// <summary>What one operation is.</summary>
     public abstract string What { get; }
 
-    /// <summary>What the project holds itself to, in nanoseconds per operation; null where the goal is the ratio.</summary>
+    /// <summary>
+    /// What the project holds itself to, in nanoseconds per operation; null where the goal is the ratio.
+    /// </summary>
     public virtual double? GoalNanoseconds => null;
 
-    /// <summary>The least speed relative to the baseline that the project holds itself to; null where the goal is a time.</summary>
+    /// <summary>
+    /// The least speed relative to the baseline that the project holds itself to; null where the goal is a time.
+    /// </summary>
     public virtual double? GoalRatio => null;
 
     /// <summary>What the baseline does.</summary>
     public abstract string BaselineName { get; }
 
-    /// <summary>Somebody else's figure for like work, with its source; for orientation only, it comes from another machine.</summary>
+    /// <summary>
+    /// Somebody else's figure for like work, with its source; for orientation only, it comes from another machine.
+    /// </summary>
     public virtual BenchAnchor? Anchor => null;
 
     /// <summary>About how long one operation takes, to size the first batch.</summary>

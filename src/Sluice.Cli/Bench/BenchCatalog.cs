@@ -1,3 +1,4 @@
+using Sluice.Formats.PageTables;
 using Sluice.Remapping;
 
 namespace Sluice.Cli.Bench;
@@ -23,6 +24,24 @@ internal static class BenchCatalog
            from policy in Policies
            where policy != InvalidationPolicy.Shadow || bytes <= 64 << 10
            select new BenchEntry(ListCase.NameOf(policy, bytes), () => new ListCase(policy, bytes)),
+        .. Tables<VtdSecondStage>("vtd-ss"),
+        .. Tables<X86>("x86"),
+        .. Tables<AmdV1>("amdv1"),
+        .. Tables<RiscV>("riscv-sv48"),
+        .. Tables<RiscV>("riscv-sv48x4"),
+        .. Tables<Arm<Arm4K, ArmStage1>>("arm-4k"),
+        .. Tables<Arm<Arm16K, ArmStage1>>("arm-16k"),
+        .. Tables<Arm<Arm64K, ArmStage1>>("arm-64k"),
+        .. Tables<Dart<DartT8020>>("dart-t8020"),
+        .. Tables<Dart<DartT6000>>("dart-t6000"),
+        .. Tables<Dart<DartT8110>>("dart-t8110"),
+        .. Tables<DartU3>("dart-u3"),
+        .. Tables<Gart>("gart"),
         .. Policies.Select(static policy => new BenchEntry(NvmeCase.NameOf(policy), () => new NvmeCase(policy))),
     ];
+
+    private static IEnumerable<BenchEntry> Tables<TFormat>(string format)
+        where TFormat : struct, IPageTableFormat<TFormat> =>
+        from work in Enum.GetValues<TableWork>()
+        select new BenchEntry(TableCase<TFormat>.NameOf(work, format), () => new TableCase<TFormat>(format, work));
 }

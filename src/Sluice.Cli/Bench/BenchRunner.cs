@@ -3,7 +3,8 @@ using System.Diagnostics;
 namespace Sluice.Cli.Bench;
 
 /// <summary>
-/// Times a case and its baseline in alternating batches, so that what else the machine does hits both alike, and takes medians.
+/// Times a case and its baseline in alternating batches, so that what else the machine does hits both alike, and takes
+/// medians.
 /// </summary>
 internal static class BenchRunner
 {

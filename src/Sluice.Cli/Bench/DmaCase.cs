@@ -2,7 +2,9 @@ using Sluice.Machines;
 
 namespace Sluice.Cli.Bench;
 
-/// <summary>4 KiB from a device into memory through the unit, held against copying the same bytes to the same pages.</summary>
+/// <summary>
+/// 4 KiB from a device into memory through the unit, held against copying the same bytes to the same pages.
+/// </summary>
 internal sealed class DmaCase : BenchCase
 {
     private const int PageBytes = 4096;

@@ -5,7 +5,9 @@ using Sluice.Remapping;
 
 namespace Sluice.Cli.Bench;
 
-/// <summary>Random 4 KiB reads from a file through the whole stack, 64 in flight, held against the same without a unit.</summary>
+/// <summary>
+/// Random 4 KiB reads from a file through the whole stack, 64 in flight, held against the same without a unit.
+/// </summary>
 internal sealed class NvmeCase : BenchCase
 {
     private readonly InvalidationPolicy _policy;

@@ -4,7 +4,9 @@ using Sluice.Remapping;
 
 namespace Sluice.Cli.Bench;
 
-/// <summary>A machine with a VT-d unit, one attached device, and pages mapped for it: what the translation rows work on.</summary>
+/// <summary>
+/// A machine with a VT-d unit, one attached device, and pages mapped for it: what the translation rows work on.
+/// </summary>
 internal sealed class UnitBench : IDisposable
 {
     private readonly RemappingSystem _remapping;

@@ -17,7 +17,8 @@ internal static class DiskReader
     /// <param name="Sha256">Of the disk's bytes, lower-case hexadecimal.</param>
     /// <param name="Elapsed">Wall time of the reading.</param>
     /// <param name="AllocatedBytesPerRequest">Heap bytes of all threads over the requests of the reading.</param>
-    /// <param name="Before">What the DMA had come to before the reading: bringing the controller up, and warming up.</param>
+    /// <param name="Before">What the DMA had come to before the reading: bringing the controller up, and warming
+    /// up.</param>
     /// <param name="After">What it had come to after it.</param>
     internal readonly record struct Result(
         string Sha256, TimeSpan Elapsed, long AllocatedBytesPerRequest, DiskCounters Before, DiskCounters After);

@@ -8,7 +8,8 @@ using Sluice.Machines.Nvme;
 namespace Sluice.Cli.Run;
 
 /// <summary>
-/// The whole stack, booted: an in-process PC with an NVMe controller and an edu device, our operating-system side, and drivers
+/// The whole stack, booted: an in-process PC with an NVMe controller and an edu device, our operating-system side, and
+/// drivers
 /// that see nothing but the DMA DDI and their registers.
 /// </summary>
 internal sealed class Pc : IDisposable

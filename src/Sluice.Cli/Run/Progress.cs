@@ -1,6 +1,8 @@
 namespace Sluice.Cli.Run;
 
-/// <summary>How far long work has come: one line on standard error that is wiped at the end, only for a person at a terminal.</summary>
+/// <summary>
+/// How far long work has come: one line on standard error that is wiped at the end, only for a person at a terminal.
+/// </summary>
 internal sealed class Progress(long total, bool enabled) : IDisposable
 {
     private const int PeriodMilliseconds = 200;

@@ -1,6 +1,8 @@
 namespace Sluice.Cli.Run;
 
-/// <summary>The ways a device or its driver misbehaves. The names on the command line are these in kebab-case.</summary>
+/// <summary>
+/// The ways a device or its driver misbehaves. The names on the command line are these in kebab-case.
+/// </summary>
 internal enum RogueCase
 {
     /// <summary>The device reads an address that nobody mapped.</summary>

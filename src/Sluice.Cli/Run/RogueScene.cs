@@ -35,7 +35,9 @@ internal sealed class RogueScene : IDisposable
         return now.AsSpan().SequenceEqual(_before);
     }
 
-    /// <summary>Whether bytes that the device came away with are the victim's. A refused read leaves it none or all ones.</summary>
+    /// <summary>
+    /// Whether bytes that the device came away with are the victim's. A refused read leaves it none or all ones.
+    /// </summary>
     public bool Holds(ReadOnlySpan<byte> loot) => _before.AsSpan().IndexOf(loot[..64]) >= 0;
 
     /// <summary>Sets up one case.</summary>
@@ -53,7 +55,8 @@ internal sealed class RogueScene : IDisposable
         _ => throw new ArgumentOutOfRangeException(nameof(rogue)),
     };
 
-    // A pointer gone wild. Behind a unit it points where nothing was ever mapped; without one, wild pointers that find no
+    // A pointer gone wild. Behind a unit it points where nothing was ever mapped; without one, wild pointers that find
+    // no
     // memory harm nobody, so this one finds some.
     private static RogueScene Unmapped(Pc pc, bool writes)
     {
@@ -92,7 +95,8 @@ internal sealed class RogueScene : IDisposable
         }, blame: end);
     }
 
-    // The device is used properly first, so that the unit has the translation cached when the driver takes the buffer back.
+    // The device is used properly first, so that the unit has the translation cached when the driver takes the buffer
+    // back.
     private static RogueScene Stale(Pc pc)
     {
         Mdl buffer = Secret(pc, PageBytes);

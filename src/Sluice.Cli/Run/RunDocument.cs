@@ -47,7 +47,9 @@ internal sealed record RunDma(long Requests, long Bytes, long Blocked, long Lost
 /// <summary>Translation cache counts.</summary>
 internal sealed record RunIotlb(long Hits, long Misses);
 
-/// <summary>One misbehaviour: what became of it, and the report that explains it (null when nothing was logged).</summary>
+/// <summary>
+/// One misbehaviour: what became of it, and the report that explains it (null when nothing was logged).
+/// </summary>
 internal sealed record RogueOutcome(string Case, bool Blocked, bool Logged, bool MemoryUnchanged, JsonNode? Report)
 {
     /// <summary>The report for people; not part of the document.</summary>

@@ -2,7 +2,9 @@ using System.Globalization;
 
 namespace Sluice.Cli.Run;
 
-/// <summary>The result of a run for people. Plain words in a pipe; layout only, no colour, so nothing is lost there.</summary>
+/// <summary>
+/// The result of a run for people. Plain words in a pipe; layout only, no colour, so nothing is lost there.
+/// </summary>
 internal static class RunText
 {
     /// <summary>Writes the whole result.</summary>

@@ -2,7 +2,9 @@ using System.Text.Json.Serialization;
 
 namespace Sluice.Cli.Walk;
 
-/// <summary>What <c>sluice walk --json ADDRESS…</c> prints. The names and meanings are a contract: add, never change.</summary>
+/// <summary>
+/// What <c>sluice walk --json ADDRESS…</c> prints. The names and meanings are a contract: add, never change.
+/// </summary>
 /// <param name="Version">The version of this contract.</param>
 /// <param name="Format">The table format.</param>
 /// <param name="Translations">One per address, in the order given.</param>
@@ -11,7 +13,9 @@ internal sealed record TranslationDocument(int Version, string Format, IReadOnly
 /// <summary>One address; on a fault everything but the address and the fault is null.</summary>
 internal sealed record WalkTranslation(string Logical, string? Physical, string? Access, ulong? PageSize, string? Fault);
 
-/// <summary>What <c>sluice walk --json</c> prints without addresses. The names and meanings are a contract: add, never change.</summary>
+/// <summary>
+/// What <c>sluice walk --json</c> prints without addresses. The names and meanings are a contract: add, never change.
+/// </summary>
 /// <param name="Version">The version of this contract.</param>
 /// <param name="Format">The table format.</param>
 /// <param name="Ranges">Everything mapped, by logical address, merged.</param>

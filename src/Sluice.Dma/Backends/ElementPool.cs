@@ -2,7 +2,9 @@ using System.Numerics;
 
 namespace Sluice.Dma;
 
-/// <summary>Arrays for lists of more than one element, kept by power-of-two size. Allocates only while demand still grows.</summary>
+/// <summary>
+/// Arrays for lists of more than one element, kept by power-of-two size. Allocates only while demand still grows.
+/// </summary>
 internal sealed class ElementPool
 {
     private const int SmallestLog2 = 3;

@@ -6,8 +6,8 @@ namespace Sluice.Dma;
 /// </summary>
 /// <remarks>
 /// Called from any thread, for different mappings at once, never inside the adapter's gate. Failures are results.
-/// Place kept: a bounce back-end for devices that cannot reach a buffer where nothing remaps, and for devices that are not
-/// trusted with the rest of a page, implements this contract and nothing else changes.
+/// Place kept: a bounce back-end for devices that cannot reach a buffer where nothing remaps, and for devices that
+/// are not trusted with the rest of a page, implements this contract and nothing else changes.
 /// </remarks>
 internal interface IDmaBackend
 {
@@ -21,17 +21,22 @@ internal interface IDmaBackend
     long BouncedBytes { get; }
 
     /// <summary>
-    /// Makes <c>mapping.Transfer</c> reachable in its direction and no more, and writes its elements through <paramref name="list"/>.
+    /// Makes <c>mapping.Transfer</c> reachable in its direction and no more, and writes its elements through
+    /// <paramref name="list"/>.
     /// </summary>
     /// <param name="mapping">The record, owned by the caller; back-end state goes into it.</param>
     /// <param name="list">Takes the pieces in order.</param>
     /// <param name="footprint">What it takes up on the bus.</param>
-    /// <param name="culprit">With <see cref="DmaFailure.NotABuffer"/> or <see cref="DmaFailure.Unreachable"/>: the page.</param>
+    /// <param name="culprit">With <see cref="DmaFailure.NotABuffer"/> or <see cref="DmaFailure.Unreachable"/>: the
+    /// page.</param>
     /// <returns><see cref="DmaFailure.None"/>, or why not; then nothing is left mapped.</returns>
     DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out Footprint footprint, out PhysicalAddress culprit);
 
-    /// <summary>Ends what <see cref="TryMap"/> made reachable, by the policy; data is where the driver looks for it on return.</summary>
-    /// <returns>False when the unit did not confirm: the device may reach the pages for ever, and they must never be reused.</returns>
+    /// <summary>
+    /// Ends what <see cref="TryMap"/> made reachable, by the policy; data is where the driver looks for it on return.
+    /// </summary>
+    /// <returns>False when the unit did not confirm: the device may reach the pages for ever, and they must never be
+    /// reused.</returns>
     bool Unmap(Mapping mapping);
 
     /// <summary>Takes and maps zeroed memory for long use, one logical run.</summary>
@@ -46,8 +51,8 @@ internal interface IDmaBackend
     bool FreeCommon(in CommonMemory memory);
 
     /// <summary>
-    /// The adapter is gone: no DMA of the device passes any more. With <paramref name="leaked"/> the logical ranges that are
-    /// still mapped stay taken until <see cref="Release"/>.
+    /// The adapter is gone: no DMA of the device passes any more. With <paramref name="leaked"/> the logical ranges
+    /// that are still mapped stay taken until <see cref="Release"/>.
     /// </summary>
     void Close(bool leaked);
 

@@ -19,14 +19,16 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
     public long BouncedBytes => 0;
 
     /// <inheritdoc/>
-    public DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out Footprint footprint, out PhysicalAddress culprit)
+    public DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out Footprint footprint,
+        out PhysicalAddress culprit)
     {
         IFrameAllocator frames = platform.Frames;
         ulong limit = device.LastAddress.Value;
         (ulong lowest, ulong highest) = (ulong.MaxValue, 0);
         (footprint, culprit) = (default, default);
         Transfer transfer = mapping.Transfer;
-        for (MdlCursor cursor = new(transfer.Mdl!, transfer.Offset, transfer.Length); cursor.NextPiece(out Mdl part, out uint offset, out uint length);)
+        MdlCursor cursor = new(transfer.Mdl!, transfer.Offset, transfer.Length);
+        while (cursor.NextPiece(out Mdl part, out uint offset, out uint length))
         {
             ulong position = (ulong)part.ByteOffset + offset;
             ReadOnlySpan<PhysicalAddress> pages = part.Pages;

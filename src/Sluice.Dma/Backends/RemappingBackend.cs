@@ -4,15 +4,17 @@ using Sluice.Remapping;
 namespace Sluice.Dma;
 
 /// <summary>
-/// A domain of a remapping unit for the device alone: a transfer's pages, wherever they lie, become one logical run that the
-/// device can drive, with exactly the right of its direction. When that right ends is the domain's policy.
+/// A domain of a remapping unit for the device alone: a transfer's pages, wherever they lie, become one logical run
+/// that the device can drive, with exactly the right of its direction. When that right ends is the domain's policy.
 /// </summary>
 /// <remarks>
-/// Protection is by whole pages: where a buffer does not fill its first or last page, the device reaches the rest of it.
-/// Devices that are not trusted with that belong on the shadow policy, or on the bounce back-end when there is one.
+/// Protection is by whole pages: where a buffer does not fill its first or last page, the device reaches the rest of
+/// it. Devices that are not trusted with that belong on the shadow policy, or on the bounce back-end when there is
+/// one.
 /// </remarks>
 internal sealed class RemappingBackend(
-    RemappingSystem system, Domain domain, IPlatform platform, PciAddress address, DeviceDescription device) : IDmaBackend
+    RemappingSystem system, Domain domain, IPlatform platform, PciAddress address,
+        DeviceDescription device) : IDmaBackend
 {
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
@@ -27,7 +29,8 @@ internal sealed class RemappingBackend(
     public long BouncedBytes => 0;
 
     /// <inheritdoc/>
-    public DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out Footprint footprint, out PhysicalAddress culprit)
+    public DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out Footprint footprint,
+        out PhysicalAddress culprit)
     {
         ref readonly Transfer transfer = ref mapping.Transfer;
         Mdl mdl = transfer.Mdl!;
@@ -49,7 +52,8 @@ internal sealed class RemappingBackend(
         ref readonly Transfer transfer = ref mapping.Transfer;
         // The domain finds the pages of a chain in its tables when it needs them.
         bool chain = transfer.Offset + (ulong)transfer.Length > transfer.Mdl!.ByteCount;
-        ReadOnlySpan<PhysicalAddress> pages = chain ? default : PagesOf(transfer.Mdl, transfer.Offset, transfer.Length, out _);
+        ReadOnlySpan<PhysicalAddress> pages = chain ? default
+            : PagesOf(transfer.Mdl, transfer.Offset, transfer.Length, out _);
         return domain.Unmap(mapping.Backend.Mapping, pages) != UnmapStatus.Quarantined;
     }
 
@@ -59,7 +63,8 @@ internal sealed class RemappingBackend(
         memory = default;
         var pages = new PhysicalAddress[(int)(((ulong)length + PageSize - 1) >> PageLog2)];
         int taken = 0;
-        while (taken < pages.Length && platform.Frames.TryAllocate(FrameKind.Buffer, PageLog2, out pages[taken])) { taken++; }
+        IFrameAllocator frames = platform.Frames;
+        while (taken < pages.Length && frames.TryAllocate(FrameKind.Buffer, PageLog2, out pages[taken])) { taken++; }
         DmaFailure failure = DmaFailure.OutOfResources;
         if (taken == pages.Length)
         {
@@ -94,7 +99,8 @@ internal sealed class RemappingBackend(
     /// <inheritdoc/>
     public void Release() => domain.Dispose();
 
-    private DmaFailure TryMapChain(Mapping mapping, ref ElementBuilder list, out Footprint footprint, out PhysicalAddress culprit)
+    private DmaFailure TryMapChain(Mapping mapping, ref ElementBuilder list, out Footprint footprint,
+        out PhysicalAddress culprit)
     {
         Transfer transfer = mapping.Transfer;
         PhysicalAddress[] pages = ArrayPool<PhysicalAddress>.Shared.Rent(mapping.Backend.MapRegisters);
@@ -127,7 +133,8 @@ internal sealed class RemappingBackend(
         Mapping mapping, ReadOnlySpan<PhysicalAddress> pages, out Footprint footprint, out PhysicalAddress culprit)
     {
         (footprint, culprit) = (default, default);
-        MapStatus status = domain.TryMap(pages, mapping.Transfer.Direction.ToAccess(), device.LastAddress, out mapping.Backend.Mapping);
+        MapStatus status = domain.TryMap(pages, mapping.Transfer.Direction.ToAccess(), device.LastAddress,
+            out mapping.Backend.Mapping);
         if (status == MapStatus.Mapped)
         {
             footprint = FootprintOf(mapping.Backend.Mapping);

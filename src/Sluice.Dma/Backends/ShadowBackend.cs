@@ -4,13 +4,13 @@ using Sluice.Remapping;
 namespace Sluice.Dma;
 
 /// <summary>
-/// Transfers go through slots that stay mapped: no table is written and no cache invalidated per request, and the device never
-/// reaches a driver's page. The price is a copy each way, counted as bounced bytes.
+/// Transfers go through slots that stay mapped: no table is written and no cache invalidated per request, and the
+/// device never reaches a driver's page. The price is a copy each way, counted as bounced bytes.
 /// </summary>
 /// <remarks>
-/// In a slot's pages, bytes outside the buffer are zero: the neighbours of a buffer that does not fill its pages stay private.
-/// A slot for data from the device starts as a copy of the buffer, so that what a short transfer does not write stays what it
-/// was. Transfers longer than the largest slot, and common buffers, are mapped strictly instead.
+/// In a slot's pages, bytes outside the buffer are zero: the neighbours of a buffer that does not fill its pages stay
+/// private. A slot for data from the device starts as a copy of the buffer, so that what a short transfer does not
+/// write stays what it was. Transfers longer than the largest slot, and common buffers, are mapped strictly instead.
 /// </remarks>
 internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IPlatform platform) : IDmaBackend
 {
@@ -28,7 +28,8 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
     public long BouncedBytes => Volatile.Read(ref _bouncedBytes);
 
     /// <inheritdoc/>
-    public DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out Footprint footprint, out PhysicalAddress culprit)
+    public DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out Footprint footprint,
+        out PhysicalAddress culprit)
     {
         (footprint, culprit) = (default, default);
         Transfer transfer = mapping.Transfer;
@@ -37,11 +38,13 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
         int pages = (int)((inPage + (ulong)transfer.Length + PageSize - 1) >> PageLog2);
         if (pages > pool.LargestSlot) { return direct.TryMap(mapping, ref list, out footprint, out culprit); }
         if (!CheckFrames(transfer, out culprit)) { return DmaFailure.NotABuffer; }
-        if (!pool.TryRent(pages, transfer.Direction.ToAccess(), out ShadowSlot slot)) { return DmaFailure.OutOfResources; }
+        DmaAccess access = transfer.Direction.ToAccess();
+        if (!pool.TryRent(pages, access, out ShadowSlot slot)) { return DmaFailure.OutOfResources; }
         CopyIn(transfer, slot.Pages, inPage);
         mapping.Backend.Slot = slot;
         // Slots are powers of two of pages, all of them open, and the page behind is closed.
-        LogicalRange reach = LogicalRange.FromLength(slot.First, (ulong)BitOperations.RoundUpToPowerOf2((uint)pages) << PageLog2);
+        ulong open = (ulong)BitOperations.RoundUpToPowerOf2((uint)pages) << PageLog2;
+        LogicalRange reach = LogicalRange.FromLength(slot.First, open);
         footprint = new(reach, reach.Last + PageSize);
         list.Add(slot.First + inPage, transfer.Length);
         list.Finish();
@@ -82,7 +85,8 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
         direct.Release();
     }
 
-    // The pool's own frames are all the device will reach, but a driver that hands in a kernel page must not read or write it either.
+    // The pool's own frames are all the device will reach, but a driver that hands in a kernel page must not read or
+    // write it either.
     private bool CheckFrames(in Transfer transfer, out PhysicalAddress culprit)
     {
         culprit = default;
@@ -127,7 +131,8 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
         Interlocked.Add(ref _bouncedBytes, transfer.Length);
     }
 
-    private Span<byte> SpanOf(PhysicalAddress page) => platform.Memory.TryGetSpan(page, (int)PageSize, out Span<byte> bytes)
+    private Span<byte> SpanOf(PhysicalAddress page) =>
+        platform.Memory.TryGetSpan(page, (int)PageSize, out Span<byte> bytes)
         ? bytes
         : throw new InvalidOperationException($"the shadow page at {page} is not writable memory");
 }

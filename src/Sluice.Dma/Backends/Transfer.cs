@@ -2,7 +2,9 @@ using Sluice.Remapping;
 
 namespace Sluice.Dma;
 
-/// <summary>A byte range of an MDL chain and the way its data goes: what a back-end is asked to make reachable.</summary>
+/// <summary>
+/// A byte range of an MDL chain and the way its data goes: what a back-end is asked to make reachable.
+/// </summary>
 internal readonly record struct Transfer(Mdl? Mdl, uint Offset, uint Length, DmaDirection Direction);
 
 /// <summary>What a back-end keeps in a mapping between map and unmap.</summary>
@@ -20,5 +22,6 @@ internal struct BackendState
 
 /// <summary>What a mapping takes up on the bus.</summary>
 /// <param name="Pages">Every page that was opened.</param>
-/// <param name="GuardLast">The last byte that belongs to nobody else: pages up to it are closed and never mapped for others meanwhile.</param>
+/// <param name="GuardLast">The last byte that belongs to nobody else: pages up to it are closed and never mapped for
+/// others meanwhile.</param>
 internal readonly record struct Footprint(LogicalRange Pages, LogicalAddress GuardLast);

@@ -26,8 +26,8 @@ internal enum MappingPhase : byte
 internal readonly record struct MappingOrigin(uint Tag, string Member, string File);
 
 /// <summary>
-/// One transfer from get to put, and afterwards its history until the record is used again: the lease table and the mapping
-/// history are the same pre-allocated objects, so history costs one time stamp and no copy.
+/// One transfer from get to put, and afterwards its history until the record is used again: the lease table and the
+/// mapping history are the same pre-allocated objects, so history costs one time stamp and no copy.
 /// </summary>
 /// <remarks>
 /// The owner of a record (who took it from <see cref="MappingTable"/>, then who holds the lease) writes it; anyone may
@@ -78,7 +78,9 @@ internal sealed class Mapping(DmaAdapter adapter)
 
     internal bool IsLive(long number) => Volatile.Read(ref _life) == Life(number, MappingPhase.Live);
 
-    /// <summary>The record becomes mapping <paramref name="number"/>, which the device may reach. Only by its owner.</summary>
+    /// <summary>
+    /// The record becomes mapping <paramref name="number"/>, which the device may reach. Only by its owner.
+    /// </summary>
     /// <param name="number">The number, never used before by this adapter.</param>
     /// <param name="footprint">What it takes up on the bus.</param>
     /// <param name="origin">Who asked.</param>
@@ -122,7 +124,10 @@ internal sealed class Mapping(DmaAdapter adapter)
         return Many is null ? Only : Many[index];
     }
 
-    /// <summary>Whether the buffer of this live mapping lies in the frame at <paramref name="page"/>, and which byte of it comes first there.</summary>
+    /// <summary>
+    /// Whether the buffer of this live mapping lies in the frame at <paramref name="page"/>, and which byte of it
+    /// comes first there.
+    /// </summary>
     internal bool TryLocate(PhysicalAddress page, out MappingRecord record, out ulong offset)
     {
         offset = 0;

@@ -8,7 +8,9 @@ public sealed class MappingHistory
 
     internal MappingHistory(DmaSystem system) => _system = system;
 
-    /// <summary>Copies of all records in memory, of one device or of all; newest number last for each adapter.</summary>
+    /// <summary>
+    /// Copies of all records in memory, of one device or of all; newest number last for each adapter.
+    /// </summary>
     public IReadOnlyList<MappingRecord> Read(PciAddress? device = null)
     {
         List<MappingRecord> records = [];
@@ -20,7 +22,8 @@ public sealed class MappingHistory
             {
                 if (mapping.TryCapture(out MappingRecord record)) { records.Add(record); }
             }
-            records.Sort(start, records.Count - start, Comparer<MappingRecord>.Create(static (a, b) => a.Number.CompareTo(b.Number)));
+            records.Sort(start, records.Count - start,
+                Comparer<MappingRecord>.Create(static (a, b) => a.Number.CompareTo(b.Number)));
         }
         return records;
     }

@@ -52,7 +52,10 @@ public readonly record struct MappingRecord
     /// <summary>Every page opened for it: more than the buffer where the buffer does not fill its pages.</summary>
     public LogicalRange Reach { get; init; }
 
-    /// <summary>The last byte of the closed pages behind it that nobody else gets while it is mapped; the last of <see cref="Reach"/> without any.</summary>
+    /// <summary>
+    /// The last byte of the closed pages behind it that nobody else gets while it is mapped; the last of
+    /// <see cref="Reach"/> without any.
+    /// </summary>
     public LogicalAddress GuardLast { get; init; }
 
     /// <summary>Which way the data goes.</summary>
@@ -82,6 +85,9 @@ public readonly record struct MappingRecord
     /// <summary>When it was given back, on the platform clock, or a little earlier; 0 while it is live.</summary>
     public long UnmappedNanoseconds { get; init; }
 
-    /// <summary>Whether <see cref="UnmappedNanoseconds"/> is the time itself and not a lower bound, as it is where puts follow fast.</summary>
+    /// <summary>
+    /// Whether <see cref="UnmappedNanoseconds"/> is the time itself and not a lower bound, as it is where puts follow
+    /// fast.
+    /// </summary>
     public bool UnmappedExactly { get; init; }
 }

@@ -7,8 +7,8 @@ namespace Sluice.Dma;
 /// within a microsecond only every eighth reads it, and the others know that they are no older than that reading.
 /// </summary>
 /// <remarks>
-/// Threads may race here: all a race can do is return an older reading, which is still a lower bound. Virtual clocks that
-/// stand still are read every time.
+/// Threads may race here: all a race can do is return an older reading, which is still a lower bound. Virtual clocks
+/// that stand still are read every time.
 /// </remarks>
 internal struct PutClock
 {

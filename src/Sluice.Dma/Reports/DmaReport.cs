@@ -2,7 +2,8 @@ namespace Sluice.Dma;
 
 /// <summary>A mapping near a blocked DMA, and how far away.</summary>
 /// <param name="Mapping">The mapping.</param>
-/// <param name="Distance">Bytes from the blocked address up to the mapping's first byte, or from the mapping's end up to the address: 0 when they touch.</param>
+/// <param name="Distance">Bytes from the blocked address up to the mapping's first byte, or from the mapping's end up
+/// to the address: 0 when they touch.</param>
 /// <param name="Above">Whether the mapping lies above the address.</param>
 public readonly record struct NearMapping(MappingRecord Mapping, ulong Distance, bool Above);
 
@@ -13,10 +14,13 @@ public readonly record struct NearMapping(MappingRecord Mapping, ulong Distance,
 /// <param name="Offset">The first byte of that buffer in the page.</param>
 public readonly record struct PhysicalFinding(FrameKind Frame, string? Name, MappingRecord? Mapping, ulong Offset);
 
-/// <summary>One blocked DMA, joined to what the drivers mapped: what it was, whose mapping it touched, and what probably went wrong.</summary>
+/// <summary>
+/// One blocked DMA, joined to what the drivers mapped: what it was, whose mapping it touched, and what probably went
+/// wrong.
+/// </summary>
 /// <remarks>
-/// States what the records prove and no more: a likely cause is given only where the evidence leaves one. Units that record
-/// only the page (VT-d) make every byte statement one about the page.
+/// States what the records prove and no more: a likely cause is given only where the evidence leaves one. Units that
+/// record only the page (VT-d) make every byte statement one about the page.
 /// </remarks>
 public sealed partial record DmaReport
 {
@@ -33,21 +37,26 @@ public sealed partial record DmaReport
     public MappingRecord? Mapping { get; init; }
 
     /// <summary>
-    /// Nanoseconds from the mapping's end to the reading of the fault record, or a little more (<see cref="MappingRecord.UnmappedExactly"/>);
-    /// null while it is live or ending.
+    /// Nanoseconds from the mapping's end to the reading of the fault record, or a little more
+    /// (<see cref="MappingRecord.UnmappedExactly"/>); null while it is live or ending.
     /// </summary>
     public long? GoneForNanoseconds { get; init; }
 
     /// <summary>
-    /// The byte of <see cref="Mapping"/> at the blocked address, or the first one in the blocked page; null where the buffer is
-    /// not one run, or the address is outside.
+    /// The byte of <see cref="Mapping"/> at the blocked address, or the first one in the blocked page; null where the
+    /// buffer is not one run, or the address is outside.
     /// </summary>
     public ulong? Offset { get; init; }
 
-    /// <summary>The nearest live mapping of the device other than <see cref="Mapping"/>, within 1 MiB, or null.</summary>
+    /// <summary>
+    /// The nearest live mapping of the device other than <see cref="Mapping"/>, within 1 MiB, or null.
+    /// </summary>
     public NearMapping? Nearest { get; init; }
 
-    /// <summary>What lies at the address when it is read as a physical one; only for <see cref="DmaReportKind.PhysicalAddress"/>.</summary>
+    /// <summary>
+    /// What lies at the address when it is read as a physical one; only for
+    /// <see cref="DmaReportKind.PhysicalAddress"/>.
+    /// </summary>
     public PhysicalFinding? Physical { get; init; }
 
     /// <summary>The name of the reserved window, or null.</summary>

@@ -3,10 +3,13 @@ using System.Text.Json.Serialization;
 
 namespace Sluice.Dma;
 
-/// <summary>The report as scripts read it: a contract, documented in docs/dma-reports.md. Absent facts are absent members.</summary>
+/// <summary>
+/// The report as scripts read it: a contract, documented in docs/dma-reports.md. Absent facts are absent members.
+/// </summary>
 internal sealed record ReportDocument(
     string Kind, string Headline, DeviceDocument Device, string Access, string Address, long Granularity,
-    HardwareDocument Hardware, MappingDocument? Mapping, NearestDocument? Nearest, PhysicalDocument? Physical, string? Window,
+    HardwareDocument Hardware, MappingDocument? Mapping, NearestDocument? Nearest, PhysicalDocument? Physical,
+        string? Window,
     string? LikelyCause)
 {
     internal static ReportDocument From(DmaReport report) => new(
@@ -33,21 +36,28 @@ internal sealed record DeviceDocument(string Address, string? Driver);
 internal sealed record HardwareDocument(int Code, string Text);
 
 internal sealed record MappingDocument(
-    long Number, string Owner, string Device, string Site, uint Tag, string First, uint Length, string Direction, string State,
+    long Number, string Owner, string Device, string Site, uint Tag, string First, uint Length, string Direction,
+        string State,
     bool CommonBuffer, string? UnmappedSite, long? GoneForNs, ulong? Offset)
 {
     internal static MappingDocument From(in MappingRecord mapping, long? gone, ulong? offset) => new(
-        mapping.Number, mapping.Owner, mapping.Device.ToString(), mapping.MapSite.ToString(), mapping.Tag, mapping.First.ToString(),
-        mapping.Length, DirectionName(mapping.Direction), JsonNamingPolicy.KebabCaseLower.ConvertName(mapping.State.ToString()),
-        mapping.IsCommonBuffer, mapping.State == MappingState.Unmapped ? mapping.UnmapSite.ToString() : null, gone, offset);
+        mapping.Number, mapping.Owner, mapping.Device.ToString(), mapping.MapSite.ToString(), mapping.Tag,
+            mapping.First.ToString(),
+        mapping.Length, DirectionName(mapping.Direction),
+            JsonNamingPolicy.KebabCaseLower.ConvertName(mapping.State.ToString()),
+        mapping.IsCommonBuffer, mapping.State == MappingState.Unmapped ? mapping.UnmapSite.ToString()
+            : null, gone, offset);
 
-    internal static string DirectionName(DmaDirection direction) => JsonNamingPolicy.KebabCaseLower.ConvertName(direction.ToString());
+    internal static string DirectionName(DmaDirection direction) =>
+        JsonNamingPolicy.KebabCaseLower.ConvertName(direction.ToString());
 }
 
-internal sealed record NearestDocument(long Number, string First, uint Length, string Direction, ulong Distance, string Side)
+internal sealed record NearestDocument(long Number, string First, uint Length, string Direction, ulong Distance,
+    string Side)
 {
     internal static NearestDocument From(in NearMapping near) => new(
-        near.Mapping.Number, near.Mapping.First.ToString(), near.Mapping.Length, MappingDocument.DirectionName(near.Mapping.Direction),
+        near.Mapping.Number, near.Mapping.First.ToString(), near.Mapping.Length,
+            MappingDocument.DirectionName(near.Mapping.Direction),
         near.Distance, near.Above ? "above" : "below");
 }
 
@@ -63,7 +73,8 @@ internal sealed partial class ReportJsonContext : JsonSerializerContext;
 public static class DmaReportKinds
 {
     private static readonly string[] Names =
-        [.. Enum.GetValues<DmaReportKind>().Select(kind => JsonNamingPolicy.KebabCaseLower.ConvertName(kind.ToString()))];
+        [.. Enum.GetValues<DmaReportKind>().Select(kind =>
+            JsonNamingPolicy.KebabCaseLower.ConvertName(kind.ToString()))];
 
     /// <summary>In kebab case, as <c>after-unmap</c>.</summary>
     public static string ToName(this DmaReportKind kind) => Names[(int)kind];
@@ -78,7 +89,8 @@ public sealed partial record DmaReport
     public override string ToString() => DmaReportText.Format(this);
 
     /// <summary>The whole report as one line of JSON.</summary>
-    public string ToJson() => JsonSerializer.Serialize(ReportDocument.From(this), ReportJsonContext.Default.ReportDocument);
+    public string ToJson() =>
+        JsonSerializer.Serialize(ReportDocument.From(this), ReportJsonContext.Default.ReportDocument);
 
     /// <summary>The whole report as a JSON object inside another document.</summary>
     public void WriteTo(Utf8JsonWriter writer) =>

@@ -36,6 +36,9 @@ public enum DmaReportKind : byte
     /// <summary>The device is attached to no domain.</summary>
     NotAttached,
 
-    /// <summary>Blocked for a reason that the mapping history cannot judge: damaged tables, a request type that is not allowed.</summary>
+    /// <summary>
+    /// Blocked for a reason that the mapping history cannot judge: damaged tables, a request type that is not
+    /// allowed.
+    /// </summary>
     Unclassified,
 }

@@ -23,7 +23,8 @@ internal static class DmaReportText
             DmaReportKind.AddressZero => " at address zero",
             DmaReportKind.PastTheEnd => " past the end of a mapping",
             DmaReportKind.BeforeTheStart => " before the start of a mapping",
-            DmaReportKind.AfterUnmap when report.Mapping is { IsCommonBuffer: true } => " after the common buffer was freed",
+            DmaReportKind.AfterUnmap when report.Mapping is { IsCommonBuffer: true } =>
+                " after the common buffer was freed",
             DmaReportKind.AfterUnmap => " after PutScatterGatherList",
             DmaReportKind.WrongDirection => $" in a mapping that is {report.Mapping?.Direction} only",
             DmaReportKind.AnotherDevice => " in another device's mapping",
@@ -47,7 +48,8 @@ internal static class DmaReportText
         if (report.Nearest is { } near)
         {
             string distance = near.Distance == 0 ? "directly" : $"{near.Distance} bytes";
-            text.Append(CultureInfo.InvariantCulture, $"  nearest live mapping: #{near.Mapping.Number} [{near.Mapping.First}, ")
+            text.Append(CultureInfo.InvariantCulture,
+                $"  nearest live mapping: #{near.Mapping.Number} [{near.Mapping.First}, ")
                 .Append(CultureInfo.InvariantCulture, $"{near.Mapping.Length} bytes, {near.Mapping.Direction}] ")
                 .Append(distance).Append(near.Above ? " above\n" : " below\n");
         }
@@ -70,11 +72,15 @@ internal static class DmaReportText
         LogicalAddress at = report.Fault.Address;
         return (report.Kind, report.Mapping) switch
         {
-            (DmaReportKind.PastTheEnd, { } m) => $"{at} is {Distance(at - m.First - m.Length)} past the end of {Describe(m, report)}",
-            (DmaReportKind.BeforeTheStart, { } m) => $"{at} is {Distance(m.First - at)} before the start of {Describe(m, report)}",
+            (DmaReportKind.PastTheEnd, { } m) =>
+                $"{at} is {Distance(at - m.First - m.Length)} past the end of {Describe(m, report)}",
+            (DmaReportKind.BeforeTheStart, { } m) =>
+                $"{at} is {Distance(m.First - at)} before the start of {Describe(m, report)}",
             (DmaReportKind.Unclassified, { } m) =>
-                $"{at} is {Place(report)} of {Describe(m, report)}: it allows this, so it was mapped after the DMA was refused",
-            (DmaReportKind.AnotherDevice, { } m) => $"{at} is {Place(report)} of {Describe(m, report)}, of {m.Owner} {m.Device}",
+                $"{at} is {Place(report)} of {Describe(m, report)}: "
+                + "it allows this, so it was mapped after the DMA was refused",
+            (DmaReportKind.AnotherDevice, { } m) =>
+                $"{at} is {Place(report)} of {Describe(m, report)}, of {m.Owner} {m.Device}",
             (_, { } m) => $"{at} is {Place(report)} of {Describe(m, report)}",
             (DmaReportKind.PhysicalAddress, _) => $"{at} is the physical address of {Memory(report)}",
             (DmaReportKind.ReservedWindow, _) => $"{at} is in the {report.Window}, which is never mapped",
@@ -104,11 +110,13 @@ internal static class DmaReportText
         return $"{what} #{mapping.Number} ({mapping.Length} bytes, {mapping.Direction}), {state}";
     }
 
-    private static string Gone(long nanoseconds, bool exactly) => $"gone for {(exactly ? "" : "at most ")}{Duration(nanoseconds)}";
+    private static string Gone(long nanoseconds, bool exactly) =>
+        $"gone for {(exactly ? "" : "at most ")}{Duration(nanoseconds)}";
 
     private static string Memory(DmaReport report) => report.Physical switch
     {
-        { Mapping: { } m, Offset: var offset } => $"the page of byte {offset} of {Describe(m, report)} at {m.First} for {m.Owner} {m.Device}",
+        { Mapping: { } m, Offset: var offset } =>
+            $"the page of byte {offset} of {Describe(m, report)} at {m.First} for {m.Owner} {m.Device}",
         { Name: { } name } => $"the {name}",
         { Frame: FrameKind.Kernel } => "kernel memory",
         { Frame: FrameKind.UnitTable } => "the remapping unit's tables",
@@ -119,10 +127,12 @@ internal static class DmaReportText
 
     private static void AppendSites(StringBuilder text, in MappingRecord mapping)
     {
-        text.Append("    mapped   ").Append(mapping.MapSite.ToString().PadRight(SiteColumn)).Append(" by driver ").Append(mapping.Owner);
+        text.Append("    mapped   ").Append(mapping.MapSite.ToString().PadRight(SiteColumn));
+        text.Append(" by driver ").Append(mapping.Owner);
         if (mapping.Tag != 0) { text.Append(CultureInfo.InvariantCulture, $", request tag {mapping.Tag}"); }
         text.Append('\n');
-        if (mapping.State == MappingState.Unmapped) { text.Append("    unmapped ").Append(mapping.UnmapSite.ToString()).Append('\n'); }
+        if (mapping.State != MappingState.Unmapped) { return; }
+        text.Append("    unmapped ").Append(mapping.UnmapSite.ToString()).Append('\n');
     }
 
     private static string Distance(ulong bytes) => bytes == 0 ? "directly" : $"{bytes} bytes";

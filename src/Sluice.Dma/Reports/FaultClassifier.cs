@@ -1,12 +1,13 @@
 namespace Sluice.Dma;
 
 /// <summary>
-/// Decides what a refused DMA was: the first rule that recognises it wins. Facts the hardware states come first, then the
-/// device's own mappings, then ever weaker resemblances.
+/// Decides what a refused DMA was: the first rule that recognises it wins. Facts the hardware states come first, then
+/// the device's own mappings, then ever weaker resemblances.
 /// </summary>
 /// <remarks>
-/// Records are read some time after the DMA, so mappings may have come and gone in between. A rule therefore claims only
-/// what holds whichever happened first, and names a cause only where nothing else would explain the same records.
+/// Records are read some time after the DMA, so mappings may have come and gone in between. A rule therefore claims
+/// only what holds whichever happened first, and names a cause only where nothing else would explain the same
+/// records.
 /// </remarks>
 internal sealed class FaultClassifier(DmaSystem system, IPhysicalRegionNames? names)
 {
@@ -48,8 +49,8 @@ internal sealed class FaultClassifier(DmaSystem system, IPhysicalRegionNames? na
     {
         if (scene.Fault.Cause != FaultCause.NotAttached) { return null; }
         bool hadDriver = scene.Adapter is null && scene.System.FormerDriver(scene.Fault.Device) is not null;
-        return scene.Report(
-            DmaReportKind.NotAttached, cause: hadDriver ? "the driver disposed its adapter while the device still worked" : null);
+        string? cause = hadDriver ? "the driver disposed its adapter while the device still worked" : null;
+        return scene.Report(DmaReportKind.NotAttached, cause: cause);
     }
 
     private static DmaReport? ReservedWindow(FaultScene scene)
@@ -69,7 +70,8 @@ internal sealed class FaultClassifier(DmaSystem system, IPhysicalRegionNames? na
     }
 
     private static DmaReport? NotAboutMappings(FaultScene scene) =>
-        scene.Fault.Cause is FaultCause.AccessDenied or FaultCause.AddressTooWide ? null : scene.Report(DmaReportKind.Unclassified);
+        scene.Fault.Cause is FaultCause.AccessDenied or FaultCause.AddressTooWide ? null
+            : scene.Report(DmaReportKind.Unclassified);
 
     private static DmaReport? AddressZero(FaultScene scene) => scene.Where.First.Value >= PageSize
         ? null
@@ -108,7 +110,8 @@ internal sealed class FaultClassifier(DmaSystem system, IPhysicalRegionNames? na
         foreach (MappingRecord record in scene.Own)
         {
             if (IsBehind(record, scene.Where.First) && IsBetter(record, behind)) { behind = record; }
-            if (record.Reach.First > scene.Where.Last && record.Reach.First - scene.Where.First <= PageSize && IsBetter(record, ahead))
+            if (record.Reach.First > scene.Where.Last && record.Reach.First - scene.Where.First <= PageSize
+                && IsBetter(record, ahead))
             {
                 ahead = record;
             }
@@ -116,18 +119,19 @@ internal sealed class FaultClassifier(DmaSystem system, IPhysicalRegionNames? na
         if (behind is { } passed)
         {
             bool onlyAnswer = passed.IsLive && ahead is not { IsLive: true };
-            return scene.Report(
-                DmaReportKind.PastTheEnd, passed, onlyAnswer ? "the device was told of more bytes than were mapped" : null);
+            string? cause = onlyAnswer ? "the device was told of more bytes than were mapped" : null;
+            return scene.Report(DmaReportKind.PastTheEnd, passed, cause);
         }
         return ahead is { } missed ? scene.Report(DmaReportKind.BeforeTheStart, missed) : null;
     }
 
-    private static DmaReport? OwnBufferByPhysical(FaultScene scene) =>
-        scene.Adapter is { } adapter && FindBuffer(scene, adapter) is { } found
-            ? scene.Report(
-                DmaReportKind.PhysicalAddress, cause: "the device was given the buffer's physical address, not the one in its scatter/gather list")
-                with { Physical = found }
-            : null;
+    private static DmaReport? OwnBufferByPhysical(FaultScene scene)
+    {
+        if (scene.Adapter is not { } adapter || FindBuffer(scene, adapter) is not { } found) { return null; }
+        const string Cause =
+            "the device was given the buffer's physical address, not the one in its scatter/gather list";
+        return scene.Report(DmaReportKind.PhysicalAddress, cause: Cause) with { Physical = found };
+    }
 
     private static DmaReport? AnotherDevicesMapping(FaultScene scene)
     {
@@ -163,9 +167,11 @@ internal sealed class FaultClassifier(DmaSystem system, IPhysicalRegionNames? na
         if (kind == FrameKind.Absent) { return null; }
         foreach (DmaAdapter adapter in scene.System.Adapters)
         {
-            if (FindBuffer(scene, adapter) is { } found) { return scene.Report(DmaReportKind.PhysicalAddress) with { Physical = found }; }
+            if (FindBuffer(scene, adapter) is not { } found) { continue; }
+            return scene.Report(DmaReportKind.PhysicalAddress) with { Physical = found };
         }
-        DmaReport report = scene.Report(DmaReportKind.PhysicalAddress) with { Physical = new(kind, scene.Names?.NameOf(page), null, 0) };
+        PhysicalFinding memory = new(kind, scene.Names?.NameOf(page), null, 0);
+        DmaReport report = scene.Report(DmaReportKind.PhysicalAddress) with { Physical = memory };
         // Logical and physical numbers overlap: near the device's own mappings, memory nobody uses is a coincidence.
         bool coincidence = kind is FrameKind.Free or FrameKind.Buffer && report.Nearest is not null;
         return coincidence ? null : report;

@@ -1,12 +1,12 @@
 namespace Sluice.Dma;
 
 /// <summary>
-/// Where refused DMAs arrive: counted always, explained as far as the queue has room, and delivered later from the platform's
-/// timer. No device takes more than a quarter of the queue, so a noisy one cannot hide a quiet one.
+/// Where refused DMAs arrive: counted always, explained as far as the queue has room, and delivered later from the
+/// platform's timer. No device takes more than a quarter of the queue, so a noisy one cannot hide a quiet one.
 /// </summary>
 /// <remarks>
-/// A fault is joined to the history at once, because history is short and a report that comes too late is wrong. That costs
-/// tens of microseconds, which the bounded queue also bounds: a storm is counted, not explained.
+/// A fault is joined to the history at once, because history is short and a report that comes too late is wrong. That
+/// costs tens of microseconds, which the bounded queue also bounds: a storm is counted, not explained.
 /// </remarks>
 internal sealed class FaultDesk : IFaultSink, IDisposable
 {

@@ -1,6 +1,9 @@
 namespace Sluice.Dma;
 
-/// <summary>Everything known about one refused DMA when its record is read: what the rules of <see cref="FaultClassifier"/> look at.</summary>
+/// <summary>
+/// Everything known about one refused DMA when its record is read: what the rules of <see cref="FaultClassifier"/>
+/// look at.
+/// </summary>
 internal sealed class FaultScene
 {
     private const ulong NearBytes = 1 << 20;

@@ -3,12 +3,15 @@ using Sluice.Dma;
 namespace Sluice.Drivers.Edu;
 
 /// <summary>
-/// QEMU's educational device (1234:11e8): it inverts, computes factorials, and copies between memory and a buffer of 4 KiB of
+/// QEMU's educational device (1234:11e8): it inverts, computes factorials, and copies between memory and a buffer of 4
+/// KiB of
 /// its own. The smallest complete DMA driver, and, through <see cref="TransferRaw"/>, the worst one.
 /// </summary>
 /// <remarks>
-/// Polls, each wait bounded by the timeout. Safe from any thread; one operation runs at a time. After a transfer that did not
-/// end, the device is given up: its mapping stays with the adapter, which reports and quarantines it when it is disposed.
+/// Polls, each wait bounded by the timeout. Safe from any thread; one operation runs at a time. After a transfer that
+/// did not
+/// end, the device is given up: its mapping stays with the adapter, which reports and quarantines it when it is
+/// disposed.
 /// </remarks>
 public sealed class EduDevice
 {
@@ -37,7 +40,8 @@ public sealed class EduDevice
     public uint Identification { get; }
 
     /// <summary>Takes the device over.</summary>
-    /// <param name="resources">The device. The adapter is not disposed here; its description says what the device drives.</param>
+    /// <param name="resources">The device. The adapter is not disposed here; its description says what the device
+    /// drives.</param>
     /// <param name="timeout">How long one operation may take, in nanoseconds; a transfer usually takes 100 ms.</param>
     /// <exception cref="IOException">It is no edu device.</exception>
     public static EduDevice Start(DeviceResources resources, long timeout = 1_000_000_000)
@@ -92,7 +96,8 @@ public sealed class EduDevice
         Copy(destination, offset, length, bufferOffset, DmaDirection.FromDevice, "CopyOut");
 
     /// <summary>
-    /// What a broken driver does: has the device read or write at any logical address, mapped or not. A refused transfer looks
+    /// What a broken driver does: has the device read or write at any logical address, mapped or not. A refused
+    /// transfer looks
     /// like a good one from here; the device knows no errors.
     /// </summary>
     /// <param name="address">Where; the device cuts it to the bits it drives.</param>

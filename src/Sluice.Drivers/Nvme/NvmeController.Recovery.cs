@@ -63,7 +63,9 @@ public sealed partial class NvmeController
     private static NvmeException Interrupted(string how) =>
         new(NvmeFailure.ControllerReset, $"the NVMe controller was {how} while the command was in flight");
 
-    /// <summary>Clears CC.EN and waits until the controller says that it has stopped, hence does no DMA any more.</summary>
+    /// <summary>
+    /// Clears CC.EN and waits until the controller says that it has stopped, hence does no DMA any more.
+    /// </summary>
     private bool TryStop()
     {
         _registers.Disable();
@@ -83,8 +85,10 @@ public sealed partial class NvmeController
     }
 
     /// <summary>
-    /// Shuts the controller down: waits for what is in flight as long as a command may take, tells the controller to make its
-    /// data stable, stops it, and gives the rings back. What still waits fails. Of a controller that does not stop, rings and
+    /// Shuts the controller down: waits for what is in flight as long as a command may take, tells the controller to
+    /// make its
+    /// data stable, stops it, and gives the rings back. What still waits fails. Of a controller that does not stop,
+    /// rings and
     /// buffers in flight stay with the adapter, which reports them when it is disposed. Harmless twice.
     /// </summary>
     public void Dispose()

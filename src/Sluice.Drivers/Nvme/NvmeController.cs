@@ -4,11 +4,14 @@ using System.Text;
 namespace Sluice.Drivers.Nvme;
 
 /// <summary>
-/// An NVMe controller under this driver: brought up, watched, reset when it hangs, and shut down at <see cref="Dispose"/>.
+/// An NVMe controller under this driver: brought up, watched, reset when it hangs, and shut down at
+/// <see cref="Dispose"/>.
 /// </summary>
 /// <remarks>
-/// Safe from any thread. A command that takes longer than <see cref="NvmeOptions.CommandTimeout"/> is aborted; when that does
-/// not help, the controller is reset, and everything in flight fails with <see cref="NvmeFailure.ControllerReset"/>; when it
+/// Safe from any thread. A command that takes longer than <see cref="NvmeOptions.CommandTimeout"/> is aborted; when
+/// that does
+/// not help, the controller is reset, and everything in flight fails with <see cref="NvmeFailure.ControllerReset"/>;
+/// when it
 /// does not even stop, it is declared dead: everything fails, and the memory of what was in flight is never used again.
 /// </remarks>
 public sealed partial class NvmeController : IDisposable
@@ -67,7 +70,9 @@ public sealed partial class NvmeController : IDisposable
     /// <summary>Asynchronous events that the controller reported: health, invalid doorbell writes.</summary>
     public long AsyncEvents => _admin.Events;
 
-    /// <summary>Completions that belonged to no command in flight: each is a fault of the controller, and was ignored.</summary>
+    /// <summary>
+    /// Completions that belonged to no command in flight: each is a fault of the controller, and was ignored.
+    /// </summary>
     public long UnexpectedCompletions => _queues.Sum(q => q.UnexpectedCompletions);
 
     /// <summary>Commands that the controller has now, those of cancelled waits included.</summary>
@@ -76,7 +81,8 @@ public sealed partial class NvmeController : IDisposable
     internal IPlatform Platform => _resources.Platform;
 
     /// <summary>
-    /// Brings a controller up: reset, admin queue, identify, I/O queues. Waits by polling, at most as long as the controller
+    /// Brings a controller up: reset, admin queue, identify, I/O queues. Waits by polling, at most as long as the
+    /// controller
     /// says that it may need.
     /// </summary>
     /// <param name="resources">The device. The adapter is not disposed here.</param>
@@ -105,14 +111,17 @@ public sealed partial class NvmeController : IDisposable
         DeviceResources resources, NvmeOptions? options = null, CancellationToken cancellationToken = default) =>
         Task.Run(() => Start(resources, options), cancellationToken);
 
-    /// <summary>Takes what completed and submits what waits. Needed only without interrupts; harmless with them.</summary>
+    /// <summary>
+    /// Takes what completed and submits what waits. Needed only without interrupts; harmless with them.
+    /// </summary>
     public void Poll()
     {
         foreach (NvmeQueuePair queue in _queues) { queue.Poll(); }
     }
 
     /// <summary>
-    /// Waits by polling, for callers without an asynchronous caller of their own; on a stepped machine it is what steps it.
+    /// Waits by polling, for callers without an asynchronous caller of their own; on a stepped machine it is what steps
+    /// it.
     /// Bounded: the watchdog ends every command.
     /// </summary>
     public void Wait(in ValueTask request)

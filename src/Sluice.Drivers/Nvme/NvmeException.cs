@@ -31,6 +31,8 @@ public sealed class NvmeException : IOException
     /// <summary>What kind of failure it is.</summary>
     public NvmeFailure Failure { get; }
 
-    /// <summary>The controller's answer when <see cref="Failure"/> is <see cref="NvmeFailure.Command"/>; success otherwise.</summary>
+    /// <summary>
+    /// The controller's answer when <see cref="Failure"/> is <see cref="NvmeFailure.Command"/>; success otherwise.
+    /// </summary>
     public NvmeStatus Status { get; }
 }

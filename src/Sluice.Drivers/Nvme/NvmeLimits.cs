@@ -6,6 +6,8 @@ namespace Sluice.Drivers.Nvme;
 /// <param name="TimeoutTicks">Turns of the watchdog after which a command is aborted.</param>
 internal readonly record struct NvmeLimits(int QueueDepth, uint MaxTransferBytes, int TimeoutTicks)
 {
-    /// <summary>Turns of the watchdog after which a command that was not even aborted takes the whole controller down.</summary>
+    /// <summary>
+    /// Turns of the watchdog after which a command that was not even aborted takes the whole controller down.
+    /// </summary>
     public int ResetTicks => TimeoutTicks + (TimeoutTicks / 2);
 }

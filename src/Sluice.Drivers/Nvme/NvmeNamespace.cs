@@ -8,7 +8,8 @@ namespace Sluice.Drivers.Nvme;
 /// </summary>
 /// <remarks>
 /// <para>Safe from any thread. Nothing allocates once queues and pools have grown to their work.</para>
-/// <para>Cancelling ends the wait, not the transfer: until the controller completes it, the buffer stays mapped, and disposing
+/// <para>Cancelling ends the wait, not the transfer: until the controller completes it, the buffer stays mapped, and
+/// disposing
 /// its MDL meanwhile only marks it; its memory is given back when the device is done with it.</para>
 /// <para>Await each result exactly once. Continuations run on the thread pool and may wait for further requests.</para>
 /// </remarks>
@@ -60,7 +61,9 @@ public sealed class NvmeNamespace
     public ValueTask FlushAsync(CancellationToken cancellationToken = default) =>
         Start(NvmeCommand.Flush, 0, null, 0, 0, cancellationToken);
 
-    /// <summary>Tells the controller that blocks are no longer needed; what they read as afterwards is its choice.</summary>
+    /// <summary>
+    /// Tells the controller that blocks are no longer needed; what they read as afterwards is its choice.
+    /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">The blocks are not of this namespace, or none.</exception>
     public ValueTask DeallocateAsync(ulong block, ulong blocks, CancellationToken cancellationToken = default)
     {

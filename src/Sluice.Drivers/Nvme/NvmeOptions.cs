@@ -15,10 +15,14 @@ public sealed record NvmeOptions
     /// </summary>
     public bool UseInterrupts { get; init; } = true;
 
-    /// <summary>The longest transfer of one command in bytes, a power of two from 4096; the controller's limit applies too.</summary>
+    /// <summary>
+    /// The longest transfer of one command in bytes, a power of two from 4096; the controller's limit applies too.
+    /// </summary>
     public uint MaxTransferBytes { get; init; } = 512 << 10;
 
-    /// <summary>How long a command may take before the driver aborts it; half as long again, and it resets the controller.</summary>
+    /// <summary>
+    /// How long a command may take before the driver aborts it; half as long again, and it resets the controller.
+    /// </summary>
     public long CommandTimeout { get; init; } = 5_000_000_000;
 
     /// <summary>How long an admin command may take.</summary>

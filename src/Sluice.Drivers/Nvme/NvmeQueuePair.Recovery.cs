@@ -20,7 +20,8 @@ internal sealed partial class NvmeQueuePair
     }
 
     /// <summary>
-    /// The controller has stopped, hence does no DMA any more: unmaps and answers everything in flight, and makes the rings as new.
+    /// The controller has stopped, hence does no DMA any more: unmaps and answers everything in flight, and makes the
+    /// rings as new.
     /// </summary>
     public void Reset(Exception reason)
     {
@@ -44,7 +45,8 @@ internal sealed partial class NvmeQueuePair
     }
 
     /// <summary>
-    /// The controller does not answer and perhaps still does DMA: everything fails, and what is in flight stays mapped, to be
+    /// The controller does not answer and perhaps still does DMA: everything fails, and what is in flight stays mapped,
+    /// to be
     /// reported and kept out of circulation when the adapter is disposed.
     /// </summary>
     public void Kill()
@@ -86,7 +88,8 @@ internal sealed partial class NvmeQueuePair
     }
 
     /// <summary>
-    /// A turn of the watchdog: polls, so that a lost interrupt costs one turn, then looks for commands that take too long.
+    /// A turn of the watchdog: polls, so that a lost interrupt costs one turn, then looks for commands that take too
+    /// long.
     /// </summary>
     /// <returns>The slot of a command to abort (until <see cref="EndAbort"/> it is not used again), or −1.</returns>
     public int Tick(out bool needsReset)

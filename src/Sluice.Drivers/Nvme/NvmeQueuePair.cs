@@ -4,11 +4,13 @@ using Sluice.Dma;
 namespace Sluice.Drivers.Nvme;
 
 /// <summary>
-/// A submission and a completion queue, and the slots of the commands between them. Requests that find no free slot wait in
+/// A submission and a completion queue, and the slots of the commands between them. Requests that find no free slot
+/// wait in
 /// order; whoever completes commands submits them.
 /// </summary>
 /// <remarks>
-/// Two locks, neither held while the other's work is done: one for slots and the submission ring, one for the completion
+/// Two locks, neither held while the other's work is done: one for slots and the submission ring, one for the
+/// completion
 /// ring. No foreign code runs under the first. A slot belongs to the controller from the doorbell to its completion,
 /// whatever the waiter does meanwhile.
 /// </remarks>
@@ -16,7 +18,8 @@ internal sealed partial class NvmeQueuePair : IDisposable
 {
     private const int DrainBurst = 64;
 
-    // A command id is a slot and how often the slot was used: a controller that completes a command twice then hits nothing,
+    // A command id is a slot and how often the slot was used: a controller that completes a command twice then hits
+    // nothing,
     // instead of the slot's next command.
     private const int SlotBits = 10;
     private const int UsesMask = 0x3F;
@@ -106,7 +109,9 @@ internal sealed partial class NvmeQueuePair : IDisposable
 
     public LogicalAddress CompletionAddress => _completions.Address;
 
-    /// <summary>Completions of commands that were not in flight: a controller that completes one twice, or makes one up.</summary>
+    /// <summary>
+    /// Completions of commands that were not in flight: a controller that completes one twice, or makes one up.
+    /// </summary>
     public long UnexpectedCompletions { get; private set; }
 
     /// <summary>A request for one use; it comes back by itself.</summary>
@@ -125,7 +130,9 @@ internal sealed partial class NvmeQueuePair : IDisposable
         lock (_submitting) { (request.Next, _pool) = (_pool, request); }
     }
 
-    /// <summary>Submits a request, or lets it wait for a slot. Its answer, good or bad, comes through the request alone.</summary>
+    /// <summary>
+    /// Submits a request, or lets it wait for a slot. Its answer, good or bad, comes through the request alone.
+    /// </summary>
     public void Start(NvmeRequest request)
     {
         lock (_submitting)
@@ -137,16 +144,21 @@ internal sealed partial class NvmeQueuePair : IDisposable
         Pump();
     }
 
-    /// <summary>Takes completions, then submits what waits. From any thread; under a wait, as often as one likes.</summary>
+    /// <summary>
+    /// Takes completions, then submits what waits. From any thread; under a wait, as often as one likes.
+    /// </summary>
     public void Poll()
     {
         if (Volatile.Read(ref _isClosed)) { return; }
-        // A glance without the lock: when it misses something, another thread is just draining, or the next poll sees it.
+        // A glance without the lock: when it misses something, another thread is just draining, or the next poll sees
+        // it.
         if (Peek(Volatile.Read(ref _head)).Phase != Volatile.Read(ref _phase)) { return; }
         Drain();
     }
 
-    /// <summary>As <see cref="Poll"/>, but never misses an entry that is there when it is called: for interrupt handlers.</summary>
+    /// <summary>
+    /// As <see cref="Poll"/>, but never misses an entry that is there when it is called: for interrupt handlers.
+    /// </summary>
     public void Drain()
     {
         if (_completing.IsHeldByCurrentThread)
@@ -159,7 +171,8 @@ internal sealed partial class NvmeQueuePair : IDisposable
         lock (_completing)
         {
             if (_isClosed) { return; }
-            // Bounded even when a broken controller fills the ring as fast as we empty it: its next interrupt calls again.
+            // Bounded even when a broken controller fills the ring as fast as we empty it: its next interrupt calls
+            // again.
             for (uint burst = 0; burst * DrainBurst <= 2 * Entries; burst++)
             {
                 _drainAgain = false;
@@ -208,7 +221,9 @@ internal sealed partial class NvmeQueuePair : IDisposable
 
     private NvmeCompletion Peek(uint head) => new(_completions.Read64((head * NvmeCommand.CompletionBytes) + sizeof(ulong)));
 
-    /// <summary>Unmaps, then answers. False when the slot is not free yet because an abort of its command is under way.</summary>
+    /// <summary>
+    /// Unmaps, then answers. False when the slot is not free yet because an abort of its command is under way.
+    /// </summary>
     private bool CompleteRequest(ref Slot slot, NvmeStatus status)
     {
         NvmeRequest request = slot.Request!;

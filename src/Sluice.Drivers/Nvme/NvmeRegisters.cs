@@ -22,7 +22,9 @@ internal sealed class NvmeRegisters(RegisterWindow window)
 
     public bool SupportsSmallPages => ((_cap >> 48) & 0xF) == 0;
 
-    /// <summary>How long the controller may take to become ready or stop (CAP.TO, in halves of a second, at least one).</summary>
+    /// <summary>
+    /// How long the controller may take to become ready or stop (CAP.TO, in halves of a second, at least one).
+    /// </summary>
     public long ReadyTimeout => Math.Max((long)((_cap >> 24) & 0xFF), 1) * 500_000_000;
 
     public uint Version => window.Read32(Vs);

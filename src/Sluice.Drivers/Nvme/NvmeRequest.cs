@@ -3,12 +3,16 @@ using Sluice.Dma;
 
 namespace Sluice.Drivers.Nvme;
 
-/// <summary>A part of a request that one command does: so many bytes of its buffer (blocks, when it has none) from a block on.</summary>
+/// <summary>
+/// A part of a request that one command does: so many bytes of its buffer (blocks, when it has none) from a block on.
+/// </summary>
 internal readonly record struct NvmePiece(ulong Block, uint Offset, uint Length);
 
 /// <summary>
-/// One call of a user, from submission to the end of the await. Two own it: the hardware side, until every command of it is
-/// over, and the waiter, until the result is taken. A cancelled waiter leaves early; the buffer stays mapped and the object
+/// One call of a user, from submission to the end of the await. Two own it: the hardware side, until every command of
+/// it is
+/// over, and the waiter, until the result is taken. A cancelled waiter leaves early; the buffer stays mapped and the
+/// object
 /// in use until the hardware side is done too, and only then does the pool get it back.
 /// </summary>
 internal sealed class NvmeRequest(NvmeQueuePair queue) : IValueTaskSource
@@ -16,7 +20,8 @@ internal sealed class NvmeRequest(NvmeQueuePair queue) : IValueTaskSource
     private static readonly Action<object?, CancellationToken> s_cancel =
         static (request, token) => ((NvmeRequest)request!).Answer(new OperationCanceledException(token));
 
-    // Continuations go to the thread pool: they may wait for other requests, which the completing thread must then serve.
+    // Continuations go to the thread pool: they may wait for other requests, which the completing thread must then
+    // serve.
     private ManualResetValueTaskSourceCore<bool> _core = new() { RunContinuationsAsynchronously = true };
     private CancellationTokenRegistration _registration;
     private Exception? _error;
@@ -39,7 +44,9 @@ internal sealed class NvmeRequest(NvmeQueuePair queue) : IValueTaskSource
     /// <summary>The buffer; null for commands without data.</summary>
     public Mdl? Buffer { get; private set; }
 
-    /// <summary>For one use: <paramref name="length"/> counts bytes of <paramref name="buffer"/>, or blocks when there is none.</summary>
+    /// <summary>
+    /// For one use: <paramref name="length"/> counts bytes of <paramref name="buffer"/>, or blocks when there is none.
+    /// </summary>
     public ValueTask Begin(
         byte opcode, NvmeNamespace target, ulong block, Mdl? buffer, uint offset, ulong length, CancellationToken cancellation)
     {
@@ -51,7 +58,8 @@ internal sealed class NvmeRequest(NvmeQueuePair queue) : IValueTaskSource
     }
 
     /// <summary>
-    /// Takes the next part, under the queue's lock. False when the rest is not worth doing any more: after an error, or when
+    /// Takes the next part, under the queue's lock. False when the rest is not worth doing any more: after an error, or
+    /// when
     /// nobody waits. <paramref name="isLast"/> says that no part is left to take.
     /// </summary>
     public bool TryTake(uint maxLength, out NvmePiece piece, out bool isLast)

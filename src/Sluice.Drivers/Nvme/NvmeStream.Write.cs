@@ -69,7 +69,9 @@ public sealed partial class NvmeStream
         await _target.FlushAsync(cancellationToken).ConfigureAwait(false);
     }
 
-    /// <summary>Writes what is gathered and gives the buffers back; their memory is freed when the controller is done with it.</summary>
+    /// <summary>
+    /// Writes what is gathered and gives the buffers back; their memory is freed when the controller is done with it.
+    /// </summary>
     protected override void Dispose(bool disposing)
     {
         if (!disposing || _isDisposed) { return; }
@@ -145,7 +147,9 @@ public sealed partial class NvmeStream
             (ulong)buffer.First >> _target.BlockSizeLog2, buffer.Memory, 0, (uint)buffer.Length, CancellationToken.None));
     }
 
-    /// <summary>Fills the bytes from <paramref name="first"/> up to <paramref name="end"/>, all of one block, from the disk.</summary>
+    /// <summary>
+    /// Fills the bytes from <paramref name="first"/> up to <paramref name="end"/>, all of one block, from the disk.
+    /// </summary>
     private async ValueTask CompleteBlockAsync(
         StreamBuffer into, long first, long end, bool synchronously, CancellationToken cancellation)
     {

@@ -3,7 +3,9 @@ namespace Sluice.Drivers.Nvme;
 /// <summary>How a stream over a namespace works.</summary>
 public sealed record NvmeStreamOptions
 {
-    /// <summary>Where the stream ends, in bytes, when that is not at the end of the last block; null for there.</summary>
+    /// <summary>
+    /// Where the stream ends, in bytes, when that is not at the end of the last block; null for there.
+    /// </summary>
     public long? Length { get; init; }
 
     /// <summary>Bytes of one buffer: a multiple of 4096, from 4096 to 16 MiB.</summary>

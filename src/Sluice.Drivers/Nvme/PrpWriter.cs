@@ -4,7 +4,8 @@ using Sluice.Dma;
 namespace Sluice.Drivers.Nvme;
 
 /// <summary>
-/// Turns a scatter/gather list into PRP entries: the first may start anywhere in its page, all others are whole pages. Behind a
+/// Turns a scatter/gather list into PRP entries: the first may start anywhere in its page, all others are whole pages.
+/// Behind a
 /// remapping unit a scattered buffer is one run of pages, so this mostly counts up.
 /// </summary>
 /// <remarks>NVM Express base specification 1.4, 4.3. Transfers never need more than one page of list.</remarks>
@@ -12,11 +13,16 @@ internal static class PrpWriter
 {
     private const int PageLog2 = 12;
 
-    /// <summary>Bytes of PRP list that a transfer of <paramref name="bytes"/> may need: a power of two, hence inside one page.</summary>
+    /// <summary>
+    /// Bytes of PRP list that a transfer of <paramref name="bytes"/> may need: a power of two, hence inside one page.
+    /// </summary>
     public static uint ListBytes(uint bytes) => System.Numerics.BitOperations.RoundUpToPowerOf2((bytes >> PageLog2) * sizeof(ulong));
 
-    /// <summary>Writes the list, if one is needed, at <paramref name="listOffset"/> of <paramref name="lists"/>.</summary>
-    /// <exception cref="ArgumentException">An element inside the list does not start or end at a page: PRPs cannot say that.</exception>
+    /// <summary>
+    /// Writes the list, if one is needed, at <paramref name="listOffset"/> of <paramref name="lists"/>.
+    /// </summary>
+    /// <exception cref="ArgumentException">An element inside the list does not start or end at a page: PRPs cannot say
+    /// that.</exception>
     public static (LogicalAddress Prp1, LogicalAddress Prp2) Write(
         in ScatterGatherLease elements, CommonBuffer lists, uint listOffset, uint listBytes)
     {

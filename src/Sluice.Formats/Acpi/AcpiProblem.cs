@@ -1,6 +1,8 @@
 namespace Sluice.Formats.Acpi;
 
-/// <summary>What can be wrong with firmware tables. The numbers are stable: they are printed and searched for.</summary>
+/// <summary>
+/// What can be wrong with firmware tables. The numbers are stable: they are printed and searched for.
+/// </summary>
 public enum AcpiProblem
 {
     /// <summary>No root pointer (RSDP) with a valid checksum between 0xE0000 and 0xFFFFF.</summary>
@@ -21,7 +23,9 @@ public enum AcpiProblem
     /// <summary>A table has another signature than where it was found demands.</summary>
     UnexpectedSignature = 6,
 
-    /// <summary>A structure is shorter than its fixed part. If it is shorter than its own head, what follows it cannot be found.</summary>
+    /// <summary>
+    /// A structure is shorter than its fixed part. If it is shorter than its own head, what follows it cannot be found.
+    /// </summary>
     StructureTooShort = 7,
 
     /// <summary>A structure reaches beyond what holds it; the part inside is read.</summary>

@@ -77,18 +77,25 @@ public sealed record AcpiTable(PhysicalAddress Address, ReadOnlyMemory<byte> Byt
         byte[] bytes = new byte[length];
         if (!memory.TryRead(address, bytes))
         {
-            diagnostics.Add(new(AcpiProblem.Unreachable, signature, 4, $"{length} bytes at {address} pass the end of memory"));
+            diagnostics.Add(new(AcpiProblem.Unreachable, signature, 4,
+                $"{length} bytes at {address} pass the end of memory"));
             return null;
         }
         AcpiTable table = new(address, bytes);
-        if (!table.IsChecksumValid) { diagnostics.Add(new(AcpiProblem.BadChecksum, signature, 9, "the bytes do not sum to 0")); }
+        if (!table.IsChecksumValid)
+        {
+            diagnostics.Add(new(AcpiProblem.BadChecksum, signature, 9, "the bytes do not sum to 0"));
+        }
         return table;
     }
 
     internal static string Text(ReadOnlySpan<byte> bytes)
     {
         char[] text = new char[bytes.Length];
-        for (int i = 0; i < bytes.Length; i++) { text[i] = Ascii.IsValid(bytes[i]) && bytes[i] >= 0x20 ? (char)bytes[i] : '?'; }
+        for (int i = 0; i < bytes.Length; i++)
+        {
+            text[i] = Ascii.IsValid(bytes[i]) && bytes[i] >= 0x20 ? (char)bytes[i] : '?';
+        }
         return new string(text).TrimEnd(' ', '?');
     }
 }

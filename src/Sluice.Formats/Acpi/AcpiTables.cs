@@ -3,15 +3,20 @@ using System.Buffers.Binary;
 namespace Sluice.Formats.Acpi;
 
 /// <summary>
-/// The firmware's tables as found in memory, the way an operating system finds them: root pointer → XSDT or RSDT → tables.
+/// The firmware's tables as found in memory, the way an operating system finds them: root pointer → XSDT or RSDT →
+/// tables.
 /// <code>
 /// RSDP   0 "RSD PTR "   8 checksum u8 (bytes 0–19)   9 OEM id[6]   15 revision u8   16 RSDT u32
 ///       20 length u32   24 XSDT u64   32 checksum u8 (all)   — from revision 2
 /// </code>
 /// </summary>
-/// <remarks>ACPI specification 5.2.5, 5.2.7, 5.2.8. Damage is reported and what can be read is given; nothing throws.</remarks>
+/// <remarks>
+/// ACPI specification 5.2.5, 5.2.7, 5.2.8. Damage is reported and what can be read is given; nothing throws.
+/// </remarks>
 /// <param name="RootPointer">Where the RSDP lies; null when there is none.</param>
-/// <param name="All">The tables that the root table lists and that could be read, in its order; those with bad checksums too.</param>
+/// <param name="All">
+/// The tables that the root table lists and that could be read, in its order; those with bad checksums too.
+/// </param>
 /// <param name="Diagnostics">What was wrong.</param>
 public sealed record AcpiTables(
     PhysicalAddress? RootPointer, IReadOnlyList<AcpiTable> All, IReadOnlyList<AcpiDiagnostic> Diagnostics)
@@ -30,12 +35,14 @@ public sealed record AcpiTables(
     {
         for (ulong at = SearchFirst; at < SearchLast; at += SearchStep)
         {
-            if (memory.TryRead64(new(at), out ulong word) && word == 0x2052_5450_2044_5352 && IsRootPointer(memory, new(at)))
+            if (memory.TryRead64(new(at), out ulong word) && word == 0x2052_5450_2044_5352
+                && IsRootPointer(memory, new(at)))
             {
                 return ReadFrom(memory, new(at));
             }
         }
-        return new(null, [], [new(AcpiProblem.NoRootPointer, "RSDP", 0, "no root pointer between 0xE0000 and 0xFFFFF")]);
+        return new(null, [], [new(AcpiProblem.NoRootPointer, "RSDP", 0,
+            "no root pointer between 0xE0000 and 0xFFFFF")]);
     }
 
     /// <summary>Reads the tables that a root pointer at a known address leads to.</summary>
@@ -55,7 +62,8 @@ public sealed record AcpiTables(
         {
             if (!AcpiTable.IsSumZero(rsdp))
             {
-                diagnostics.Add(new(AcpiProblem.BadChecksum, "RSDP", 32, "the extended bytes do not sum to 0; the XSDT is used all the same"));
+                diagnostics.Add(new(AcpiProblem.BadChecksum, "RSDP", 32,
+                    "the extended bytes do not sum to 0; the XSDT is used all the same"));
             }
             PhysicalAddress xsdt = new(BinaryPrimitives.ReadUInt64LittleEndian(rsdp[24..]));
             if (xsdt.Value != 0 && ReadList(memory, xsdt, "XSDT", sizeof(ulong), tables, diagnostics))
@@ -63,7 +71,8 @@ public sealed record AcpiTables(
                 return new(rootPointer, tables, diagnostics);
             }
         }
-        ReadList(memory, new(BinaryPrimitives.ReadUInt32LittleEndian(rsdp[16..])), "RSDT", sizeof(uint), tables, diagnostics);
+        ReadList(memory, new(BinaryPrimitives.ReadUInt32LittleEndian(rsdp[16..])), "RSDT", sizeof(uint), tables,
+            diagnostics);
         return new(rootPointer, tables, diagnostics);
     }
 
@@ -75,25 +84,29 @@ public sealed record AcpiTables(
     }
 
     private static bool ReadList<TMemory>(
-        TMemory memory, PhysicalAddress at, string signature, int width, List<AcpiTable> tables, List<AcpiDiagnostic> diagnostics)
+        TMemory memory, PhysicalAddress at, string signature, int width, List<AcpiTable> tables,
+        List<AcpiDiagnostic> diagnostics)
         where TMemory : struct, IPhysicalMemory
     {
         if (AcpiTable.Read(memory, at, diagnostics) is not { } list) { return false; }
         if (list.Signature != signature)
         {
-            diagnostics.Add(new(AcpiProblem.UnexpectedSignature, signature, 0, $"the table at {at} is called {list.Signature}"));
+            diagnostics.Add(new(AcpiProblem.UnexpectedSignature, signature, 0,
+                $"the table at {at} is called {list.Signature}"));
             return false;
         }
         ReadOnlySpan<byte> entries = list.Body.Span;
         if (entries.Length % width != 0)
         {
-            diagnostics.Add(new(AcpiProblem.TrailingBytes, signature, list.Bytes.Length - (entries.Length % width), "part of an entry"));
+            diagnostics.Add(new(AcpiProblem.TrailingBytes, signature, list.Bytes.Length - (entries.Length % width),
+                "part of an entry"));
         }
         for (int offset = 0; entries.Length - offset >= width; offset += width)
         {
             if (tables.Count == MaximumTables)
             {
-                diagnostics.Add(new(AcpiProblem.TooMany, signature, AcpiTable.HeaderLength + offset, "more than 1024 tables"));
+                diagnostics.Add(new(AcpiProblem.TooMany, signature, AcpiTable.HeaderLength + offset,
+                    "more than 1024 tables"));
                 break;
             }
             ReadOnlySpan<byte> entry = entries[offset..];

@@ -21,7 +21,10 @@ internal sealed class DmarParser(AcpiTable table)
     public DmarTable Parse()
     {
         ReadOnlySpan<byte> bytes = table.Bytes.Span;
-        if (table.Signature != "DMAR") { Report(AcpiProblem.UnexpectedSignature, 0, $"a table called {table.Signature}"); }
+        if (table.Signature != "DMAR")
+        {
+            Report(AcpiProblem.UnexpectedSignature, 0, $"a table called {table.Signature}");
+        }
         if (bytes.Length < FirstStructure) { Report(AcpiProblem.TableTooShort, 4, $"{bytes.Length} bytes, 48 needed"); }
         int addressBits = bytes.Length > 36 ? bytes[36] + 1 : 0;
         byte flags = bytes.Length > 37 ? bytes[37] : (byte)0;
@@ -31,20 +34,23 @@ internal sealed class DmarParser(AcpiTable table)
             int length = ReadUInt16LittleEndian(bytes[(offset + 2)..]);
             if (length < Head)
             {
-                Report(AcpiProblem.StructureTooShort, offset, $"a structure of {length} bytes; what follows it is lost");
+                Report(AcpiProblem.StructureTooShort, offset,
+                    $"a structure of {length} bytes; what follows it is lost");
                 offset = bytes.Length;
                 break;
             }
             if (length > bytes.Length - offset)
             {
-                Report(AcpiProblem.StructureTooLong, offset, $"a structure of {length} bytes, {bytes.Length - offset} are left");
+                Report(AcpiProblem.StructureTooLong, offset,
+                    $"a structure of {length} bytes, {bytes.Length - offset} are left");
                 length = bytes.Length - offset;
             }
             Structure(bytes.Slice(offset, length), offset);
             offset += length;
         }
         if (offset < bytes.Length) { Report(AcpiProblem.TrailingBytes, offset, $"{bytes.Length - offset} bytes"); }
-        return new(addressBits, flags, _units, _regions, _rootPorts, _affinities, _named, _caches, _integrated, _diagnostics);
+        return new(addressBits, flags, _units, _regions, _rootPorts, _affinities, _named, _caches, _integrated,
+            _diagnostics);
     }
 
     private void Structure(ReadOnlySpan<byte> s, int offset)
@@ -58,7 +64,8 @@ internal sealed class DmarParser(AcpiTable table)
         }
         if (s.Length < needed)
         {
-            Report(AcpiProblem.StructureTooShort, offset, $"a structure of type {type} has {s.Length} bytes, {needed} needed");
+            Report(AcpiProblem.StructureTooShort, offset,
+                $"a structure of type {type} has {s.Length} bytes, {needed} needed");
             return;
         }
         switch (type)
@@ -76,9 +83,16 @@ internal sealed class DmarParser(AcpiTable table)
     private void Unit(ReadOnlySpan<byte> s, int offset)
     {
         ulong registers = ReadUInt64LittleEndian(s[8..]);
-        if (registers is 0 or ulong.MaxValue) { Report(AcpiProblem.NoRegisters, offset + 8, $"a unit with registers at 0x{registers:X}"); }
-        else if ((registers & 0xFFF) != 0) { Report(AcpiProblem.NotOnPage, offset + 8, $"a unit with registers at 0x{registers:X}"); }
-        _units.Add(new(ReadUInt16LittleEndian(s[6..]), new(registers), s[5] & 0xF, (s[4] & 1) != 0, Scopes(s[16..], offset + 16)));
+        if (registers is 0 or ulong.MaxValue)
+        {
+            Report(AcpiProblem.NoRegisters, offset + 8, $"a unit with registers at 0x{registers:X}");
+        }
+        else if ((registers & 0xFFF) != 0)
+        {
+            Report(AcpiProblem.NotOnPage, offset + 8, $"a unit with registers at 0x{registers:X}");
+        }
+        List<DmarScope> scopes = Scopes(s[16..], offset + 16);
+        _units.Add(new(ReadUInt16LittleEndian(s[6..]), new(registers), s[5] & 0xF, (s[4] & 1) != 0, scopes));
     }
 
     private void Region(ReadOnlySpan<byte> s, int offset)
@@ -116,29 +130,38 @@ internal sealed class DmarParser(AcpiTable table)
             int length = bytes[at + 1];
             if (length < ScopeHead)
             {
-                Report(AcpiProblem.StructureTooShort, offset + at, $"a device scope of {length} bytes; what follows it is lost");
+                Report(AcpiProblem.StructureTooShort, offset + at,
+                    $"a device scope of {length} bytes; what follows it is lost");
                 return scopes;
             }
             if (length > bytes.Length - at)
             {
-                Report(AcpiProblem.StructureTooLong, offset + at, $"a device scope of {length} bytes, {bytes.Length - at} are left");
+                Report(AcpiProblem.StructureTooLong, offset + at,
+                    $"a device scope of {length} bytes, {bytes.Length - at} are left");
                 length = bytes.Length - at;
             }
             scopes.Add(Scope(bytes.Slice(at, length), offset + at));
             at += length;
         }
-        if (at < bytes.Length) { Report(AcpiProblem.TrailingBytes, offset + at, $"{bytes.Length - at} bytes after a device scope"); }
+        if (at < bytes.Length)
+        {
+            Report(AcpiProblem.TrailingBytes, offset + at, $"{bytes.Length - at} bytes after a device scope");
+        }
         return scopes;
     }
 
     private DmarScope Scope(ReadOnlySpan<byte> s, int offset)
     {
         if (s[0] is 0 or > 5) { Report(AcpiProblem.UnknownScope, offset, $"a device scope of type {s[0]}"); }
-        if (s.Length == ScopeHead || s.Length % 2 != 0) { Report(AcpiProblem.BadPath, offset, $"a path of {s.Length - ScopeHead} bytes"); }
+        if (s.Length == ScopeHead || s.Length % 2 != 0)
+        {
+            Report(AcpiProblem.BadPath, offset, $"a path of {s.Length - ScopeHead} bytes");
+        }
         List<PciStep> path = [];
         for (int at = ScopeHead; at + 1 < s.Length; at += 2) { path.Add(new(s[at], s[at + 1])); }
         return new((DmarScopeType)s[0], s[2], s[4], s[5], path);
     }
 
-    private void Report(AcpiProblem problem, int offset, string detail) => _diagnostics.Add(new(problem, "DMAR", offset, detail));
+    private void Report(AcpiProblem problem, int offset, string detail) =>
+        _diagnostics.Add(new(problem, "DMAR", offset, detail));
 }

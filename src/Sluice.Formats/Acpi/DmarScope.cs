@@ -27,7 +27,8 @@ public readonly record struct PciStep(byte Device, byte Function);
 /// <summary>
 /// A device scope: how firmware names a device.
 /// <code>
-/// 0 type u8   1 length u8   2 flags u8   3 reserved u8   4 enumeration id u8   5 start bus u8   6 path: {device u8, function u8} …
+/// 0 type u8   1 length u8   2 flags u8   3 reserved u8   4 enumeration id u8   5 start bus u8
+/// 6 path: {device u8, function u8} …
 /// </code>
 /// </summary>
 /// <remarks>VT-d specification 8.3.1.</remarks>
@@ -36,16 +37,21 @@ public readonly record struct PciStep(byte Device, byte Function);
 /// <param name="EnumerationId">Depends on the type.</param>
 /// <param name="StartBus">The bus that the first step is on.</param>
 /// <param name="Path">The steps; each but the last is a bridge.</param>
-public sealed record DmarScope(DmarScopeType Type, byte Flags, byte EnumerationId, byte StartBus, IReadOnlyList<PciStep> Path)
+public sealed record DmarScope(DmarScopeType Type, byte Flags, byte EnumerationId, byte StartBus,
+    IReadOnlyList<PciStep> Path)
 {
     /// <summary>
-    /// Walks the path: bus numbers behind bridges are whatever the bridges were given, so each is asked for its secondary bus
-    /// (configuration byte 0x19).
+    /// Walks the path: bus numbers behind bridges are whatever the bridges were given, so each is asked for its
+    /// secondary bus (configuration byte 0x19).
     /// </summary>
     /// <param name="segment">The segment of the structure that holds the scope.</param>
-    /// <param name="secondaryBusOf">The secondary bus of the bridge at an address; null when there is no bridge.</param>
+    /// <param name="secondaryBusOf">
+    /// The secondary bus of the bridge at an address; null when there is no bridge.
+    /// </param>
     /// <param name="device">The function at the path's end.</param>
-    /// <returns>False when the path is empty, names an impossible function, or a bridge on the way is not there.</returns>
+    /// <returns>
+    /// False when the path is empty, names an impossible function, or a bridge on the way is not there.
+    /// </returns>
     public bool TryResolve(ushort segment, Func<PciAddress, byte?> secondaryBusOf, out PciAddress device)
     {
         ArgumentNullException.ThrowIfNull(secondaryBusOf);

@@ -1,20 +1,25 @@
 namespace Sluice.Formats.Acpi;
 
 /// <summary>
-/// The DMA remapping table (DMAR): which VT-d units there are, which devices are behind each, and which memory firmware wants kept mapped.
+/// The DMA remapping table (DMAR): which VT-d units there are, which devices are behind each, and which memory firmware
+/// wants kept mapped.
 /// <code>
 /// 36 host address width − 1 u8   37 flags u8   38 reserved[10]   48 structures: type u16, length u16, …
 /// </code>
 /// </summary>
 /// <remarks>VT-d specification 8. <see cref="Parse"/> never throws and never trusts a length.</remarks>
 /// <param name="HostAddressBits">The width of physical addresses that devices can reach.</param>
-/// <param name="Flags">Bit 0 interrupt remapping, bit 1 firmware asks not to use x2APIC, bit 2 firmware protects against DMA before boot.</param>
+/// <param name="Flags">
+/// Bit 0 interrupt remapping, bit 1 firmware asks not to use x2APIC, bit 2 firmware protects against DMA before boot.
+/// </param>
 /// <param name="Units">DRHD structures, in table order.</param>
 /// <param name="ReservedRegions">RMRR structures.</param>
 /// <param name="RootPorts">ATSR structures: root ports that carry address translation services.</param>
 /// <param name="Affinities">RHSA structures.</param>
 /// <param name="NamedDevices">ANDD structures.</param>
-/// <param name="AddressTranslationCaches">SATC structures: integrated devices with an address translation cache.</param>
+/// <param name="AddressTranslationCaches">
+/// SATC structures: integrated devices with an address translation cache.
+/// </param>
 /// <param name="IntegratedDevices">SIDP structures: integrated devices with properties in their scopes' flags.</param>
 /// <param name="Diagnostics">What was wrong; empty for a sound table.</param>
 public sealed record DmarTable(
@@ -53,7 +58,8 @@ public sealed record DmarTable(
 /// <param name="IncludesAll">It serves every device of the segment that no other unit lists.</param>
 /// <param name="Scopes">The devices it serves.</param>
 public sealed record DmarUnit(
-    ushort Segment, PhysicalAddress Registers, int RegisterPagesLog2, bool IncludesAll, IReadOnlyList<DmarScope> Scopes);
+    ushort Segment, PhysicalAddress Registers, int RegisterPagesLog2, bool IncludesAll,
+        IReadOnlyList<DmarScope> Scopes);
 
 /// <summary>RMRR: memory that its devices use from before boot and must keep, mapped one to one.</summary>
 /// <param name="Segment">The devices' PCI segment.</param>

@@ -22,10 +22,14 @@ public sealed record McfgTable(IReadOnlyList<EcamWindow> Windows, IReadOnlyList<
         ArgumentNullException.ThrowIfNull(table);
         List<EcamWindow> windows = [];
         List<AcpiDiagnostic> diagnostics = [];
-        void Report(AcpiProblem problem, int offset, string detail) => diagnostics.Add(new(problem, "MCFG", offset, detail));
+        void Report(AcpiProblem problem, int offset, string detail) =>
+            diagnostics.Add(new(problem, "MCFG", offset, detail));
 
         ReadOnlySpan<byte> bytes = table.Bytes.Span;
-        if (table.Signature != "MCFG") { Report(AcpiProblem.UnexpectedSignature, 0, $"a table called {table.Signature}"); }
+        if (table.Signature != "MCFG")
+        {
+            Report(AcpiProblem.UnexpectedSignature, 0, $"a table called {table.Signature}");
+        }
         if (bytes.Length < FirstWindow) { Report(AcpiProblem.TableTooShort, 4, $"{bytes.Length} bytes, 44 needed"); }
         int offset = FirstWindow;
         for (; bytes.Length - offset >= WindowLength; offset += WindowLength)
@@ -34,10 +38,14 @@ public sealed record McfgTable(IReadOnlyList<EcamWindow> Windows, IReadOnlyList<
             EcamWindow window = new(new(ReadUInt64LittleEndian(w)), ReadUInt16LittleEndian(w[8..]), w[10], w[11]);
             if (window.LastBus < window.FirstBus)
             {
-                Report(AcpiProblem.ReversedRange, offset + 10, $"buses {window.FirstBus} to {window.LastBus}, left out");
+                Report(AcpiProblem.ReversedRange, offset + 10,
+                    $"buses {window.FirstBus} to {window.LastBus}, left out");
                 continue;
             }
-            if (!window.Base.IsAligned(20)) { Report(AcpiProblem.NotOnPage, offset, $"configuration space at {window.Base}"); }
+            if (!window.Base.IsAligned(20))
+            {
+                Report(AcpiProblem.NotOnPage, offset, $"configuration space at {window.Base}");
+            }
             windows.Add(window);
         }
         if (offset < bytes.Length) { Report(AcpiProblem.TrailingBytes, offset, $"{bytes.Length - offset} bytes"); }

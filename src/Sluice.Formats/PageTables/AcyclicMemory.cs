@@ -1,10 +1,11 @@
 namespace Sluice.Formats.PageTables;
 
 /// <summary>
-/// The memory of one walk that never finds a table twice: hardware would go round a loop until its levels end, a reader calls it damage.
-/// Reading is all that a walk does.
+/// The memory of one walk that never finds a table twice: hardware would go round a loop until its levels end, a reader
+/// calls it damage. Reading is all that a walk does.
 /// </summary>
-internal readonly struct AcyclicMemory(PhysicalMemory memory, PhysicalAddress root, int rootSizeLog2, int tableSizeLog2) : IPhysicalMemory
+internal readonly struct AcyclicMemory(PhysicalMemory memory, PhysicalAddress root, int rootSizeLog2,
+    int tableSizeLog2) : IPhysicalMemory
 {
     private readonly List<PhysicalAddress> _tables = [];
 
@@ -36,7 +37,9 @@ internal readonly struct AcyclicMemory(PhysicalMemory memory, PhysicalAddress ro
 
     private bool IsNew(PhysicalAddress address)
     {
-        PhysicalAddress table = _tables.Count == 0 || address - root < 1UL << rootSizeLog2 ? root : address.AlignDown(tableSizeLog2);
+        PhysicalAddress table = _tables.Count == 0 || address - root < 1UL << rootSizeLog2
+            ? root
+            : address.AlignDown(tableSizeLog2);
         if (_tables.Contains(table)) { return false; }
         _tables.Add(table);
         return true;

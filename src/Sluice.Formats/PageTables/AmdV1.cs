@@ -5,7 +5,8 @@ using Impl = System.Runtime.CompilerServices.MethodImplAttribute;
 namespace Sluice.Formats.PageTables;
 
 /// <summary>
-/// AMD-Vi version 1 (host) tables: 4 KiB granule, 512 entries a table, 1 to 6 levels, every page size, levels may be skipped.
+/// AMD-Vi version 1 (host) tables: 4 KiB granule, 512 entries a table, 1 to 6 levels, every page size, levels may be
+/// skipped.
 /// <code>
 ///  63 62 61 60 59 58 57 56  52 51                         12 11   9 8  7  6  5  4   1  0
 /// ┌──┬──┬──┬──┬──┬─────┬──────┬─────────────────────────────┬──────┬────┬──┬──┬──────┬──┐
@@ -18,7 +19,8 @@ namespace Sluice.Formats.PageTables;
 /// IR and IW are ANDed over the levels. Address bits of a skipped level must be zero.
 /// </summary>
 /// <remarks>
-/// AMD-Vi specification (48882) 2.2.3. Written as Linux does: no leaves in the top table, none of 512 GiB. The sixth level has 7 index bits.
+/// AMD-Vi specification (48882) 2.2.3. Written as Linux does: no leaves in the top table, none of 512 GiB. The sixth
+/// level has 7 index bits.
 /// </remarks>
 public readonly struct AmdV1 : IPageTableFormat<AmdV1>
 {
@@ -68,15 +70,17 @@ public readonly struct AmdV1 : IPageTableFormat<AmdV1>
     public static bool HasReservedBits(ulong entry, int level, in PageTableRoot root)
     {
         int next = Next(entry);
+        ulong address = entry & AddressMask;
+        if (next is not (0 or Sized)) { return next > level || address >> root.PhysicalAddressBits != 0; }
         int natural = GranuleLog2 + level * IndexBits;
-        ulong address = Address(entry, level).Value;
-        if (next == 0) { return ((address & ((1UL << natural) - 1)) | address >> root.PhysicalAddressBits) != 0; }
-        return address >> root.PhysicalAddressBits != 0 || (next == Sized ? LeafSizeLog2(entry, level) < natural : next > level);
+        int size = next == 0 ? natural : SizeLog2(entry);
+        ulong inPage = next == 0 ? address & ((1UL << natural) - 1) : 0;
+        return size < natural || inPage != 0 || address >> size << size >> root.PhysicalAddressBits != 0;
     }
 
     /// <inheritdoc/>
     public static DmaAccess Access(ulong entry, int level, in PageTableRoot root) =>
-        (entry & Present) != 0 ? (DmaAccess)((entry >> AccessShift) & 3) : DmaAccess.None;
+        (DmaAccess)((entry >> AccessShift) & 3 & (0 - (entry & Present)));
 
     /// <inheritdoc/>
     [Impl(AggressiveInlining)]
@@ -88,7 +92,8 @@ public readonly struct AmdV1 : IPageTableFormat<AmdV1>
 
     /// <inheritdoc/>
     [Impl(AggressiveInlining)]
-    public static int LeafSizeLog2(ulong entry, int level) => Next(entry) == Sized ? SizeLog2(entry) : GranuleLog2 + level * IndexBits;
+    public static int LeafSizeLog2(ulong entry, int level) =>
+        Next(entry) == Sized ? SizeLog2(entry) : GranuleLog2 + level * IndexBits;
 
     /// <inheritdoc/>
     public static int NextLevel(ulong entry, int level) => Next(entry) - 1;
@@ -107,7 +112,9 @@ public readonly struct AmdV1 : IPageTableFormat<AmdV1>
     public static ulong Table(PhysicalAddress table, int level) =>
         (table.Value & AddressMask) | Present | ReadBit | WriteBit | (ulong)level << NextShift;
 
+    [Impl(AggressiveInlining)]
     private static int Next(ulong entry) => (int)(entry >> NextShift) & 7;
 
+    [Impl(AggressiveInlining)]
     private static int SizeLog2(ulong entry) => 1 + BitOperations.TrailingZeroCount(~((entry & AddressMask) | 0xFFF));
 }

@@ -18,8 +18,8 @@ namespace Sluice.Formats.PageTables;
 /// 64 KiB: address bits 51:48 are in 15:12.
 /// </summary>
 /// <remarks>
-/// Arm ARM D8.3. A request is unprivileged unless <see cref="PageTableRoot.Privileged"/>. AF is written set and not asked for in walks;
-/// DBM is not used, so there is no dirty bit. Use <see cref="Shape"/> for roots.
+/// Arm ARM D8.3. A request is unprivileged unless <see cref="PageTableRoot.Privileged"/>. AF is written set and not
+/// asked for in walks; DBM is not used, so there is no dirty bit. Use <see cref="Shape"/> for roots.
 /// </remarks>
 /// <typeparam name="TGranule">The granule.</typeparam>
 /// <typeparam name="TStage">The stage.</typeparam>
@@ -27,8 +27,10 @@ public readonly struct Arm<TGranule, TStage> : IPageTableFormat<Arm<TGranule, TS
     where TGranule : struct, IArmGranule
     where TStage : struct, IArmStage
 {
-    private const ulong Valid = 1 << 0, TableOrPage = 1 << 1, Bit6 = 1 << 6, Bit7 = 1 << 7, InnerShareable = 3 << 8, Used = 1 << 10;
-    private const ulong NotGlobal = 1 << 11, Contiguous = 1UL << 52, NoUnprivilegedBelow = 1UL << 61, NoWritesBelow = 1UL << 62;
+    private const ulong Valid = 1 << 0, TableOrPage = 1 << 1, Bit6 = 1 << 6, Bit7 = 1 << 7, InnerShareable = 3 << 8,
+        Used = 1 << 10;
+    private const ulong NotGlobal = 1 << 11, Contiguous = 1UL << 52, NoUnprivilegedBelow = 1UL << 61,
+        NoWritesBelow = 1UL << 62;
     private const ulong WriteBackSecondStage = 0xF << 2;
     private static ulong AddressMask => 0x0000_FFFF_FFFF_FFFF & ~((1UL << TGranule.Log2) - 1);
 
@@ -57,7 +59,8 @@ public readonly struct Arm<TGranule, TStage> : IPageTableFormat<Arm<TGranule, TS
     public static DmaAccess Granted(DmaAccess access) => TStage.IsSecond ? access : access | DmaAccess.Read;
 
     /// <summary>
-    /// The shape of tables for an address width: the fewest levels; at stage 2 up to 16 tables side by side instead of one level more.
+    /// The shape of tables for an address width: the fewest levels; at stage 2 up to 16 tables side by side instead of
+    /// one level more.
     /// </summary>
     public static PageTableRoot Shape(int inputBits)
     {
@@ -74,7 +77,10 @@ public readonly struct Arm<TGranule, TStage> : IPageTableFormat<Arm<TGranule, TS
         for (int level = 0; level <= root.TopLevel; level++)
         {
             int natural = GranuleLog2 + level * IndexBits;
-            if (level == 0 || (TGranule.BlockLevels >> level & 1) != 0) { sizes |= 1UL << natural | 1UL << (natural + TGranule.ContiguousLog2(level)); }
+            if (level == 0 || (TGranule.BlockLevels >> level & 1) != 0)
+            {
+                sizes |= 1UL << natural | 1UL << (natural + TGranule.ContiguousLog2(level));
+            }
         }
         return sizes;
     }
@@ -105,7 +111,10 @@ public readonly struct Arm<TGranule, TStage> : IPageTableFormat<Arm<TGranule, TS
             if ((entry & NoUnprivilegedBelow) != 0 && !root.Privileged) { return DmaAccess.None; }
             return (entry & NoWritesBelow) != 0 ? DmaAccess.Read : DmaAccess.ReadWrite;
         }
-        if (level == 0 ? (entry & TableOrPage) == 0 : (TGranule.BlockLevels >> level & 1) == 0) { return DmaAccess.None; }
+        if (level == 0 ? (entry & TableOrPage) == 0 : (TGranule.BlockLevels >> level & 1) == 0)
+        {
+            return DmaAccess.None;
+        }
         if (TStage.IsSecond) { return (DmaAccess)(entry >> 6 & 3); }
         if ((entry & Bit6) == 0 && !root.Privileged) { return DmaAccess.None; }
         return (entry & Bit7) != 0 ? DmaAccess.Read : DmaAccess.ReadWrite;

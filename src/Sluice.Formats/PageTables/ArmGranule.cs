@@ -67,7 +67,9 @@ public readonly struct Arm64K : IArmGranule
 /// <summary>The stage of an Arm format: where the rights are.</summary>
 public interface IArmStage
 {
-    /// <summary>Whether it is stage 2: rights in two bits, no restrictions in table entries, roots of up to 16 tables.</summary>
+    /// <summary>
+    /// Whether it is stage 2: rights in two bits, no restrictions in table entries, roots of up to 16 tables.
+    /// </summary>
     static abstract bool IsSecond { get; }
 }
 

@@ -56,7 +56,8 @@ public readonly struct DartT8110 : IDartModel
 }
 
 /// <summary>
-/// Apple DART: 16 KiB granule, 2048 entries a table, 2 levels (36 bits), on t8110 3 (47 bits). Leaves are at level 0 only.
+/// Apple DART: 16 KiB granule, 2048 entries a table, 2 levels (36 bits), on t8110 3 (47 bits). Leaves are at level 0
+/// only.
 /// <code>
 /// first    63    52 51    40 39    36 35                  12 11  9  8  7  6       2  1  0
 /// (t8020) ┌────────┬────────┬────────┬──────────────────────┬─────┬──┬──┬──────────┬──┬──┐
@@ -70,8 +71,9 @@ public readonly struct DartT8110 : IDartModel
 /// </code>
 /// </summary>
 /// <remarks>
-/// Linux <c>io-pgtable-dart.c</c> and m1n1 <c>dart.py</c>; there is no public specification. Leaves are written for the whole page (sub-page 0 to FFF); a
-/// walk answers for the page and leaves the sub-page bounds, which Linux never narrows, to its reader.
+/// Linux <c>io-pgtable-dart.c</c> and m1n1 <c>dart.py</c>; there is no public specification. Leaves are written for the
+/// whole page (sub-page 0 to FFF); a walk answers for the page and leaves the sub-page bounds, which Linux never
+/// narrows, to its reader.
 /// </remarks>
 /// <typeparam name="TModel">The generation.</typeparam>
 public readonly struct Dart<TModel> : IPageTableFormat<Dart<TModel>>

@@ -1,7 +1,8 @@
 namespace Sluice.Formats.PageTables;
 
 /// <summary>
-/// PowerPC DART of the U3 and U4 bridges (CPC925, CPC945): one flat table of 32-bit big-endian entries, 4 KiB pages, no rights.
+/// PowerPC DART of the U3 and U4 bridges (CPC925, CPC945): one flat table of 32-bit big-endian entries, 4 KiB pages, no
+/// rights.
 /// <code>
 ///  31 30        24 23                               0
 /// ┌──┬────────────┬──────────────────────────────────┐

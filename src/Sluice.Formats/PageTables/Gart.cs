@@ -1,7 +1,8 @@
 namespace Sluice.Formats.PageTables;
 
 /// <summary>
-/// The AMD64 northbridge's GART used as a remapping table: one flat table of 32-bit entries over an aperture, 4 KiB pages, no rights.
+/// The AMD64 northbridge's GART used as a remapping table: one flat table of 32-bit entries over an aperture, 4 KiB
+/// pages, no rights.
 /// <code>
 ///  31                          12 11           4  3  2  1  0
 /// ┌──────────────────────────────┬───────────────┬─────┬──┬──┐
@@ -9,7 +10,9 @@ namespace Sluice.Formats.PageTables;
 /// └──────────────────────────────┴───────────────┴─────┴──┴──┘
 /// </code>
 /// </summary>
-/// <remarks>AMD BIOS and kernel developer's guide, function 3 registers 0x90 to 0x9C; Linux <c>asm/gart.h</c>.</remarks>
+/// <remarks>
+/// AMD BIOS and kernel developer's guide, function 3 registers 0x90 to 0x9C; Linux <c>asm/gart.h</c>.
+/// </remarks>
 public readonly struct Gart : IPageTableFormat<Gart>
 {
     private const ulong Valid = 1 << 0, Coherent = 1 << 1, LowMask = 0xFFFF_F000;

@@ -4,14 +4,16 @@ namespace Sluice.Formats.PageTables;
 
 /// <summary>
 /// What the one algorithm must know of a format: constants and bit functions, no control flow.
-/// Level 0 is the level that holds only leaves, whatever the specification calls it; sizes are powers of two, as <c>…Log2</c>.
-/// Members with a body fit most formats; a format states only where it differs.
+/// Level 0 is the level that holds only leaves, whatever the specification calls it; sizes are powers of two, as
+/// <c>…Log2</c>. Members with a body fit most formats; a format states only where it differs.
 /// </summary>
 /// <remarks>
-/// An entry is one item of a table, widened to 64 bits and in the processor's byte order. A leaf larger than its level's natural
-/// size fills several items: <see cref="LeafSizeLog2"/> tells its size from any of them.
+/// An entry is one item of a table, widened to 64 bits and in the processor's byte order. A leaf larger than its
+/// level's natural size fills several items: <see cref="LeafSizeLog2"/> tells its size from any of them.
 /// </remarks>
-/// <typeparam name="TSelf">The format itself, a struct: the just-in-time compiler then folds every member to an immediate.</typeparam>
+/// <typeparam name="TSelf">
+/// The format itself, a struct: the just-in-time compiler then folds every member to an immediate.
+/// </typeparam>
 public interface IPageTableFormat<TSelf>
     where TSelf : struct, IPageTableFormat<TSelf>
 {
@@ -21,7 +23,9 @@ public interface IPageTableFormat<TSelf>
     /// <summary>Size of the smallest page.</summary>
     static abstract int GranuleLog2 { get; }
 
-    /// <summary>Index bits per level; the root may take fewer or more, see <see cref="PageTableRoot.InputBits"/>.</summary>
+    /// <summary>
+    /// Index bits per level; the root may take fewer or more, see <see cref="PageTableRoot.InputBits"/>.
+    /// </summary>
     static abstract int IndexBits { get; }
 
     /// <summary>The highest top level the format has; 0 for a flat table.</summary>
@@ -57,28 +61,39 @@ public interface IPageTableFormat<TSelf>
     /// <summary>Whether addresses whose top input bit is set are written with all bits above it set.</summary>
     static virtual bool SignExtends(in PageTableRoot root) => false;
 
-    /// <summary>The least the format can grant that includes <paramref name="access"/>: where there is no write-only, both.</summary>
+    /// <summary>
+    /// The least the format can grant that includes <paramref name="access"/>: where there is no write-only, both.
+    /// </summary>
     static virtual DmaAccess Granted(DmaAccess access) => access;
 
-    /// <summary>The page sizes <c>Map</c> may use: bit n for 2^n bytes. A size belongs to level (n − granule) ÷ index bits.</summary>
+    /// <summary>
+    /// The page sizes <c>Map</c> may use: bit n for 2^n bytes. A size belongs to level (n − granule) ÷ index bits.
+    /// </summary>
     static abstract ulong PageSizes(in PageTableRoot root);
 
-    /// <summary>Whether the slot is in use. Slots that are not may be overwritten. A page-aligned address is never present.</summary>
+    /// <summary>
+    /// Whether the slot is in use. Slots that are not may be overwritten. A page-aligned address is never present.
+    /// </summary>
     static abstract bool IsPresent(ulong entry);
 
     /// <summary>Whether a present entry at <paramref name="level"/> maps a page.</summary>
     static abstract bool IsLeaf(ulong entry, int level);
 
     /// <summary>
-    /// Whether a present entry has a bit set that the hardware described by <paramref name="root"/> reserves, lies askew for
-    /// its size, or leads to a level not below its own.
+    /// Whether a present entry has a bit set that the hardware described by <paramref name="root"/> reserves, lies
+    /// askew for its size, or leads to a level not below its own.
     /// </summary>
     static abstract bool HasReservedBits(ulong entry, int level, in PageTableRoot root);
 
-    /// <summary>What the entry alone lets a device do; <see cref="DmaAccess.None"/> when absent, or of no valid type here.</summary>
+    /// <summary>
+    /// What the entry alone lets a device do; <see cref="DmaAccess.None"/> when absent, or of no valid type here.
+    /// </summary>
     static abstract DmaAccess Access(ulong entry, int level, in PageTableRoot root);
 
-    /// <summary>The page (of a large leaf, its first byte, or the item's with <see cref="ItemsHoldOwnAddress"/>) or the next table.</summary>
+    /// <summary>
+    /// The page (of a large leaf, its first byte, or the item's with <see cref="ItemsHoldOwnAddress"/>) or the next
+    /// table.
+    /// </summary>
     static abstract PhysicalAddress Address(ulong entry, int level);
 
     /// <summary>The size of a present leaf.</summary>
@@ -93,11 +108,13 @@ public interface IPageTableFormat<TSelf>
     static virtual int NextLevel(ulong entry, int level) => level - 1;
 
     /// <summary>
-    /// The word of one item of a leaf of 2^<paramref name="sizeLog2"/> bytes; <paramref name="item"/> is where that item's own
-    /// part of the page lies.
+    /// The word of one item of a leaf of 2^<paramref name="sizeLog2"/> bytes; <paramref name="item"/> is where that
+    /// item's own part of the page lies.
     /// </summary>
     static abstract ulong Leaf(PhysicalAddress item, DmaAccess access, int level, int sizeLog2);
 
-    /// <summary>The word that leads from <paramref name="level"/> to a table one level below, restricting nothing.</summary>
+    /// <summary>
+    /// The word that leads from <paramref name="level"/> to a table one level below, restricting nothing.
+    /// </summary>
     static abstract ulong Table(PhysicalAddress table, int level);
 }

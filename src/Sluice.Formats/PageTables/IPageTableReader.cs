@@ -1,6 +1,8 @@
 namespace Sluice.Formats.PageTables;
 
-/// <summary>Reads tables of a format chosen by name: for tools, where a call per table walk costs nothing that matters.</summary>
+/// <summary>
+/// Reads tables of a format chosen by name: for tools, where a call per table walk costs nothing that matters.
+/// </summary>
 /// <remarks>Safe from any thread. Tables may be of any origin: damage is a result.</remarks>
 public interface IPageTableReader
 {
@@ -10,14 +12,19 @@ public interface IPageTableReader
     /// <summary>The tables.</summary>
     PageTableRoot Root { get; }
 
-    /// <summary>Translates one address. Unlike hardware it takes a table that leads back to one above it for a bad pointer.</summary>
+    /// <summary>
+    /// Translates one address. Unlike hardware it takes a table that leads back to one above it for a bad pointer.
+    /// </summary>
     Translation Translate(PhysicalMemory memory, LogicalAddress address);
 
     /// <summary>Lists everything that is mapped.</summary>
     PageTableListing List(PhysicalMemory memory, ListingLimits limits);
 }
 
-/// <summary>What <see cref="PageTableFormats.TryFind"/> needs to know of tables beside their format; formats ignore what they do not have.</summary>
+/// <summary>
+/// What <see cref="PageTableFormats.TryFind"/> needs to know of tables beside their format; formats ignore what they do
+/// not have.
+/// </summary>
 public sealed record PageTableOptions
 {
     /// <summary>The top table, or the flat one.</summary>

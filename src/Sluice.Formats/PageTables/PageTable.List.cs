@@ -3,14 +3,18 @@ namespace Sluice.Formats.PageTables;
 public static partial class PageTable<TFormat>
 {
     /// <summary>
-    /// Lists everything that tables map, of whatever origin: damaged entries are reported and passed over, the work is bounded, nothing throws.
-    /// A table that two entries share is listed at both places; one that leads back to a table above it is a loop.
+    /// Lists everything that tables map, of whatever origin: damaged entries are reported and passed over, the work is
+    /// bounded, nothing throws. A table that two entries share is listed at both places; one that leads back to a table
+    /// above it is a loop.
     /// </summary>
     public static PageTableListing List<TMemory>(TMemory memory, in PageTableRoot root, ListingLimits limits)
         where TMemory : struct, IPhysicalMemory
     {
         Lister<TMemory> lister = new(memory, root, limits);
-        if (root.TopLevel >= 0 && root.TopLevel <= TFormat.MaximumTopLevel) { lister.Table(root.Table, root.TopLevel, 0, DmaAccess.ReadWrite); }
+        if (root.TopLevel >= 0 && root.TopLevel <= TFormat.MaximumTopLevel)
+        {
+            lister.Table(root.Table, root.TopLevel, 0, DmaAccess.ReadWrite);
+        }
         return lister.Listing;
     }
 
@@ -88,7 +92,8 @@ public static partial class PageTable<TFormat>
             {
                 MappedRange before = _ranges[^1];
                 ulong length = before.Logical.Length;
-                if (before.Access == access && before.Logical.First + length == first && before.Physical + length == physical)
+                if (before.Access == access && before.Logical.First + length == first
+                    && before.Physical + length == physical)
                 {
                     _ranges[^1] = before with { Logical = new(before.Logical.First, range.Last) };
                     return true;

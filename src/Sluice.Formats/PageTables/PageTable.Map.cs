@@ -1,5 +1,4 @@
 using System.Numerics;
-using System.Runtime.InteropServices;
 
 namespace Sluice.Formats.PageTables;
 
@@ -8,24 +7,34 @@ public static partial class PageTable<TFormat>
     /// <summary>Maps a range to one contiguous run of memory with the largest pages that fit both.</summary>
     /// <param name="memory">Where the tables lie.</param>
     /// <param name="root">The tables.</param>
-    /// <param name="frames">Gives zeroed frames for tables that are missing; those that a failed map added stay, empty.</param>
+    /// <param name="frames">
+    /// Gives zeroed frames for tables that are missing; those that a failed map added stay, empty.
+    /// </param>
     /// <param name="range">Whole pages; the caller owns it.</param>
     /// <param name="first">Where its first byte lies.</param>
-    /// <param name="access">What the device may do; formats without write-only grant both, see <see cref="IPageTableFormat{TSelf}.Granted"/>.</param>
+    /// <param name="access">
+    /// What the device may do; formats without write-only grant both, see <see
+    /// cref="IPageTableFormat{TSelf}.Granted"/>.
+    /// </param>
     /// <remarks>
-    /// Where a table already stands smaller pages are used, even if the table is empty: replacing it would need an invalidation.
-    /// Hardware that caches absent entries (VT-d caching mode) needs one after every map.
+    /// Where a table already stands smaller pages are used, even if the table is empty: replacing it would need an
+    /// invalidation. Hardware that caches absent entries (VT-d caching mode) needs one after every map.
     /// </remarks>
     /// <returns>What was done; a leaf that is in use is never overwritten.</returns>
     public static PageTableChange Map<TMemory>(
-        TMemory memory, in PageTableRoot root, IFrameAllocator frames, LogicalRange range, PhysicalAddress first, DmaAccess access)
-        where TMemory : struct, IPhysicalMemory => Map(memory, in root, frames, range, new ContiguousPages(first), access);
+        TMemory memory, in PageTableRoot root, IFrameAllocator frames, LogicalRange range, PhysicalAddress first,
+        DmaAccess access)
+        where TMemory : struct, IPhysicalMemory =>
+        Map(memory, in root, frames, range, new ContiguousPages(first), access);
 
     /// <summary>Maps scattered pages of the smallest size to one contiguous range of logical addresses.</summary>
-    /// <inheritdoc cref="Map{TMemory}(TMemory, in PageTableRoot, IFrameAllocator, LogicalRange, PhysicalAddress, DmaAccess)"/>
+    /// <inheritdoc cref="Map{TMemory}(TMemory, in PageTableRoot, IFrameAllocator, LogicalRange, PhysicalAddress,
+    /// DmaAccess)"/>
     /// <param name="memory">Where the tables lie.</param>
     /// <param name="root">The tables.</param>
-    /// <param name="frames">Gives zeroed frames for tables that are missing; those that a failed map added stay, empty.</param>
+    /// <param name="frames">
+    /// Gives zeroed frames for tables that are missing; those that a failed map added stay, empty.
+    /// </param>
     /// <param name="first">The first logical address.</param>
     /// <param name="pages">The pages, in order; at least one.</param>
     /// <param name="access">What the device may do.</param>
@@ -45,15 +54,25 @@ public static partial class PageTable<TFormat>
     }
 
     private static PageTableChange Map<TMemory, TPages>(
-        TMemory memory, in PageTableRoot root, IFrameAllocator frames, LogicalRange range, TPages pages, DmaAccess access)
+        TMemory memory, in PageTableRoot root, IFrameAllocator frames, LogicalRange range, TPages pages,
+        DmaAccess access)
         where TMemory : struct, IPhysicalMemory
         where TPages : struct, IPageSource, allows ref struct
     {
-        if (!TryGetOffsets(in root, range, out ulong position, out ulong last)) { return new(PageTableStatus.OutOfRange, 0); }
+        if (!TryGetOffsets(in root, range, out ulong position, out ulong last))
+        {
+            return new(PageTableStatus.OutOfRange, 0);
+        }
         ulong inPage = (1UL << TFormat.GranuleLog2) - 1;
-        if (((position | ~last) & inPage) != 0 || (pages[0].Value & inPage) != 0) { return new(PageTableStatus.Misaligned, 0); }
+        if (((position | ~last) & inPage) != 0 || (pages[0].Value & inPage) != 0)
+        {
+            return new(PageTableStatus.Misaligned, 0);
+        }
         if (access == DmaAccess.None) { return new(PageTableStatus.NoAccess, 0); }
-        if (!pages.AreWithin(((1UL << PhysicalBits(in root)) - 1) & ~inPage, last - position)) { return new(PageTableStatus.OutOfRange, 0); }
+        if (!pages.AreWithin(((1UL << PhysicalBits(in root)) - 1) & ~inPage, last - position))
+        {
+            return new(PageTableStatus.OutOfRange, 0);
+        }
 
         ulong start = position;
         ulong sizes = pages.Limit(TFormat.PageSizes(in root));
@@ -80,13 +99,15 @@ public static partial class PageTable<TFormat>
             {
                 ulong tableLast = position + Math.Min(last - position, SpanLast(in root, level) - offset);
                 bytes = RunLength(sizes, size, position, tableLast, last, physical);
-                int free = FreeItems(memory, table, level, offset >> shift, (int)((bytes - 1) >> shift) + 1, out status);
-                bytes = Math.Min(bytes - 1, ((ulong)free << shift) - 1) + 1;
-                bytes = bytes >> size << size;
+                int free = FreeItems(memory, table, level, offset >> shift, (int)((bytes - 1) >> shift) + 1,
+                    out status);
+                // Whole leaves only. Both counts may stand for all 2^64 bytes, so they are compared less one.
+                bytes = free == 0 ? 0 : (Math.Min(bytes - 1, ((ulong)free << shift) - 1) + 1) >> size << size;
             }
             if (status == PageTableStatus.Done && bytes != 0)
             {
-                status = Fill(memory, table, level, offset >> shift, (int)(bytes >> shift), size, pages, position - start, access);
+                status = Fill(memory, table, level, offset >> shift, (int)(bytes >> shift), size, pages,
+                    position - start, access);
             }
             if (status != PageTableStatus.Done) { return new(status, position - start, written); }
             // A table stands where the rest of a large leaf would go: there only smaller ones fit.
@@ -121,7 +142,8 @@ public static partial class PageTable<TFormat>
             if (!TFormat.IsPresent(entry))
             {
                 if (level <= target) { return PageTableStatus.Done; }
-                PageTableStatus added = AddTable(memory, frames, PhysicalBits(in root), table, level, offset >> shift, ref entry);
+                PageTableStatus added = AddTable(memory, frames, PhysicalBits(in root), table, level, offset >> shift,
+                    ref entry);
                 if (added != PageTableStatus.Done) { return added; }
             }
             if (TFormat.HasReservedBits(entry, level, in root)) { return PageTableStatus.DamagedTables; }
@@ -141,10 +163,12 @@ public static partial class PageTable<TFormat>
     }
 
     private static PageTableStatus AddTable<TMemory>(
-        TMemory memory, IFrameAllocator frames, int physicalBits, PhysicalAddress table, int level, ulong index, ref ulong entry)
+        TMemory memory, IFrameAllocator frames, int physicalBits, PhysicalAddress table, int level, ulong index,
+        ref ulong entry)
         where TMemory : struct, IPhysicalMemory
     {
-        if (!frames.TryAllocate(FrameKind.UnitTable, TableFrameLog2, out PhysicalAddress frame, (1UL << physicalBits) - 1))
+        if (!frames.TryAllocate(FrameKind.UnitTable, TableFrameLog2, out PhysicalAddress frame,
+            (1UL << physicalBits) - 1))
         {
             return PageTableStatus.NoFrames;
         }
@@ -159,16 +183,16 @@ public static partial class PageTable<TFormat>
         return PageTableStatus.Done;
     }
 
-    /// <summary>How many items from <paramref name="index"/> on are free, at most <paramref name="count"/>: up to a table. A leaf is an obstacle.</summary>
+    /// <summary>
+    /// How many items from <paramref name="index"/> on are free, at most <paramref name="count"/>: up to a table. A
+    /// leaf is an obstacle.
+    /// </summary>
     private static int FreeItems<TMemory>(
         TMemory memory, PhysicalAddress table, int level, ulong index, int count, out PageTableStatus status)
         where TMemory : struct, IPhysicalMemory
     {
         status = PageTableStatus.Done;
-        Span<ulong> words = count > 1 ? Words(memory, table, index, count) : default;
-        int free = words.IsEmpty ? 0 : words.IndexOfAnyExcept(0UL);
-        if (free < 0) { return count; }
-        for (; free < count; free++)
+        for (int free = EntrySpan.Of(memory, table, index, count).FirstNonZero(); free < count; free++)
         {
             if (!TryLoad(memory, table, index + (uint)free, out ulong entry))
             {
@@ -197,10 +221,10 @@ public static partial class PageTable<TFormat>
     {
         access = TFormat.Granted(access);
         ulong step = 1UL << Shift(level);
-        Span<ulong> words = count > 1 ? Words(memory, table, index, count) : default;
-        if (!words.IsEmpty)
+        EntrySpan entries = EntrySpan.Of(memory, table, index, count);
+        if (entries.Length != 0)
         {
-            FillWords(words, step, level, size, pages, distance, access);
+            entries.Fill(pages, distance, access, level, size);
             return PageTableStatus.Done;
         }
         for (int i = 0; i < count; i++, distance += step)
@@ -213,17 +237,6 @@ public static partial class PageTable<TFormat>
         return PageTableStatus.Done;
     }
 
-    private static void FillWords<TPages>(
-        Span<ulong> words, ulong step, int level, int size, TPages pages, ulong distance, DmaAccess access)
-        where TPages : struct, IPageSource, allows ref struct
-    {
-        foreach (ref ulong word in words)
-        {
-            Volatile.Write(ref word, TFormat.Leaf(pages[distance], access, level, size));
-            distance += step;
-        }
-    }
-
     /// <summary>The largest allowed page that starts at both addresses and ends by <paramref name="last"/>.</summary>
     private static int BestPageSize(ulong sizes, ulong position, ulong last, ulong physical)
     {
@@ -234,19 +247,21 @@ public static partial class PageTable<TFormat>
     }
 
     /// <summary>
-    /// Bytes from <paramref name="position"/> to map with one page size: to the end of the table, of the range, or to where a
-    /// larger page begins to fit.
+    /// Bytes from <paramref name="position"/> to map with one page size: to the end of the table, of the range, or to
+    /// where a larger page begins to fit.
     /// </summary>
     private static ulong RunLength(ulong sizes, int size, ulong position, ulong tableLast, ulong last, ulong physical)
     {
         ulong larger = sizes & ~((2UL << size) - 1);
         if (larger != 0)
         {
-            // Where the two addresses are not aligned alike no larger page ever fits. Beyond the next one's start the run is chosen anew.
+            // Where the two addresses are not aligned alike no larger page ever fits. Beyond the next one's start the
+            // run is chosen anew.
             int next = BitOperations.TrailingZeroCount(larger);
             ulong page = (1UL << next) - 1;
             ulong boundary = (position | page) + 1;
-            if (((position ^ physical) & page) == 0 && boundary - 1 >= position && boundary - 1 < tableLast && last - boundary >= page)
+            if (((position ^ physical) & page) == 0 && boundary - 1 >= position && boundary - 1 < tableLast
+                && last - boundary >= page)
             {
                 return boundary - position;
             }
@@ -254,22 +269,13 @@ public static partial class PageTable<TFormat>
         return ((tableLast - position - ((1UL << size) - 1)) >> size) + 1 << size;
     }
 
-    /// <summary>The last offset inside a table of this level; for the root, inside all that the tables translate.</summary>
+    /// <summary>
+    /// The last offset inside a table of this level; for the root, inside all that the tables translate.
+    /// </summary>
     private static ulong SpanLast(in PageTableRoot root, int level)
     {
         if (level < root.TopLevel) { return (1UL << Shift(level + 1)) - 1; }
         if (TFormat.IsFlat) { return (root.Entries << TFormat.GranuleLog2) - 1; }
         return ulong.MaxValue >> (64 - InputBits(in root));
-    }
-
-    /// <summary>The entries themselves, where they can be had at once; otherwise empty.</summary>
-    private static Span<ulong> Words<TMemory>(TMemory memory, PhysicalAddress table, ulong index, int count)
-        where TMemory : struct, IPhysicalMemory
-    {
-        // The compiler sees the struct type and drops test and box.
-        return typeof(TMemory) == typeof(PhysicalMemory) && TFormat.EntrySizeLog2 == 3 && !TFormat.BigEndian && table.IsAligned(3)
-            && ((PhysicalMemory)(object)memory).TryGetSpan(table + (index << 3), count << 3, out Span<byte> bytes)
-            ? MemoryMarshal.Cast<byte, ulong>(bytes)
-            : default;
     }
 }

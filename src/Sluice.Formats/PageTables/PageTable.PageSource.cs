@@ -15,7 +15,8 @@ public static partial class PageTable<TFormat>
         ulong Limit(ulong pageSizes);
 
         /// <summary>
-        /// Whether all pages of a mapping that ends at distance <paramref name="last"/> have address bits of <paramref name="allowed"/> only.
+        /// Whether all pages of a mapping that ends at distance <paramref name="last"/> have address bits of <paramref
+        /// name="allowed"/> only.
         /// </summary>
         bool AreWithin(ulong allowed, ulong last);
     }
@@ -30,7 +31,8 @@ public static partial class PageTable<TFormat>
         public bool AreWithin(ulong allowed, ulong last)
         {
             ulong inPage = (1UL << TFormat.GranuleLog2) - 1;
-            return (first.Value & ~allowed) == 0 && first + last >= first && ((first + last).Value & ~(allowed | inPage)) == 0;
+            return (first.Value & ~allowed) == 0 && first + last >= first
+                && ((first + last).Value & ~(allowed | inPage)) == 0;
         }
     }
 
@@ -51,7 +53,8 @@ public static partial class PageTable<TFormat>
             foreach (Vector<ulong> lane in lanes) { used |= lane; }
             ulong rest = 0;
             foreach (ulong word in words[(lanes.Length * Vector<ulong>.Count)..]) { rest |= word; }
-            return (rest & ~allowed) == 0 && Vector.EqualsAll(Vector.AndNot(used, new Vector<ulong>(allowed)), Vector<ulong>.Zero);
+            return (rest & ~allowed) == 0 && Vector.EqualsAll(Vector.AndNot(used, new Vector<ulong>(allowed)),
+                Vector<ulong>.Zero);
         }
     }
 }

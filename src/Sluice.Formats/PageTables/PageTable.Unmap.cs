@@ -5,16 +5,22 @@ public static partial class PageTable<TFormat>
     /// <summary>Clears every leaf in a range; parts that are not mapped are passed over.</summary>
     /// <param name="memory">Where the tables lie.</param>
     /// <param name="root">The tables.</param>
-    /// <param name="range">Whole pages; the caller owns it. One that begins or ends inside a larger page is refused, nothing cleared.</param>
+    /// <param name="range">
+    /// Whole pages; the caller owns it. One that begins or ends inside a larger page is refused, nothing cleared.
+    /// </param>
     /// <param name="gather">
-    /// Receives tables that the range covers whole: they are out of the tree. Invalidate (leaves, and what caches pointers to tables when any
-    /// was gathered), then free them.
+    /// Receives tables that the range covers whole: they are out of the tree. Invalidate (leaves, and what caches
+    /// pointers to tables when any was gathered), then free them.
     /// </param>
     /// <returns>What was cleared. The device may still use it until an invalidation has completed.</returns>
-    public static PageTableChange Unmap<TMemory>(TMemory memory, in PageTableRoot root, LogicalRange range, ref TableGather gather)
+    public static PageTableChange Unmap<TMemory>(TMemory memory, in PageTableRoot root, LogicalRange range,
+        ref TableGather gather)
         where TMemory : struct, IPhysicalMemory
     {
-        if (!TryGetOffsets(in root, range, out ulong first, out ulong last)) { return new(PageTableStatus.OutOfRange, 0); }
+        if (!TryGetOffsets(in root, range, out ulong first, out ulong last))
+        {
+            return new(PageTableStatus.OutOfRange, 0);
+        }
         if (((first | ~last) & ((1UL << TFormat.GranuleLog2) - 1)) != 0) { return new(PageTableStatus.Misaligned, 0); }
 
         // The usual case: the range lies in one table. Go there without recursion.
@@ -25,7 +31,10 @@ public static partial class PageTable<TFormat>
             int shift = Shift(level);
             ulong within = (1UL << shift) - 1;
             if (first >> shift != last >> shift || last - first == within) { break; }
-            if (!TryLoad(memory, table, first >> shift, out ulong entry)) { return new(PageTableStatus.DamagedTables, 0); }
+            if (!TryLoad(memory, table, first >> shift, out ulong entry))
+            {
+                return new(PageTableStatus.DamagedTables, 0);
+            }
             if (!TFormat.IsPresent(entry)) { return new(PageTableStatus.Done, 0); }
             if (TFormat.HasReservedBits(entry, level, in root)) { return new(PageTableStatus.DamagedTables, 0); }
             if (TFormat.IsLeaf(entry, level)) { return new(PageTableStatus.WouldSplit, 0); }
@@ -36,7 +45,8 @@ public static partial class PageTable<TFormat>
             first &= within;
             last &= within;
         }
-        // A page that begins before the range is met before anything is cleared; one that ends after it must be looked for.
+        // A page that begins before the range is met before anything is cleared; one that ends after it must be looked
+        // for.
         bool isWhole = level == 0 && !TFormat.LeavesSpanItems;
         if (!isWhole && !EndsOnPage(memory, in root, table, level, last)) { return new(PageTableStatus.WouldSplit, 0); }
         Clearing cleared = default;
@@ -66,7 +76,10 @@ public static partial class PageTable<TFormat>
             if (TFormat.HasReservedBits(entry, level, in root)) { return PageTableStatus.DamagedTables; }
             if (TFormat.IsLeaf(entry, level))
             {
-                if (!cleared.TryAdd(TFormat.LeafSizeLog2(entry, level), shift, index, first, last)) { return PageTableStatus.WouldSplit; }
+                if (!cleared.TryAdd(TFormat.LeafSizeLog2(entry, level), shift, index, first, last))
+                {
+                    return PageTableStatus.WouldSplit;
+                }
                 TryStore(memory, table, index, 0);
                 continue;
             }
@@ -76,7 +89,8 @@ public static partial class PageTable<TFormat>
             ulong reach = (1UL << Shift(next + 1)) - 1;
             PhysicalAddress lower = TFormat.Address(entry, level);
             if (from > reach) { continue; }
-            PageTableStatus status = Clear(memory, in root, lower, next, from, Math.Min(to, reach), ref cleared, ref gather);
+            PageTableStatus status = Clear(memory, in root, lower, next, from, Math.Min(to, reach), ref cleared,
+                ref gather);
             if (status != PageTableStatus.Done) { return status; }
             if (from == 0 && to == within)
             {
@@ -93,48 +107,44 @@ public static partial class PageTable<TFormat>
     {
         ulong index = first >> TFormat.GranuleLog2;
         int count = (int)((last >> TFormat.GranuleLog2) - index) + 1;
-        Span<ulong> words = count > 1 ? Words(memory, table, index, count) : default;
+        EntrySpan entries = EntrySpan.Of(memory, table, index, count);
         ulong pages = 0;
-        for (int i = 0; i < words.Length; i++)
+        PageTableStatus status = PageTableStatus.Done;
+        for (int done = 0; done < count && status == PageTableStatus.Done; done++)
         {
-            ulong entry = words[i];
-            if (!TFormat.IsPresent(entry)) { continue; }
-            if (TFormat.LeavesSpanItems)
+            done += entries.Clear(done, ref pages);
+            if (done >= count) { break; }
+            if (!TryLoad(memory, table, index + (uint)done, out ulong entry))
             {
-                if (TFormat.HasReservedBits(entry, 0, in root)) { return PageTableStatus.DamagedTables; }
-                if (!cleared.TryAdd(TFormat.LeafSizeLog2(entry, 0), TFormat.GranuleLog2, index + (uint)i, first, last))
-                {
-                    return PageTableStatus.WouldSplit;
-                }
+                status = PageTableStatus.DamagedTables;
             }
-            Volatile.Write(ref words[i], 0);
-            pages++;
-        }
-        for (int i = words.Length; i < count; i++)
-        {
-            if (!TryLoad(memory, table, index + (uint)i, out ulong entry)) { return PageTableStatus.DamagedTables; }
-            if (!TFormat.IsPresent(entry)) { continue; }
-            if (TFormat.LeavesSpanItems)
+            else if (TFormat.IsPresent(entry))
             {
-                if (TFormat.HasReservedBits(entry, 0, in root)) { return PageTableStatus.DamagedTables; }
-                if (!cleared.TryAdd(TFormat.LeafSizeLog2(entry, 0), TFormat.GranuleLog2, index + (uint)i, first, last))
-                {
-                    return PageTableStatus.WouldSplit;
-                }
+                if (IsSmallest(entry)) { pages++; }
+                else { status = CountLarge(entry, in root, index + (uint)done, first, last, ref cleared); }
+                if (status == PageTableStatus.Done) { TryStore(memory, table, index + (uint)done, 0); }
             }
-            TryStore(memory, table, index + (uint)i, 0);
-            pages++;
         }
-        if (!TFormat.LeavesSpanItems && pages != 0)
-        {
-            cleared.Bytes += pages << TFormat.GranuleLog2;
-            cleared.PageSizes |= 1UL << TFormat.GranuleLog2;
-        }
-        return PageTableStatus.Done;
+        cleared.Bytes += pages << TFormat.GranuleLog2;
+        if (pages != 0) { cleared.PageSizes |= 1UL << TFormat.GranuleLog2; }
+        return status;
+    }
+
+    private static bool IsSmallest(ulong entry) =>
+        !TFormat.LeavesSpanItems || TFormat.LeafSizeLog2(entry, 0) == TFormat.GranuleLog2;
+
+    private static PageTableStatus CountLarge(
+        ulong entry, in PageTableRoot root, ulong index, ulong first, ulong last, ref Clearing cleared)
+    {
+        if (TFormat.HasReservedBits(entry, 0, in root)) { return PageTableStatus.DamagedTables; }
+        return cleared.TryAdd(TFormat.LeafSizeLog2(entry, 0), TFormat.GranuleLog2, index, first, last)
+            ? PageTableStatus.Done
+            : PageTableStatus.WouldSplit;
     }
 
     /// <summary>Whether no page that holds <paramref name="last"/> goes on after it.</summary>
-    private static bool EndsOnPage<TMemory>(TMemory memory, in PageTableRoot root, PhysicalAddress table, int level, ulong last)
+    private static bool EndsOnPage<TMemory>(TMemory memory, in PageTableRoot root, PhysicalAddress table, int level,
+        ulong last)
         where TMemory : struct, IPhysicalMemory
     {
         while (true)

@@ -1,22 +1,23 @@
-using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
 
 namespace Sluice.Formats.PageTables;
 
 /// <summary>
-/// The one algorithm over all formats: walk, map, unmap, change rights, collect dirty pages, list. Allocates nothing but table frames,
-/// which come from the caller. Entries are read and written in single accesses.
+/// The one algorithm over all formats: walk, map, unmap, change rights, collect dirty pages, list. Allocates nothing
+/// but table frames, which come from the caller. Entries are read and written in single accesses.
 /// </summary>
 /// <remarks>
-/// Who changes tables owns the range it changes: no two threads change overlapping ranges at once. Disjoint ranges may be changed by
-/// many threads while others walk; a walker sees an entry's old or its new word. Table entries are installed by compare-and-swap, the loser
-/// gives its frame back.
+/// Who changes tables owns the range it changes: no two threads change overlapping ranges at once. Disjoint ranges may
+/// be changed by many threads while others walk; a walker sees an entry's old or its new word. Table entries are
+/// installed by compare-and-swap, the loser gives its frame back.
 /// </remarks>
 /// <typeparam name="TFormat">The format, a struct.</typeparam>
 public static partial class PageTable<TFormat>
     where TFormat : struct, IPageTableFormat<TFormat>
 {
-    /// <summary>The size that <c>Map</c> asks of the frame allocator for a table other than the root: at least a frame.</summary>
+    /// <summary>
+    /// The size that <c>Map</c> asks of the frame allocator for a table other than the root: at least a frame.
+    /// </summary>
     public static int TableFrameLog2 => Math.Max(12, TFormat.IndexBits + TFormat.EntrySizeLog2);
 
     /// <summary>The size of the top table: what to allocate, naturally aligned, for a new set of tables.</summary>
@@ -24,7 +25,9 @@ public static partial class PageTable<TFormat>
         ? TFormat.EntrySizeLog2 + Log2Ceiling(root.Entries)
         : InputBits(in root) - Shift(root.TopLevel) + TFormat.EntrySizeLog2;
 
-    /// <summary>The address bits that the tables translate; flat formats are bounded by their entries instead.</summary>
+    /// <summary>
+    /// The address bits that the tables translate; flat formats are bounded by their entries instead.
+    /// </summary>
     public static int InputBits(in PageTableRoot root) =>
         root.InputBits != 0 ? root.InputBits : Math.Min(64, Shift(root.TopLevel + 1));
 
@@ -32,11 +35,15 @@ public static partial class PageTable<TFormat>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static int Shift(int level) => TFormat.GranuleLog2 + level * TFormat.IndexBits;
 
-    private static int PhysicalBits(in PageTableRoot root) => Math.Min(root.PhysicalAddressBits, TFormat.PhysicalAddressBits);
+    private static int PhysicalBits(in PageTableRoot root) =>
+        Math.Min(root.PhysicalAddressBits, TFormat.PhysicalAddressBits);
 
-    private static int Log2Ceiling(ulong value) => value <= 1 ? 0 : 64 - System.Numerics.BitOperations.LeadingZeroCount(value - 1);
+    private static int Log2Ceiling(ulong value) =>
+        value <= 1 ? 0 : 64 - System.Numerics.BitOperations.LeadingZeroCount(value - 1);
 
-    /// <summary>The distance of an address from the first that the tables translate; false when they do not translate it.</summary>
+    /// <summary>
+    /// The distance of an address from the first that the tables translate; false when they do not translate it.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static bool TryGetOffset(in PageTableRoot root, LogicalAddress address, out ulong offset)
     {
@@ -64,7 +71,9 @@ public static partial class PageTable<TFormat>
         return new(TFormat.SignExtends(in root) ? (ulong)((long)(offset << unused) >> unused) : offset);
     }
 
-    /// <summary>The distances of both ends; false unless the tables translate the whole range without a hole in it.</summary>
+    /// <summary>
+    /// The distances of both ends; false unless the tables translate the whole range without a hole in it.
+    /// </summary>
     private static bool TryGetOffsets(in PageTableRoot root, LogicalRange range, out ulong first, out ulong last)
     {
         bool inside = TryGetOffset(in root, range.Last, out last);
@@ -78,11 +87,11 @@ public static partial class PageTable<TFormat>
         if (TFormat.EntrySizeLog2 == 3)
         {
             bool found = memory.TryRead64(table + (index << 3), out entry);
-            if (TFormat.BigEndian) { entry = BinaryPrimitives.ReverseEndianness(entry); }
+            entry = Word(entry);
             return found;
         }
-        bool present = memory.TryRead32(table + (index << 2), out uint word);
-        entry = TFormat.BigEndian ? BinaryPrimitives.ReverseEndianness(word) : word;
+        bool present = memory.TryRead32(table + (index << 2), out uint half);
+        entry = Half(half);
         return present;
     }
 
@@ -90,20 +99,23 @@ public static partial class PageTable<TFormat>
     private static bool TryStore<TMemory>(TMemory memory, PhysicalAddress table, ulong index, ulong entry)
         where TMemory : struct, IPhysicalMemory
     {
-        if (TFormat.EntrySizeLog2 == 3)
-        {
-            return memory.TryWrite64(table + (index << 3), TFormat.BigEndian ? BinaryPrimitives.ReverseEndianness(entry) : entry);
-        }
-        uint word = (uint)entry;
-        return memory.TryWrite32(table + (index << 2), TFormat.BigEndian ? BinaryPrimitives.ReverseEndianness(word) : word);
+        return TFormat.EntrySizeLog2 == 3
+            ? memory.TryWrite64(table + (index << 3), Word(entry))
+            : memory.TryWrite32(table + (index << 2), Half((uint)entry));
     }
 
-    /// <summary>Replaces a 64-bit entry if it is still what it was. 32-bit formats have no bits that hardware sets: a store will do.</summary>
-    private static bool TrySwap<TMemory>(TMemory memory, PhysicalAddress table, ulong index, ulong old, ulong entry, out ulong observed)
+    /// <summary>
+    /// Replaces a 64-bit entry if it is still what it was. 32-bit formats have no bits that hardware sets: a store will
+    /// do.
+    /// </summary>
+    private static bool TrySwap<TMemory>(TMemory memory, PhysicalAddress table, ulong index, ulong old, ulong entry,
+        out ulong observed)
         where TMemory : struct, IPhysicalMemory
     {
         observed = old;
-        if (TFormat.EntrySizeLog2 != 3 || TFormat.BigEndian) { return TryStore(memory, table, index, entry); }
-        return memory.TryCompareExchange64(table + (index << 3), old, entry, out observed);
+        if (TFormat.EntrySizeLog2 != 3) { return TryStore(memory, table, index, entry); }
+        bool found = memory.TryCompareExchange64(table + (index << 3), Word(old), Word(entry), out ulong word);
+        observed = Word(word);
+        return found;
     }
 }

@@ -28,11 +28,13 @@ public enum PageTableStatus : byte
     DamagedTables,
 }
 
-/// <summary>What a change did. When <paramref name="Status"/> is not done, the bytes before the obstacle remain changed.</summary>
+/// <summary>
+/// What a change did. When <paramref name="Status"/> is not done, the bytes before the obstacle remain changed.
+/// </summary>
 /// <param name="Status">How it ended.</param>
 /// <param name="Bytes">
-/// Bytes mapped, from the start of the range; unmap that many to roll back. From <c>Unmap</c>: bytes that were mapped and are no more,
-/// wherever in the range.
+/// Bytes mapped, from the start of the range; unmap that many to roll back. From <c>Unmap</c>: bytes that were mapped
+/// and are no more, wherever in the range.
 /// </param>
 /// <param name="PageSizes">The sizes of the leaves written or cleared: bit n for 2^n bytes.</param>
 public readonly record struct PageTableChange(PageTableStatus Status, ulong Bytes, ulong PageSizes = 0)

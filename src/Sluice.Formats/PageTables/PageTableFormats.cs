@@ -15,9 +15,12 @@ public static class PageTableFormats
         ("riscv-sv39", (string n, PageTableOptions o, out string p) => Levels<RiscV>(n, o, 3, 3, 3, out p)),
         ("riscv-sv48", (string n, PageTableOptions o, out string p) => Levels<RiscV>(n, o, 4, 4, 4, out p)),
         ("riscv-sv57", (string n, PageTableOptions o, out string p) => Levels<RiscV>(n, o, 5, 5, 5, out p)),
-        ("riscv-sv39x4", (string n, PageTableOptions o, out string p) => Levels<RiscV>(n, o, 3, 3, 3, out p, inputBits: 41)),
-        ("riscv-sv48x4", (string n, PageTableOptions o, out string p) => Levels<RiscV>(n, o, 4, 4, 4, out p, inputBits: 50)),
-        ("riscv-sv57x4", (string n, PageTableOptions o, out string p) => Levels<RiscV>(n, o, 5, 5, 5, out p, inputBits: 59)),
+        ("riscv-sv39x4", (string n, PageTableOptions o, out string p) => Levels<RiscV>(n, o, 3, 3, 3, out p,
+            inputBits: 41)),
+        ("riscv-sv48x4", (string n, PageTableOptions o, out string p) => Levels<RiscV>(n, o, 4, 4, 4, out p,
+            inputBits: 50)),
+        ("riscv-sv57x4", (string n, PageTableOptions o, out string p) => Levels<RiscV>(n, o, 5, 5, 5, out p,
+            inputBits: 59)),
         ("arm-4k", (string n, PageTableOptions o, out string p) => ArmStages<Arm4K>(n, o, out p)),
         ("arm-16k", (string n, PageTableOptions o, out string p) => ArmStages<Arm16K>(n, o, out p)),
         ("arm-64k", (string n, PageTableOptions o, out string p) => ArmStages<Arm64K>(n, o, out p)),
@@ -73,7 +76,10 @@ public static class PageTableFormats
         int bits = options.InputBits ?? 48;
         int most = TGranule.Log2 == 16 ? 52 : 48;
         if (options.Stage is not (1 or 2)) { problem = $"a stage is 1 or 2, not {options.Stage}"; }
-        else if (bits < 25 || bits > most) { problem = $"{name} tables translate 25 to {most} bits of address, not {bits}"; }
+        else if (bits < 25 || bits > most)
+        {
+            problem = $"{name} tables translate 25 to {most} bits of address, not {bits}";
+        }
         else
         {
             return options.Stage == 1
@@ -88,13 +94,17 @@ public static class PageTableFormats
     {
         if (options.Entries is not { } entries || entries == 0 || entries > 1UL << 32)
         {
-            problem = options.Entries is null ? $"{name} needs the number of entries" : $"{name} cannot have {options.Entries} entries";
+            problem = options.Entries is null
+                ? $"{name} needs the number of entries"
+                : $"{name} cannot have {options.Entries} entries";
             return null;
         }
-        return Make<TFormat>(name, options, new(options.Root, 0) { Entries = entries, Base = options.Aperture }, out problem);
+        return Make<TFormat>(name, options, new(options.Root, 0) { Entries = entries, Base = options.Aperture },
+            out problem);
     }
 
-    private static PageTableReader<TFormat>? Make<TFormat>(string name, PageTableOptions options, PageTableRoot root, out string problem)
+    private static PageTableReader<TFormat>? Make<TFormat>(string name, PageTableOptions options, PageTableRoot root,
+        out string problem)
         where TFormat : struct, IPageTableFormat<TFormat>
     {
         int bits = options.PhysicalAddressBits ?? TFormat.PhysicalAddressBits;
@@ -109,6 +119,7 @@ public static class PageTableFormats
             return null;
         }
         problem = "";
-        return new(name, root with { Table = options.Root, PhysicalAddressBits = bits, Privileged = options.Privileged });
+        return new(name, root with { Table = options.Root, PhysicalAddressBits = bits,
+            Privileged = options.Privileged });
     }
 }

@@ -1,6 +1,8 @@
 namespace Sluice.Formats.PageTables;
 
-/// <summary>A run of mapped addresses, as long as logical and physical addresses go on and the rights stay the same.</summary>
+/// <summary>
+/// A run of mapped addresses, as long as logical and physical addresses go on and the rights stay the same.
+/// </summary>
 /// <param name="Logical">What the device uses.</param>
 /// <param name="Physical">Where its first byte lies.</param>
 /// <param name="Access">What the device may do, all levels together.</param>

@@ -11,8 +11,10 @@ internal sealed class PageTableReader<TFormat>(string name, PageTableRoot root) 
     public Translation Translate(PhysicalMemory memory, LogicalAddress address)
     {
         int table = TFormat.IndexBits + TFormat.EntrySizeLog2;
-        return PageTable<TFormat>.Walk(new AcyclicMemory(memory, root.Table, PageTable<TFormat>.RootSizeLog2(root), table), root, address);
+        return PageTable<TFormat>.Walk(new AcyclicMemory(memory, root.Table, PageTable<TFormat>.RootSizeLog2(root),
+            table), root, address);
     }
 
-    public PageTableListing List(PhysicalMemory memory, ListingLimits limits) => PageTable<TFormat>.List(memory, root, limits);
+    public PageTableListing List(PhysicalMemory memory, ListingLimits limits) =>
+        PageTable<TFormat>.List(memory, root, limits);
 }

@@ -4,24 +4,27 @@ using Impl = System.Runtime.CompilerServices.MethodImplAttribute;
 namespace Sluice.Formats.PageTables;
 
 /// <summary>
-/// RISC-V Sv39, Sv48, Sv57 and their second-stage forms Sv39x4, Sv48x4, Sv57x4: 4 KiB granule, 512 entries a table, 3 to 5 levels, a leaf at any,
-/// 64 KiB leaves (Svnapot).
+/// RISC-V Sv39, Sv48, Sv57 and their second-stage forms Sv39x4, Sv48x4, Sv57x4: 4 KiB granule, 512 entries a table, 3
+/// to 5 levels, a leaf at any, 64 KiB leaves (Svnapot).
 /// <code>
 ///  63 62 61 60 59 58  54 53                         10 9  8  7  6  5  4  3  2  1  0
 /// ┌──┬─────┬─────┬──────┬─────────────────────────────┬─────┬──┬──┬──┬──┬──┬──┬──┬──┐
 /// │ N│PBMT │ SW  │ res. │   table or page [55:12]     │ RSW │ D│ A│ G│ U│ X│ W│ R│ V│
 /// └──┴─────┴─────┴──────┴─────────────────────────────┴─────┴──┴──┴──┴──┴──┴──┴──┴──┘
 /// </code>
-/// R, W and X clear: a table. W without R is reserved. N in a leaf of level 0 with address bits 15:12 = 1000: one of 16 items of 64 KiB.
+/// R, W and X clear: a table. W without R is reserved. N in a leaf of level 0 with address bits 15:12 = 1000: one of 16
+/// items of 64 KiB.
 /// </summary>
 /// <remarks>
 /// RISC-V privileged specification, Sv39 to Sv57 and Svnapot; IOMMU specification 2.3. Two more root index bits
-/// (<see cref="PageTableRoot.InputBits"/> set) mean second stage: addresses are not sign-extended, and U must be set whoever asks. A first-stage
-/// request is a user request unless <see cref="PageTableRoot.Privileged"/>. A and D are written set: hardware need not maintain them.
+/// (<see cref="PageTableRoot.InputBits"/> set) mean second stage: addresses are not sign-extended, and U must be set
+/// whoever asks. A first-stage request is a user request unless <see cref="PageTableRoot.Privileged"/>. A and D are
+/// written set: hardware need not maintain them.
 /// </remarks>
 public readonly struct RiscV : IPageTableFormat<RiscV>
 {
-    private const ulong Valid = 1 << 0, ReadBit = 1 << 1, WriteBit = 1 << 2, ExecuteBit = 1 << 3, User = 1 << 4, Accessed = 1 << 6, Dirty = 1 << 7;
+    private const ulong Valid = 1 << 0, ReadBit = 1 << 1, WriteBit = 1 << 2, ExecuteBit = 1 << 3, User = 1 << 4,
+        Accessed = 1 << 6, Dirty = 1 << 7;
     private const ulong Napot = 1UL << 63, MemoryType = 3UL << 61, Reserved = 0x1FUL << 54, PageMask = (1UL << 44) - 1;
     private const int PageShift = 10, NapotLog2 = 16;
 
@@ -70,11 +73,17 @@ public readonly struct RiscV : IPageTableFormat<RiscV>
     public static bool HasReservedBits(ulong entry, int level, in PageTableRoot root)
     {
         ulong address = ((entry >> PageShift) & PageMask) << GranuleLog2;
-        if ((entry & Reserved) != 0 || address >> root.PhysicalAddressBits != 0) { return true; }
-        if (!IsLeaf(entry, level)) { return (entry & (Napot | MemoryType | Dirty | Accessed | User)) != 0; }
+        ulong reserved = address >> root.PhysicalAddressBits;
+        if (!IsLeaf(entry, level))
+        {
+            return (reserved | (entry & (Reserved | Napot | MemoryType | Dirty | Accessed | User))) != 0;
+        }
+        reserved |= entry & Reserved;
         if ((entry & (ReadBit | WriteBit)) == WriteBit || (entry & MemoryType) == MemoryType) { return true; }
-        if ((entry & Napot) != 0) { return level != 0 || (address >> GranuleLog2 & 0xF) != 0b1000; }
-        return (address & ((1UL << (GranuleLog2 + level * IndexBits)) - 1)) != 0;
+        reserved |= (entry & Napot) == 0
+            ? address & ((1UL << (GranuleLog2 + level * IndexBits)) - 1)
+            : (uint)level | ((address >> GranuleLog2 & 0xF) ^ 0b1000);
+        return reserved != 0;
     }
 
     /// <inheritdoc/>
@@ -96,7 +105,8 @@ public readonly struct RiscV : IPageTableFormat<RiscV>
     }
 
     /// <inheritdoc/>
-    public static int LeafSizeLog2(ulong entry, int level) => (entry & Napot) != 0 ? NapotLog2 : GranuleLog2 + level * IndexBits;
+    public static int LeafSizeLog2(ulong entry, int level) =>
+        (entry & Napot) != 0 ? NapotLog2 : GranuleLog2 + level * IndexBits;
 
     /// <inheritdoc/>
     [Impl(AggressiveInlining)]

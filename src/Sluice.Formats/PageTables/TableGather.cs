@@ -1,12 +1,13 @@
 namespace Sluice.Formats.PageTables;
 
 /// <summary>
-/// Tables that <c>Unmap</c> took out of the tree. Hardware may still hold pointers to them: free them only after the invalidation that
-/// follows the unmap has completed. One thread at a time; start from <c>default</c>.
+/// Tables that <c>Unmap</c> took out of the tree. Hardware may still hold pointers to them: free them only after the
+/// invalidation that follows the unmap has completed. One thread at a time; start from <c>default</c>.
 /// </summary>
 /// <remarks>
-/// The list costs no memory: each table's first slot holds the address of the next. A gathered table is otherwise empty, and a page-aligned
-/// address is an absent entry in every format, so hardware that still walks one finds nothing.
+/// The list costs no memory: each table's first slot holds the address of the next. A gathered table is otherwise
+/// empty, and a page-aligned address is an absent entry in every format, so hardware that still walks one finds
+/// nothing.
 /// </remarks>
 public struct TableGather
 {

@@ -13,10 +13,17 @@ namespace Sluice.Formats.PageTables;
 ///   0      4 KiB     SS-PT
 /// </code>
 /// </summary>
-/// <remarks>VT-d specification 3.7 and 9.8. Large leaves are an option of the hardware: <see cref="PageTableRoot.LeafLevels"/>.</remarks>
+/// <remarks>
+/// VT-d specification 3.7 and 9.8. Large leaves are an option of the hardware: <see cref="PageTableRoot.LeafLevels"/>.
+/// </remarks>
 public readonly struct VtdSecondStage : IPageTableFormat<VtdSecondStage>
 {
     private const ulong AddressMask = 0x000F_FFFF_FFFF_F000;
+
+    // Bit 11 is snoop control in leaves of hardware that has it and reserved elsewhere; bit 62 is reserved since
+    // revision 3.2.
+    private const ulong SnoopBit = 1 << 11;
+    private const ulong TransientMapping = 1UL << 62;
 
     /// <inheritdoc/>
     public static string Name => "vtd-ss";
@@ -51,16 +58,20 @@ public readonly struct VtdSecondStage : IPageTableFormat<VtdSecondStage>
     public static bool HasReservedBits(ulong entry, int level, in PageTableRoot root)
     {
         ulong address = entry & AddressMask;
+        bool isLeaf = IsLeaf(entry, level);
+        if ((entry & (isLeaf && root.SnoopControl ? TransientMapping : TransientMapping | SnoopBit)) != 0) { return true; }
         if (level > 0 && new VtdSecondStageEntry(entry).IsLargeLeaf)
         {
             ulong inPage = address & ((1UL << (GranuleLog2 + level * IndexBits)) - 1);
-            return level > 2 || ((root.LeafLevels >> level) & 1) == 0 || (inPage | address >> root.PhysicalAddressBits) != 0;
+            return level > 2 || ((root.LeafLevels >> level) & 1) == 0
+                || (inPage | address >> root.PhysicalAddressBits) != 0;
         }
         return address >> root.PhysicalAddressBits != 0;
     }
 
     /// <inheritdoc/>
-    public static DmaAccess Access(ulong entry, int level, in PageTableRoot root) => new VtdSecondStageEntry(entry).Access;
+    public static DmaAccess Access(ulong entry, int level, in PageTableRoot root) =>
+        new VtdSecondStageEntry(entry).Access;
 
     /// <inheritdoc/>
     public static PhysicalAddress Address(ulong entry, int level) => new VtdSecondStageEntry(entry).Address;

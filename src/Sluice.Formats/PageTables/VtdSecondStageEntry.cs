@@ -8,9 +8,12 @@ namespace Sluice.Formats.PageTables;
 /// │ –│     –      │   table or page [51:12]     │SN│ –│ D│ A│PS│  –  │ X│ W│ R│
 /// └──┴────────────┴─────────────────────────────┴──┴──┴──┴──┴──┴─────┴──┴──┴──┘
 /// </code>
-/// There is no present bit: an entry that grants nothing is absent. PS means "leaf" at levels 1 and 2 and is reserved above.
+/// There is no present bit: an entry that grants nothing is absent. PS means "leaf" at levels 1 and 2 and is reserved
+/// above.
 /// </summary>
-/// <remarks>VT-d specification 9.8; rights are ANDed over the levels of a walk. Ignored: 2, 10, 61:52, 63; 62 (TM) is old.</remarks>
+/// <remarks>
+/// VT-d specification 9.8; rights are ANDed over the levels of a walk. Ignored: 2, 10, 61:52, 63; 62 (TM) is old.
+/// </remarks>
 /// <param name="Word">The entry as it lies in memory.</param>
 public readonly record struct VtdSecondStageEntry(ulong Word)
 {
@@ -36,7 +39,8 @@ public readonly record struct VtdSecondStageEntry(ulong Word)
         new((page.Value & AddressMask) | (ulong)access | (level > 0 ? LeafBit : 0));
 
     /// <summary>The next table, granting everything: the leaf decides.</summary>
-    public static VtdSecondStageEntry Table(PhysicalAddress table) => new((table.Value & AddressMask) | ReadBit | WriteBit);
+    public static VtdSecondStageEntry Table(PhysicalAddress table) =>
+        new((table.Value & AddressMask) | ReadBit | WriteBit);
 
     /// <summary>The fields in words.</summary>
     public override string ToString() => IsPresent ? $"{Address} {Access}{(IsLargeLeaf ? " leaf" : "")}" : "absent";

@@ -4,7 +4,8 @@ using Impl = System.Runtime.CompilerServices.MethodImplAttribute;
 namespace Sluice.Formats.PageTables;
 
 /// <summary>
-/// x86-64 long mode: 4 KiB granule, 512 entries a table, 4 or 5 levels; VT-d's first stage and AMD-Vi's version 2 (guest) tables.
+/// x86-64 long mode: 4 KiB granule, 512 entries a table, 4 or 5 levels; VT-d's first stage and AMD-Vi's version 2
+/// (guest) tables.
 /// <code>
 ///  63 62        52 51                         12 11     9  8  7  6  5  4  3  2  1  0
 /// ┌──┬────────────┬─────────────────────────────┬────────┬──┬──┬──┬──┬──┬──┬──┬──┬──┐
@@ -14,8 +15,9 @@ namespace Sluice.Formats.PageTables;
 /// RW and US are ANDed over the levels. PS means "leaf" at levels 1 and 2 and is reserved above.
 /// </summary>
 /// <remarks>
-/// Intel SDM 3A 4.5, VT-d specification 9.7, AMD-Vi specification 2.2.6. A request is a user request unless <see cref="PageTableRoot.Privileged"/>: a
-/// page without US is out of its reach. Bit 12 of a large leaf, PAT to a processor, is address here and so must be clear.
+/// Intel SDM 3A 4.5, VT-d specification 9.7, AMD-Vi specification 2.2.6. A request is a user request unless <see
+/// cref="PageTableRoot.Privileged"/>: a page without US is out of its reach. Bit 12 of a large leaf, PAT to a
+/// processor, is address here and so must be clear.
 /// </remarks>
 public readonly struct X86 : IPageTableFormat<X86>
 {
@@ -64,7 +66,8 @@ public readonly struct X86 : IPageTableFormat<X86>
         if (level > 0 && (entry & Large) != 0)
         {
             ulong inPage = address & ((1UL << (GranuleLog2 + level * IndexBits)) - 1);
-            return level > 2 || ((root.LeafLevels >> level) & 1) == 0 || (inPage | address >> root.PhysicalAddressBits) != 0;
+            return level > 2 || ((root.LeafLevels >> level) & 1) == 0
+                || (inPage | address >> root.PhysicalAddressBits) != 0;
         }
         return address >> root.PhysicalAddressBits != 0;
     }
@@ -86,5 +89,6 @@ public readonly struct X86 : IPageTableFormat<X86>
         (item.Value & AddressMask) | Present | User | ((ulong)access & Writable) | (level > 0 ? Large : 0);
 
     /// <inheritdoc/>
-    public static ulong Table(PhysicalAddress table, int level) => (table.Value & AddressMask) | Present | User | Writable;
+    public static ulong Table(PhysicalAddress table, int level) =>
+        (table.Value & AddressMask) | Present | User | Writable;
 }

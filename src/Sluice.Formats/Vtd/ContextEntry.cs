@@ -17,7 +17,8 @@ public enum TranslationType : byte
 }
 
 /// <summary>
-/// One slot of a legacy context table: the address space of a function. 16 bytes, 256 slots, indexed by device and function.
+/// One slot of a legacy context table: the address space of a function. 16 bytes, 256 slots, indexed by device and
+/// function.
 /// <code>
 ///  63                                    12 11      4 3  2  1  0
 /// ┌────────────────────────────────────────┬─────────┬─────┬──┬──┐
@@ -57,7 +58,9 @@ public readonly record struct ContextEntry(ulong Low, ulong High)
     /// <summary>The top second-stage table.</summary>
     public PhysicalAddress SecondStageTable => new(Low & AddressMask);
 
-    /// <summary>Address width code: 1 = 39 bits and 3 levels, 2 = 48 and 4, 3 = 57 and 5; the rest is invalid.</summary>
+    /// <summary>
+    /// Address width code: 1 = 39 bits and 3 levels, 2 = 48 and 4, 3 = 57 and 5; the rest is invalid.
+    /// </summary>
     public int AddressWidth => (int)High.Field(0, 3);
 
     /// <summary>The top level of the tables, counting leaves as level 0: 2, 3 or 4 for valid entries.</summary>
@@ -66,7 +69,9 @@ public readonly record struct ContextEntry(ulong Low, ulong High)
     /// <summary>The tag of the function's entries in the unit's caches.</summary>
     public ushort DomainId => (ushort)High.Field(8, 16);
 
-    /// <summary>Whether a bit is set that must not be, on hardware with <paramref name="addressBits"/> physical address bits.</summary>
+    /// <summary>
+    /// Whether a bit is set that must not be, on hardware with <paramref name="addressBits"/> physical address bits.
+    /// </summary>
     public bool HasReservedBits(int addressBits) =>
         (Low & (LowReserved | VtdWords.AboveWidth(addressBits))) != 0 || (High & HighReserved) != 0;
 

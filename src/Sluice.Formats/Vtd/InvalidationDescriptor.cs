@@ -25,7 +25,9 @@ public enum InvalidationType : byte
     PasidCache = 7,
 }
 
-/// <summary>How much a context-cache or IOTLB invalidation covers; the same codes in registers and descriptors.</summary>
+/// <summary>
+/// How much a context-cache or IOTLB invalidation covers; the same codes in registers and descriptors.
+/// </summary>
 public enum InvalidationGranularity : byte
 {
     /// <summary>Not a valid request.</summary>
@@ -65,7 +67,8 @@ public readonly record struct InvalidationDescriptor(ulong Low, ulong High)
     private const ulong IotlbLowReserved = 0xFFFF_FFFF_0000_FF00;
     private const ulong IotlbHighReserved = 0xF80;
     private const ulong InterruptReserved = 0xFFFF_0000_07FF_FFE0;
-    private const ulong WaitLowReserved = 0xFFFF_FF00;
+    // Bit 7 (page-request drain) is reserved where ECAP.PDS is clear, as in every unit of legacy mode.
+    private const ulong WaitLowReserved = 0xFFFF_FF80;
     private const ulong WaitHighReserved = 0x3;
     private const ulong DeviceLowReserved = 0x000F_0000_FFE0_0FF0;
     private const ulong DeviceHighReserved = 0xFFE;
@@ -121,7 +124,9 @@ public readonly record struct InvalidationDescriptor(ulong Low, ulong High)
     /// <summary>Wait: where to store it.</summary>
     public PhysicalAddress StatusAddress => new(High & ~3UL);
 
-    /// <summary>Whether the type is unknown in legacy mode, or a bit is set that must not be: the queue stops here.</summary>
+    /// <summary>
+    /// Whether the type is unknown in legacy mode, or a bit is set that must not be: the queue stops here.
+    /// </summary>
     public bool IsMalformed => Type switch
     {
         InvalidationType.ContextCache => (Low & ContextReserved) != 0 || High != 0,
@@ -151,7 +156,9 @@ public readonly record struct InvalidationDescriptor(ulong Low, ulong High)
                 ? address.AlignDown(12).Value | VtdWords.Flag(onlyLeavesChanged, 6) | (uint)addressMask
                 : 0);
 
-    /// <summary>Stores <paramref name="data"/> at <paramref name="status"/> once everything before has completed.</summary>
+    /// <summary>
+    /// Stores <paramref name="data"/> at <paramref name="status"/> once everything before has completed.
+    /// </summary>
     public static InvalidationDescriptor ForWait(PhysicalAddress status, uint data, bool interrupt = false) => new(
         (ulong)InvalidationType.Wait | VtdWords.Flag(interrupt, 4) | (1UL << 5) | (1UL << 6) | ((ulong)data << 32),
         status.Value & ~3UL);

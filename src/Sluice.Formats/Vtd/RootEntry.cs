@@ -1,7 +1,8 @@
 namespace Sluice.Formats.Vtd;
 
 /// <summary>
-/// One slot of the legacy root table: which context table serves a bus. 16 bytes, 256 slots in a 4 KiB table, indexed by bus.
+/// One slot of the legacy root table: which context table serves a bus. 16 bytes, 256 slots in a 4 KiB table, indexed
+/// by bus.
 /// <code>
 ///  63                                    12 11            1  0
 /// ┌────────────────────────────────────────┬───────────────┬──┐
@@ -32,7 +33,9 @@ public readonly record struct RootEntry(ulong Low, ulong High)
     /// <summary>The context table.</summary>
     public PhysicalAddress ContextTable => new(Low & AddressMask);
 
-    /// <summary>Whether a bit is set that must not be, on hardware with <paramref name="addressBits"/> physical address bits.</summary>
+    /// <summary>
+    /// Whether a bit is set that must not be, on hardware with <paramref name="addressBits"/> physical address bits.
+    /// </summary>
     public bool HasReservedBits(int addressBits) =>
         (Low & (LowReserved | VtdWords.AboveWidth(addressBits))) != 0 || High != 0;
 

@@ -14,10 +14,14 @@ public readonly record struct VtdCapability(ulong Word)
     /// <summary>The unit may cache entries that are not present, and domain id 0 is reserved (CM).</summary>
     public bool CachingMode => Word.Bit(7);
 
-    /// <summary>Supported address widths: bit 1 = 39 bits and 3 levels, bit 2 = 48 and 4, bit 3 = 57 and 5 (SAGAW).</summary>
+    /// <summary>
+    /// Supported address widths: bit 1 = 39 bits and 3 levels, bit 2 = 48 and 4, bit 3 = 57 and 5 (SAGAW).
+    /// </summary>
     public int AddressWidths => (int)Word.Field(8, 5);
 
-    /// <summary>Whether tables with <paramref name="topLevel"/> (leaves are level 0: 2, 3 or 4) are supported.</summary>
+    /// <summary>
+    /// Whether tables with <paramref name="topLevel"/> (leaves are level 0: 2, 3 or 4) are supported.
+    /// </summary>
     public bool SupportsTopLevel(int topLevel) => topLevel is >= 2 and <= 4 && ((AddressWidths >> (topLevel - 1)) & 1) != 0;
 
     /// <summary>The widest logical address in bits (MGAW + 1).</summary>

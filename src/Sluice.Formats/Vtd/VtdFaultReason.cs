@@ -46,7 +46,9 @@ public enum VtdFaultReason : byte
     /// <summary>A translated or translation request that the context's type blocks.</summary>
     RequestBlocked = 0xD,
 
-    /// <summary>The translated address lies in the interrupt window; also used for a request to the window that is no interrupt.</summary>
+    /// <summary>
+    /// The translated address lies in the interrupt window; also used for a request to the window that is no interrupt.
+    /// </summary>
     OutputInInterruptWindow = 0xE,
 
     /// <summary>Reserved field in a remappable interrupt request.</summary>
@@ -77,7 +79,9 @@ public enum VtdFaultReason : byte
 /// <summary>What is known of a fault reason.</summary>
 public static class VtdFaultReasons
 {
-    /// <summary>Whether the context entry's FPD bit silences it: all but those met before a context entry was read.</summary>
+    /// <summary>
+    /// Whether the context entry's FPD bit silences it: all but those met before a context entry was read.
+    /// </summary>
     public static bool IsQualified(this VtdFaultReason reason) => reason is not (
         VtdFaultReason.None or VtdFaultReason.RootNotPresent or VtdFaultReason.RootTableAccess
         or VtdFaultReason.RootReserved or VtdFaultReason.ContextTableAccess or VtdFaultReason.RootTableAddressInvalid);
@@ -98,7 +102,9 @@ public static class VtdFaultReasons
         _ => FaultCause.Other,
     };
 
-    /// <summary>Code and meaning, as <c>VT-d reason 0x05, write permission</c>. Unknown codes keep their number.</summary>
+    /// <summary>
+    /// Code and meaning, as <c>VT-d reason 0x05, write permission</c>. Unknown codes keep their number.
+    /// </summary>
     public static string Describe(this VtdFaultReason reason) => reason switch
     {
         VtdFaultReason.None => "VT-d reason 0x00, none",

@@ -1,7 +1,8 @@
 namespace Sluice.Formats.Vtd;
 
 /// <summary>Offsets of the remapping registers in bytes from the unit's register base.</summary>
-/// <remarks>VT-d specification 11.4; Linux iommu.h, QEMU, FreeBSD and OpenVMM agree. IVA, IOTLB and FRCD are found through CAP and ECAP.</remarks>
+/// <remarks>VT-d specification 11.4; Linux iommu.h, QEMU, FreeBSD and OpenVMM agree. IVA, IOTLB and FRCD are found
+/// through CAP and ECAP.</remarks>
 public static class VtdRegister
 {
     /// <summary>Version, 32 bits: 7:4 major, 3:0 minor.</summary>
@@ -95,7 +96,10 @@ public static class VtdRegister
     public const uint EventPending = 1u << 30;
 }
 
-/// <summary>Bits of the global command and status registers. Software writes (status &amp; persistent bits) with one bit changed and polls status.</summary>
+/// <summary>
+/// Bits of the global command and status registers. Software writes (status &amp; persistent bits) with one bit changed
+/// and polls status.
+/// </summary>
 public static class VtdGlobal
 {
     /// <summary>Translation enable.</summary>
@@ -156,7 +160,8 @@ public static class VtdFaultStatus
 }
 
 /// <summary>The context command register: context-cache invalidation by register.</summary>
-/// <param name="Word">63 busy, 62:61 requested granularity, 60:59 done granularity, 33:32 function mask, 31:16 source id, 15:0 domain.</param>
+/// <param name="Word">63 busy, 62:61 requested granularity, 60:59 done granularity, 33:32 function mask, 31:16 source
+/// id, 15:0 domain.</param>
 public readonly record struct VtdContextCommand(ulong Word)
 {
     /// <summary>The busy bit: software sets it, the unit clears it.</summary>
@@ -187,7 +192,8 @@ public readonly record struct VtdContextCommand(ulong Word)
 }
 
 /// <summary>The IOTLB invalidate register, 8 bytes above IVA.</summary>
-/// <param name="Word">63 busy, 61:60 requested granularity, 58:57 done granularity, 49 drain reads, 48 drain writes, 47:32 domain.</param>
+/// <param name="Word">63 busy, 61:60 requested granularity, 58:57 done granularity, 49 drain reads, 48 drain writes,
+/// 47:32 domain.</param>
 public readonly record struct VtdIotlbCommand(ulong Word)
 {
     /// <summary>The busy bit: software sets it, the unit clears it.</summary>

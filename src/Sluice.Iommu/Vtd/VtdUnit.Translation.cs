@@ -73,7 +73,10 @@ public sealed partial class VtdUnit
     private VtdFaultReason Walk(
         in CachedContext context, LogicalAddress address, DmaAccess access, long epoch, out PhysicalRun run)
     {
-        PageTableRoot tables = new(context.Table, context.TopLevel, Options.HostAddressBits, Options.LeafLevels);
+        PageTableRoot tables = new(context.Table, context.TopLevel, Options.HostAddressBits, Options.LeafLevels)
+        {
+            SnoopControl = false,
+        };
         Translation found = PageTable<VtdSecondStage>.Walk(_memory, in tables, address);
         if (found.Status != WalkStatus.Mapped)
         {
@@ -96,7 +99,12 @@ public sealed partial class VtdUnit
         ulong page = first.Value | (ulong)found.Access;
         if (!PhysicalRange.FromLength(first, 1UL << found.PageSizeLog2).Overlaps(Window))
         {
-            _caches.Fill(_caches.Pages(level), Iotlb.KeyOf(context, address, level), page, epoch);
+            // A refused access puts nothing in the cache: a device must not be able to push out others' pages by
+            // failing.
+            if ((found.Access & access) == access || Options.CachingMode)
+            {
+                _caches.Fill(_caches.Pages(level), Iotlb.KeyOf(context, address, level), page, epoch);
+            }
         }
         else if (Window.Contains(found.Address))
         {

@@ -26,7 +26,7 @@ public sealed record EduOptions
 /// The buffer is addressed as 0x40000 to 0x40FFF in source or destination; it is not in the BAR.
 /// </summary>
 /// <remarks>
-/// QEMU's "EDU device" page. Its DMA reports no error: a refused one leaves memory alone and gives ones. A range
+/// QEMU's "EDU device" page. Its DMA reports no error: a refused page leaves memory alone and reads as zeros. A range
 /// outside the buffer, which is undefined there, moves nothing here. Interrupts are MSI only; without MSI the status
 /// bits can be polled.
 /// </remarks>
@@ -175,9 +175,7 @@ public sealed class EduModel : PciDevice
         ulong inside = (toMemory ? source : destination) - BufferStart;
         if (inside <= BufferSize && count <= BufferSize - inside)
         {
-            Span<byte> bytes = _buffer.AsSpan((int)inside, (int)count);
-            LogicalAddress address = new((toMemory ? destination : source) & _options.DmaMask);
-            _ = toMemory ? Dma.Write(address, bytes) : Dma.Read(address, bytes);
+            Transfer(toMemory, new((toMemory ? destination : source) & _options.DmaMask), _buffer.AsSpan((int)inside, (int)count));
         }
         lock (_lock)
         {
@@ -186,5 +184,20 @@ public sealed class EduModel : PciDevice
         }
         if ((command & CommandInterrupt) != 0) { RaiseMsi(); }
         return true;
+    }
+
+    /// <summary>
+    /// Page by page, each on its own: a refused page does not stop those after it, and reads as zeros.
+    /// </summary>
+    private void Transfer(bool toMemory, LogicalAddress address, Span<byte> bytes)
+    {
+        while (!bytes.IsEmpty)
+        {
+            Span<byte> piece = bytes[..Math.Min(bytes.Length, BufferSize - (int)address.OffsetIn(MachineMap.PageLog2))];
+            if (toMemory) { Dma.Write(address, piece); }
+            else if (Dma.Read(address, piece) != DmaStatus.Completed) { piece.Clear(); }
+            bytes = bytes[piece.Length..];
+            address += (ulong)piece.Length;
+        }
     }
 }

@@ -3,7 +3,10 @@ using FirmwareTables = Sluice.Formats.Acpi.AcpiTables;
 
 namespace Sluice.Machines;
 
-/// <summary>Finds ECAM of segment 0 from bus 0 up in the firmware's tables. Damaged tables are as good as none: ports work without.</summary>
+/// <summary>
+/// Finds ECAM of segment 0 from bus 0 up in the firmware's tables. Damaged tables are as good as none: ports work
+/// without.
+/// </summary>
 internal static class McfgFinder
 {
     public static bool TryFind(PhysicalMemory memory, out PhysicalAddress ecam)

@@ -64,6 +64,39 @@ internal sealed class SeededExecution(ulong seed, long nanosecondsPerStep) : Exe
         }
     }
 
+    /// <summary>Runs what is ready while time stands still; false when <paramref name="limit"/> steps were not enough.</summary>
+    public bool RunReady(int limit)
+    {
+        lock (_lock)
+        {
+            for (int i = 0; i < limit; i++)
+            {
+                int ready = Gather();
+                if (ready == 0) { return true; }
+                _ready[ready == 1 ? 0 : _random.Below(ready)].RunInTurn();
+            }
+            return false;
+        }
+    }
+
+    /// <summary>Sets the time, with every timer on the way at its own time and what it wakes after it.</summary>
+    public void AdvanceTo(long time, int limit)
+    {
+        lock (_lock)
+        {
+            for (int i = 0; i < limit && !_timerRunning && Timers.NextDue <= time; i++)
+            {
+                _now = Math.Max(_now, Timers.NextDue);
+                RunTimerInTurn();
+                RunReady(limit);
+            }
+            _now = Math.Max(_now, time);
+        }
+    }
+
+    /// <summary>When the next timer is due; <see cref="long.MaxValue"/> when none is set.</summary>
+    public long NextTimer => Timers.NextDue;
+
     public override void Dispose()
     {
         lock (_lock) { _agents.Clear(); }

@@ -24,19 +24,24 @@ internal sealed class CompletionQueue(ushort id, LogicalAddress first, uint size
     /// <summary>Entries that may still be posted; one always stays empty, so that full and empty differ.</summary>
     public uint Free => size - 1 - Distance(Volatile.Read(ref _head), _tail);
 
-    /// <summary>Takes the next slot: its address, and the phase tag to store there. The ring must not be full.</summary>
+    /// <summary>
+    /// Takes the next slot: its address, and the phase tag to store there. The ring must not be full.
+    /// </summary>
     public LogicalAddress Take(out bool phase)
     {
         LogicalAddress slot = first + (_tail << CompletionEntry.BytesLog2);
         phase = _phase;
         uint next = _tail + 1;
         if (next == size) { (next, _phase) = (0, !_phase); }
-        // Before the entry is visible, so that a driver which has seen the entry never finds its head ahead of our tail.
+        // Before the entry is visible, so that a driver which has seen the entry never finds its head ahead of our
+        // tail.
         Volatile.Write(ref _tail, next);
         return slot;
     }
 
-    /// <summary>A doorbell write; false when the value is outside the ring or frees entries that were never posted.</summary>
+    /// <summary>
+    /// A doorbell write; false when the value is outside the ring or frees entries that were never posted.
+    /// </summary>
     public bool TrySetHead(uint value)
     {
         if (value >= size) { return false; }

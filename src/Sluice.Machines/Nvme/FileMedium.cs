@@ -40,7 +40,9 @@ public sealed class FileMedium : INvmeMedium
         }
     }
 
-    /// <summary>Opens something that has no length of its own, as a character device, for reading and writing.</summary>
+    /// <summary>
+    /// Opens something that has no length of its own, as a character device, for reading and writing.
+    /// </summary>
     /// <exception cref="IOException">It does not open.</exception>
     public static FileMedium OpenDevice(string path, long length)
     {

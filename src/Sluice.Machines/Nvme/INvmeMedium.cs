@@ -29,7 +29,9 @@ public interface INvmeMedium : IDisposable
     /// <summary>Whether writes are refused.</summary>
     bool IsReadOnly { get; }
 
-    /// <summary>Fills <paramref name="destination"/>; on any other answer than done its content means nothing.</summary>
+    /// <summary>
+    /// Fills <paramref name="destination"/>; on any other answer than done its content means nothing.
+    /// </summary>
     MediumStatus Read(long offset, Span<byte> destination);
 
     /// <summary>Stores <paramref name="source"/>.</summary>

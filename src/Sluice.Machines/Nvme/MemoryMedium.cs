@@ -5,7 +5,9 @@ public sealed class MemoryMedium : INvmeMedium
 {
     private readonly Memory<byte> _content;
 
-    /// <summary>A medium over <paramref name="content"/>, which stays the caller's: its bytes may be looked at any time.</summary>
+    /// <summary>
+    /// A medium over <paramref name="content"/>, which stays the caller's: its bytes may be looked at any time.
+    /// </summary>
     public MemoryMedium(Memory<byte> content, bool readOnly = false) => (_content, IsReadOnly) = (content, readOnly);
 
     /// <inheritdoc/>

@@ -93,7 +93,10 @@ public sealed partial class NvmeDevice
 
     private void SetStatus(uint set, uint clear) => Volatile.Write(ref _status, (_status & ~clear) | set);
 
-    /// <summary>A function level reset: registers are as after power-on at once, the device's thread stops its work a step later.</summary>
+    /// <summary>
+    /// A function level reset: registers are as after power-on at once, the device's thread stops its work a step
+    /// later.
+    /// </summary>
     public override void Reset()
     {
         lock (_registers)

@@ -23,7 +23,9 @@ public sealed partial class NvmeDevice
     private byte[]? _compared;
     private Zeroing _zeroing;
 
-    /// <summary>A command that zeroes blocks over many steps, so that a reset and other work are never kept waiting.</summary>
+    /// <summary>
+    /// A command that zeroes blocks over many steps, so that a reset and other work are never kept waiting.
+    /// </summary>
     private struct Zeroing
     {
         public SubmissionQueue? Queue;

@@ -46,7 +46,9 @@ public sealed partial class NvmeDevice
         return isWellFormed ? NvmeStatus.Success : Invalid;
     }
 
-    /// <summary>Commands still held by the queue are aborted; those not fetched yet are forgotten, as specified.</summary>
+    /// <summary>
+    /// Commands still held by the queue are aborted; those not fetched yet are forgotten, as specified.
+    /// </summary>
     private NvmeStatus DeleteSubmissionQueue(in SubmissionEntry command)
     {
         uint id = command.Dword10 & 0xFFFF;

@@ -1,15 +1,19 @@
 namespace Sluice.Machines.Nvme;
 
 /// <summary>
-/// An NVMe 1.4 controller with one namespace, register-exact: 64-bit BAR 0, admin and I/O queues in the driver's memory, PRP
+/// An NVMe 1.4 controller with one namespace, register-exact: 64-bit BAR 0, admin and I/O queues in the driver's
+/// memory, PRP
 /// lists, MSI-X. What it supports and how it answers errors is in <c>docs/nvme.md</c>.
 /// </summary>
 /// <remarks>
-/// <para>Register accesses come from any thread and touch only registers and doorbells; all other work, and every DMA, happens
-/// in <see cref="Step"/> on the device's own thread: at most eight commands, or one mebibyte of zeroing, per step.</para>
+/// <para>Register accesses come from any thread and touch only registers and doorbells; all other work, and every DMA,
+/// happens
+/// in <see cref="Step"/> on the device's own thread: at most eight commands, or one mebibyte of zeroing, per
+/// step.</para>
 /// <para>Data moves medium → staging buffer → memory, as in a real controller, so that no DMA waits for a disk. Nothing
 /// allocates once the queues exist.</para>
-/// <para>A refused DMA of data ends the command with Data Transfer Error; a refused DMA of the queues themselves is fatal
+/// <para>A refused DMA of data ends the command with Data Transfer Error; a refused DMA of the queues themselves is
+/// fatal
 /// (CSTS.CFS) until the driver resets the controller.</para>
 /// </remarks>
 public sealed partial class NvmeDevice : PciDevice, IDisposable
@@ -59,7 +63,8 @@ public sealed partial class NvmeDevice : PciDevice, IDisposable
     }
 
     /// <summary>
-    /// Asked about every command before it runs, on the device's thread; null for a controller that works. For testing drivers.
+    /// Asked about every command before it runs, on the device's thread; null for a controller that works. For testing
+    /// drivers.
     /// </summary>
     public Func<NvmeCommandInfo, NvmeMisbehaviour>? Misbehave { get; set; }
 
@@ -75,7 +80,9 @@ public sealed partial class NvmeDevice : PciDevice, IDisposable
         return worked;
     }
 
-    /// <summary>Takes up to a burst of commands from the next queue, in turn, that has some and can be answered.</summary>
+    /// <summary>
+    /// Takes up to a burst of commands from the next queue, in turn, that has some and can be answered.
+    /// </summary>
     private bool ServeNextQueue()
     {
         for (int i = 0; i < _submissions.Length; i++)
@@ -103,7 +110,8 @@ public sealed partial class NvmeDevice : PciDevice, IDisposable
         {
             queue.Advance();
             Execute(queue, command);
-            // What was fetched and not begun is fetched again later: a command may stop the controller or take many steps.
+            // What was fetched and not begun is fetched again later: a command may stop the controller or take many
+            // steps.
             if (!_isRunning || _isDead || _zeroing.IsActive) { return; }
         }
     }
@@ -165,7 +173,9 @@ public sealed partial class NvmeDevice : PciDevice, IDisposable
         return worked;
     }
 
-    /// <summary>One message for all the completions that a step posted to a ring: the driver empties the ring anyway.</summary>
+    /// <summary>
+    /// One message for all the completions that a step posted to a ring: the driver empties the ring anyway.
+    /// </summary>
     private void RaiseInterrupts()
     {
         for (ulong due = _interruptsDue; due != 0; due &= due - 1)

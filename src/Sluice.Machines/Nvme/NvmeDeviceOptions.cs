@@ -12,7 +12,9 @@ public sealed record NvmeDeviceOptions
     /// <summary>Entries of the longest queue (CAP.MQES + 1): 2 to 4096.</summary>
     public int MaxQueueEntries { get; init; } = 2048;
 
-    /// <summary>I/O queue pairs, 1 to 63; each may have an interrupt vector beside the admin queue's vector 0.</summary>
+    /// <summary>
+    /// I/O queue pairs, 1 to 63; each may have an interrupt vector beside the admin queue's vector 0.
+    /// </summary>
     public int QueuePairs { get; init; } = 16;
 
     /// <summary>The serial number, at most 20 ASCII characters.</summary>

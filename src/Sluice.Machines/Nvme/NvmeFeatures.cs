@@ -46,7 +46,9 @@ internal sealed class NvmeFeatures
         (_uncoalescedVectors, _underThreshold) = (0, 0);
     }
 
-    /// <summary>Get Features; <paramref name="selection"/> is 0 current, 1 default, 2 saved (the default), 3 capabilities.</summary>
+    /// <summary>
+    /// Get Features; <paramref name="selection"/> is 0 current, 1 default, 2 saved (the default), 3 capabilities.
+    /// </summary>
     public NvmeStatus Get(byte id, uint selection, uint dword11, out uint value)
     {
         value = 0;

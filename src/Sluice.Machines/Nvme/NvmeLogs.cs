@@ -41,7 +41,9 @@ internal sealed class NvmeLogs
         BinaryPrimitives.WriteUInt32LittleEndian(entry[24..], namespaceId);
     }
 
-    /// <summary>Writes the log into <paramref name="page"/>; gives its length, or 0 when there is no such log.</summary>
+    /// <summary>
+    /// Writes the log into <paramref name="page"/>; gives its length, or 0 when there is no such log.
+    /// </summary>
     public int Write(byte log, Span<byte> page, int temperature, bool tooHot)
     {
         page.Clear();

@@ -6,7 +6,9 @@ public enum NvmeMisbehaviour : byte
     /// <summary>As it should.</summary>
     None,
 
-    /// <summary>Keeps the command without an answer until it is aborted, its queue is deleted, or the controller is reset.</summary>
+    /// <summary>
+    /// Keeps the command without an answer until it is aborted, its queue is deleted, or the controller is reset.
+    /// </summary>
     Hold,
 
     /// <summary>As <see cref="Hold"/>, and ignores aborts of it.</summary>

@@ -30,7 +30,9 @@ internal static class NvmeRegister
     /// <summary>Largest memory page: 2^(12 + 4) bytes.</summary>
     public const int MaxPageLog2 = 16;
 
-    /// <summary>MQES, CQR, TO 7.5 s, CSS: NVM commands, MPSMIN 4 KiB, MPSMAX 64 KiB; doorbells are 4 bytes apart.</summary>
+    /// <summary>
+    /// MQES, CQR, TO 7.5 s, CSS: NVM commands, MPSMIN 4 KiB, MPSMAX 64 KiB; doorbells are 4 bytes apart.
+    /// </summary>
     public static ulong CapabilitiesWord(int maxQueueEntries) =>
         (uint)(maxQueueEntries - 1) | (1UL << 16) | (0xFUL << 24) | (1UL << 37) | (4UL << 52);
 

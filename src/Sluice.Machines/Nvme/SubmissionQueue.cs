@@ -27,7 +27,9 @@ internal sealed class SubmissionQueue(ushort id, LogicalAddress first, uint size
 
     public void Advance() => Volatile.Write(ref _head, _head + 1 == size ? 0 : _head + 1);
 
-    /// <summary>A doorbell write; false when the value is outside the ring or announces more commands than it holds.</summary>
+    /// <summary>
+    /// A doorbell write; false when the value is outside the ring or announces more commands than it holds.
+    /// </summary>
     public bool TrySetTail(uint value)
     {
         if (value >= size) { return false; }

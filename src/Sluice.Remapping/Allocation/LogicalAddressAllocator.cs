@@ -107,8 +107,11 @@ public sealed class LogicalAddressAllocator
             throw new ArgumentException($"{slot} is no slot of this allocator", nameof(slot));
         }
         _gate.Enter();
-        ref SlotRing? ring = ref Rings(page)[slot.Log2];
-        ring ??= new(QuarantineDepth(slot.Log2));
+        if (Rings(page)[slot.Log2] is not { } ring)
+        {
+            _gate.Exit();
+            throw new ArgumentException($"{slot} is no slot of this allocator", nameof(slot));
+        }
         if (ring.IsFull) { GiveToArena(slot.Log2, ring.TakeOldest()); }
         ring.Add(page);
         _frees++;
@@ -178,6 +181,8 @@ public sealed class LogicalAddressAllocator
         int last = (int)Math.Min(lastPage - first, (1 << Arena.SizeLog2) - 1);
         bool taken = arena.TryTake(log2, last, out int inArena);
         page = first + (uint)inArena;
+        // Here, not when the first slot comes back: taking a new size may allocate, giving back never does.
+        if (taken) { Rings(page)[log2] ??= new(QuarantineDepth(log2)); }
         return taken;
     }
 

@@ -2,17 +2,23 @@ using System.Runtime.CompilerServices;
 
 namespace Sluice;
 
-/// <summary>Registers that are mapped into this process: a BAR under VFIO, or a register page shared with another process.</summary>
+/// <summary>
+/// Registers that are mapped into this process: a BAR under VFIO, or a register page shared with another process.
+/// </summary>
 /// <remarks>
-/// Every accessor is kept out of line: inlined, the just-in-time compiler narrows a 32-bit load that is only tested for one
-/// bit to an 8-bit load, even through <see cref="Volatile"/>, and a device answers 8-bit accesses differently or not at all.
+/// Every accessor is kept out of line: inlined, the just-in-time compiler narrows a 32-bit load that is only tested for
+/// one
+/// bit to an 8-bit load, even through <see cref="Volatile"/>, and a device answers 8-bit accesses differently or not at
+/// all.
 /// </remarks>
 public sealed unsafe class MappedRegisterWindow : RegisterWindow
 {
     private readonly NativeBlock _block;
     private readonly ulong _offset;
 
-    /// <summary>A window over <paramref name="length"/> bytes of <paramref name="block"/> from <paramref name="offset"/>.</summary>
+    /// <summary>
+    /// A window over <paramref name="length"/> bytes of <paramref name="block"/> from <paramref name="offset"/>.
+    /// </summary>
     public MappedRegisterWindow(NativeBlock block, ulong offset, uint length)
     {
         ArgumentNullException.ThrowIfNull(block);

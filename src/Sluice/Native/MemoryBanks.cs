@@ -12,7 +12,9 @@ public sealed record MemoryBank(PhysicalAddress First, NativeBlock Block, ulong 
     public PhysicalRange Range => PhysicalRange.FromLength(First, Length);
 }
 
-/// <summary>The memory of one machine: its banks, and their lifetime. Hand out <see cref="Memory"/>, keep this.</summary>
+/// <summary>
+/// The memory of one machine: its banks, and their lifetime. Hand out <see cref="Memory"/>, keep this.
+/// </summary>
 public sealed unsafe class MemoryBanks : IDisposable
 {
     private readonly MemoryBank[] _banks;
@@ -26,7 +28,8 @@ public sealed unsafe class MemoryBanks : IDisposable
     internal ulong FirstWritableLength;
 
     /// <summary>Banks in any order; they must not overlap. The lowest one becomes the fast path.</summary>
-    /// <exception cref="ArgumentException">No bank, an empty or overlapping one, or one past its block's end.</exception>
+    /// <exception cref="ArgumentException">No bank, an empty or overlapping one, or one past its block's
+    /// end.</exception>
     public MemoryBanks(params ReadOnlySpan<MemoryBank> banks)
     {
         _banks = banks.ToArray();
@@ -72,7 +75,9 @@ public sealed unsafe class MemoryBanks : IDisposable
         return null;
     }
 
-    /// <summary>Frees the blocks. Every user of <see cref="Memory"/> must have stopped; later accesses find no memory.</summary>
+    /// <summary>
+    /// Frees the blocks. Every user of <see cref="Memory"/> must have stopped; later accesses find no memory.
+    /// </summary>
     public void Dispose()
     {
         FirstLength = 0;

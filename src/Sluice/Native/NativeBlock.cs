@@ -5,14 +5,17 @@ using Microsoft.Win32.SafeHandles;
 namespace Sluice;
 
 // Rules of this folder, the only one in the house that may say "unsafe":
-//  1. A pointer is formed only after its whole access was checked against the block's length, with arithmetic that cannot wrap.
+// 1. A pointer is formed only after its whole access was checked against the block's length, with arithmetic that
+// cannot wrap.
 //  2. No managed reference or span to memory that a device changes lives longer than one operation, except where the
 //     caller was told that the bytes may change under it.
 //  3. Words shared with a device are read and written through Volatile or Interlocked, aligned, in one access.
 //  4. A block is freed only by Dispose, after every thread that uses it has stopped; the finalizer of a leaked block
 //     leaves its memory alone, because a device may still write there.
 
-/// <summary>Memory outside the garbage collector's heap: zeroed pages of this process, or a file mapped and shared.</summary>
+/// <summary>
+/// Memory outside the garbage collector's heap: zeroed pages of this process, or a file mapped and shared.
+/// </summary>
 public sealed unsafe class NativeBlock : IDisposable
 {
     private const int PageLog2 = 12;
@@ -43,7 +46,9 @@ public sealed unsafe class NativeBlock : IDisposable
         return new((byte*)aligned, length) { _allocation = raw };
     }
 
-    /// <summary>Maps <paramref name="length"/> bytes of a file from its start, shared with everyone who maps it.</summary>
+    /// <summary>
+    /// Maps <paramref name="length"/> bytes of a file from its start, shared with everyone who maps it.
+    /// </summary>
     /// <param name="file">An open file; the block keeps its own reference.</param>
     /// <param name="length">Bytes to map, at most the file's length.</param>
     /// <param name="writable">False for a dump: a store to it is refused by the memory that holds it.</param>

@@ -100,7 +100,8 @@ public readonly unsafe struct PhysicalMemory : IPhysicalMemory, IEquatable<Physi
     }
 
     /// <summary>
-    /// As <see cref="TryWrite"/>, but a multiple of 8 bytes at an 8-byte boundary becomes ascending 64-bit stores, so that
+    /// As <see cref="TryWrite"/>, but a multiple of 8 bytes at an 8-byte boundary becomes ascending 64-bit stores, so
+    /// that
     /// who sees the last word sees them all: what a device does with a completion entry.
     /// </summary>
     public bool TryWriteInOrder(PhysicalAddress address, ReadOnlySpan<byte> source)
@@ -117,7 +118,8 @@ public readonly unsafe struct PhysicalMemory : IPhysicalMemory, IEquatable<Physi
     }
 
     /// <summary>
-    /// The bytes themselves. They are shared: devices and other threads may change them at any time, and the span must not
+    /// The bytes themselves. They are shared: devices and other threads may change them at any time, and the span must
+    /// not
     /// outlive the machine.
     /// </summary>
     /// <returns>False unless all <paramref name="length"/> bytes lie in one writable bank.</returns>

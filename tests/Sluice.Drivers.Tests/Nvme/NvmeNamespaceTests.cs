@@ -20,8 +20,10 @@ public sealed class NvmeNamespaceTests
         Assert.Equal((1u, 8192UL, 9, false), (host.Disk.Id, host.Disk.Blocks, host.Disk.BlockSizeLog2, host.Disk.IsReadOnly));
     }
 
-    // 96 callers at once, random blocks, lengths (longer than one command, too) and buffer offsets; each owns a stripe of the
-    // disk and knows what it must hold. Seen failing: the second page of a transfer written as PRP2 when a list was needed.
+    // 96 callers at once, random blocks, lengths (longer than one command, too) and buffer offsets; each owns a stripe
+    // of the
+    // disk and knows what it must hold. Seen failing: the second page of a transfer written as PRP2 when a list was
+    // needed.
     [Theory]
     [InlineData(false, 255, 1, true)]
     [InlineData(false, 5, 1, true)] // far more callers than slots
@@ -130,8 +132,14 @@ public sealed class NvmeNamespaceTests
         Assert.Equal(-1, host.Content(buffer).AsSpan().IndexOfAnyExcept((byte)0));
     }
 
+<<<<<<< HEAD
+    // One bad piece of a long request: one error, after every piece is over. Seen failing: answered at the first error,
+    // with
+    // other pieces still in flight.
+=======
     // One bad piece of a long request: one error, and only when no other piece can reach the buffer any more.
     // Seen failing: answered at the first error, with other pieces still in flight.
+>>>>>>> nvme
     [Fact]
     public async Task LongRequestsFailOnceAndOnlyWhenQuiet()
     {

@@ -24,7 +24,8 @@ public sealed class NvmeRecoveryTests
         ValueTask read = host.Disk.ReadAsync(0, buffer, 0, 4096, cancel.Token);
         cancel.Cancel();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => read.AsTask());
-        // The wait is over, the transfer is not: mapped, and even after Dispose nobody else's. Seen failing: put at cancel.
+        // The wait is over, the transfer is not: mapped, and even after Dispose nobody else's. Seen failing: put at
+        // cancel.
         Assert.Equal(1, buffer.MappedTransfers);
         buffer.Dispose();
         Assert.Equal(FrameKind.Buffer, host.Machine.Frames.KindOf(frame));

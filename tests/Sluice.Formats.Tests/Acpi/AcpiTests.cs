@@ -49,7 +49,8 @@ public sealed class AcpiTests : IDisposable
         Put(0x1F_2000, "XXXX"u8.ToArray());
         AcpiTables tables = AcpiTables.Find(_memory);
         Assert.Equal(["DMAR"], tables.All.Select(static t => t.Signature));
-        Assert.Equal([AcpiProblem.BadChecksum, AcpiProblem.UnexpectedSignature], tables.Diagnostics.Select(static d => d.Problem));
+        Assert.Equal([AcpiProblem.BadChecksum, AcpiProblem.UnexpectedSignature], tables.Diagnostics.Select(static d =>
+            d.Problem));
     }
 
     [Fact]
@@ -71,12 +72,16 @@ public sealed class AcpiTests : IDisposable
 
         Assert.Equal(2, dmar.Units.Count);
         DmarUnit first = dmar.Units[0];
-        Assert.Equal((1, 0xFED9_0000UL, 0, false), (first.Segment, first.Registers.Value, first.RegisterPagesLog2, first.IncludesAll));
-        Assert.Equal((DmarScopeType.IoApic, (byte)2, (byte)0xF0), (first.Scopes[0].Type, first.Scopes[0].EnumerationId, first.Scopes[0].StartBus));
+        Assert.Equal((1, 0xFED9_0000UL, 0, false), (first.Segment, first.Registers.Value, first.RegisterPagesLog2,
+            first.IncludesAll));
+        Assert.Equal((DmarScopeType.IoApic, (byte)2, (byte)0xF0), (first.Scopes[0].Type, first.Scopes[0].EnumerationId,
+            first.Scopes[0].StartBus));
         Assert.Equal([new PciStep(0x1F, 0)], first.Scopes[0].Path);
-        Assert.Equal((DmarScopeType.Endpoint, (byte)0, (byte)0x3A), (first.Scopes[1].Type, first.Scopes[1].EnumerationId, first.Scopes[1].StartBus));
+        Assert.Equal((DmarScopeType.Endpoint, (byte)0, (byte)0x3A), (first.Scopes[1].Type,
+            first.Scopes[1].EnumerationId, first.Scopes[1].StartBus));
         DmarUnit rest = dmar.Units[1];
-        Assert.Equal((0, 0xFED9_1000UL, 2, true), (rest.Segment, rest.Registers.Value, rest.RegisterPagesLog2, rest.IncludesAll));
+        Assert.Equal((0, 0xFED9_1000UL, 2, true), (rest.Segment, rest.Registers.Value, rest.RegisterPagesLog2,
+            rest.IncludesAll));
 
         DmarReservedRegion region = Assert.Single(dmar.ReservedRegions);
         Assert.Equal(new PhysicalRange(new(0x7B80_0000), new(0x7B9F_FFFF)), region.Range);
@@ -134,7 +139,8 @@ public sealed class AcpiTests : IDisposable
     {
         McfgTable mcfg = McfgTable.Parse(Take(AcpiVectors.Mcfg()));
         Assert.Empty(mcfg.Diagnostics);
-        Assert.Equal([new(new(0xB000_0000), 0, 0, 0xFF), new EcamWindow(new(0x40_0000_0000), 1, 0x80, 0xFF)], mcfg.Windows);
+        Assert.Equal([new(new(0xB000_0000), 0, 0, 0xFF), new EcamWindow(new(0x40_0000_0000), 1, 0x80, 0xFF)],
+            mcfg.Windows);
         Assert.True(mcfg.Windows[0].TryLocate(PciAddress.From(1, 2, 3), out PhysicalAddress at));
         Assert.Equal(0xB011_3000UL, at.Value);
         Assert.False(mcfg.Windows[1].TryLocate(PciAddress.From(1, 2, 3), out _));
@@ -149,9 +155,14 @@ public sealed class AcpiTests : IDisposable
         for (int round = 0; round < 100_000; round++)
         {
             byte[] bytes = [.. originals[round & 1]];
-            for (int i = random.Next(1, 6); i > 0; i--) { bytes[random.Next(bytes.Length)] = (byte)(random.Next(3) == 0 ? 0 : random.Next(256)); }
+            for (int i = random.Next(1, 6); i > 0; i--)
+            {
+                bytes[random.Next(bytes.Length)] = (byte)(random.Next(3) == 0 ? 0 : random.Next(256));
+            }
             AcpiTable table = Take(bytes[..random.Next(AcpiTable.HeaderLength, bytes.Length + 1)]);
-            int diagnostics = (round & 1) == 0 ? DmarTable.Parse(table).Diagnostics.Count : McfgTable.Parse(table).Diagnostics.Count;
+            int diagnostics = (round & 1) == 0
+                ? DmarTable.Parse(table).Diagnostics.Count
+                : McfgTable.Parse(table).Diagnostics.Count;
             Assert.True(diagnostics <= bytes.Length);
         }
     }
@@ -160,7 +171,8 @@ public sealed class AcpiTests : IDisposable
     public void MutatedMemoryNeitherThrowsNorHangs()
     {
         Random random = new(2);
-        (ulong First, int Length)[] places = [(0xF_5AD0, 36), (0x1F_0000, 48), (0x1F_1003, 44), (0x1F_2000, 52), (0x1F_3000, 40)];
+        (ulong First, int Length)[] places = [(0xF_5AD0, 36), (0x1F_0000, 48), (0x1F_1003, 44), (0x1F_2000, 52),
+            (0x1F_3000, 40)];
         for (int round = 0; round < 3000; round++)
         {
             (ulong first, int length) = places[random.Next(places.Length)];

@@ -1,15 +1,20 @@
 namespace Sluice.Formats.Tests.Acpi;
 
-/// <summary>Tables typed byte by byte from the layouts of the specifications; only the checksum is computed, by <see cref="Seal"/>.</summary>
+/// <summary>
+/// Tables typed byte by byte from the layouts of the specifications; only the checksum is computed, by <see
+/// cref="Seal"/>.
+/// </summary>
 internal static class AcpiVectors
 {
     /// <summary>
-    /// A DMAR with every kind of structure: a unit with two scopes (an I/O APIC whose enumeration id differs from its start bus, and an
-    /// endpoint behind a bridge), a unit for all the rest, a reserved region, root ports, affinity, a named device, caches, properties.
+    /// A DMAR with every kind of structure: a unit with two scopes (an I/O APIC whose enumeration id differs from its
+    /// start bus, and an endpoint behind a bridge), a unit for all the rest, a reserved region, root ports, affinity, a
+    /// named device, caches, properties.
     /// </summary>
     public static byte[] Dmar() => Seal(
         """
-        44 4D 41 52  00 00 00 00  01 00  53 4C 55 49 43 45  54 45 53 54 54 41 42 4C  01 00 00 00  53 4C 55 43  01 00 00 00
+        44 4D 41 52  00 00 00 00  01 00  53 4C 55 49 43 45
+        54 45 53 54 54 41 42 4C  01 00 00 00  53 4C 55 43  01 00 00 00
         26 05  00 00 00 00 00 00 00 00 00 00
         00 00 20 00  00 00 01 00  00 00 D9 FE 00 00 00 00
               03 08 00 00 02 F0 1F 00
@@ -30,7 +35,8 @@ internal static class AcpiVectors
     /// <summary>Two windows, the second for buses 0x80 to 0xFF of segment 1.</summary>
     public static byte[] Mcfg() => Seal(
         """
-        4D 43 46 47  00 00 00 00  01 00  53 4C 55 49 43 45  54 45 53 54 54 41 42 4C  01 00 00 00  53 4C 55 43  01 00 00 00
+        4D 43 46 47  00 00 00 00  01 00  53 4C 55 49 43 45
+        54 45 53 54 54 41 42 4C  01 00 00 00  53 4C 55 43  01 00 00 00
         00 00 00 00 00 00 00 00
         00 00 00 B0 00 00 00 00  00 00 00 FF  00 00 00 00
         00 00 00 00 40 00 00 00  01 00 80 FF  00 00 00 00
@@ -39,7 +45,10 @@ internal static class AcpiVectors
     public static byte[] Root(string signature, params ulong[] tables)
     {
         List<byte> bytes = [.. System.Text.Encoding.ASCII.GetBytes(signature), .. new byte[32]];
-        foreach (ulong table in tables) { bytes.AddRange(BitConverter.GetBytes(table)[..(signature == "XSDT" ? 8 : 4)]); }
+        foreach (ulong table in tables)
+        {
+            bytes.AddRange(BitConverter.GetBytes(table)[..(signature == "XSDT" ? 8 : 4)]);
+        }
         return Seal([.. bytes]);
     }
 

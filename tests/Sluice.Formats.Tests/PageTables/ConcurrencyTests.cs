@@ -2,12 +2,15 @@ using Sluice.Formats.PageTables;
 
 namespace Sluice.Formats.Tests.PageTables;
 
-/// <summary>Disjoint ranges changed by several threads while others walk: a walker sees the old mapping, none, or the new.</summary>
+/// <summary>
+/// Disjoint ranges changed by several threads while others walk: a walker sees the old mapping, none, or the new.
+/// </summary>
 public sealed class ConcurrencyTests
 {
-    public static TheoryData<string> Formats => ["vtd-ss, 4 levels", "amdv1, 3 levels", "riscv-sv39x4", "arm-4k, stage 2, 40 bits", "gart"];
+    public static TheoryData<string> Formats => ["vtd-ss, 4 levels", "amdv1, 3 levels", "riscv-sv39x4",
+        "arm-4k, stage 2, 40 bits", "gart"];
 
-    // Seen failing: a page cleared before its neighbours in the table were told apart from it (a run one page too long).
+    // Seen failing: a run of leaves one page too long, which reached into another writer's stripe.
     [Theory]
     [MemberData(nameof(Formats))]
     public async Task WalkersSeeOldNothingOrNew(string format)

@@ -17,7 +17,8 @@ public sealed class FlatModel(int granuleLog2)
         return (page.Physical + (logical & ((1UL << granuleLog2) - 1)), page.Access);
     }
 
-    public void Map(ulong logical, ulong physical, DmaAccess access) => _pages.Add(logical >> granuleLog2, (physical, access));
+    public void Map(ulong logical, ulong physical, DmaAccess access) =>
+        _pages.Add(logical >> granuleLog2, (physical, access));
 
     public bool Unmap(ulong logical) => _pages.Remove(logical >> granuleLog2);
 

@@ -3,14 +3,16 @@ using Sluice.Formats.PageTables;
 namespace Sluice.Formats.Tests.PageTables;
 
 /// <summary>
-/// Raw words of every entry type, put together by hand from the bit tables of the specifications (and of Linux, whose drivers write the same
-/// words where it is named). Encoders must give them, decoders must read them.
+/// Raw words of every entry type, put together by hand from the bit tables of the specifications (and of Linux, whose
+/// drivers write the same words where it is named). Encoders must give them, decoders must read them.
 /// </summary>
 public sealed class GoldenEntryTests
 {
     private const DmaAccess R = DmaAccess.Read, W = DmaAccess.Write, RW = DmaAccess.ReadWrite;
 
-    /// <summary>Columns: format, level, size, physical, access, word. Bits after ≡ in the comment are the word's, highest first.</summary>
+    /// <summary>
+    /// Columns: format, level, size, physical, access, word. Bits after ≡ in the comment are the word's, highest first.
+    /// </summary>
     public static TheoryData<string, int, int, ulong, DmaAccess, ulong> Leaves => new()
     {
         // VT-d second stage: address | PS 7 | W 1 | R 0.
@@ -25,7 +27,8 @@ public sealed class GoldenEntryTests
         { "x86", 1, 21, 0x0000_0000_4020_0000, R, 0x0000_0000_4020_0085 },
         { "x86", 2, 30, 0x0000_0080_4000_0000, RW, 0x0000_0080_4000_0087 },
 
-        // AMD version 1: IW 62, IR 61, next level 11:9, PR 0. Sizes that are not a level's: next level 7, trailing ones in the address.
+        // AMD version 1: IW 62, IR 61, next level 11:9, PR 0. Sizes that are not a level's: next level 7, trailing ones
+        // in the address.
         { "amdv1", 0, 12, 0x0000_0001_2345_6000, RW, 0x6000_0001_2345_6001 },
         { "amdv1", 0, 12, 0x0000_0001_2345_6000, R, 0x2000_0001_2345_6001 },
         { "amdv1", 1, 21, 0x0000_0000_4020_0000, W, 0x4000_0000_4020_0001 },
@@ -123,11 +126,13 @@ public sealed class GoldenEntryTests
 
     [Theory]
     [MemberData(nameof(Tables))]
-    public void TableEntriesAreTheseWords(string format, int level, ulong table, ulong word) => With(format).CheckTable(level, new(table), word);
+    public void TableEntriesAreTheseWords(string format, int level, ulong table, ulong word) =>
+        With(format).CheckTable(level, new(table), word);
 
     [Theory]
     [MemberData(nameof(Refused))]
-    public void WrongWordsAreRefused(string format, int level, ulong word, WalkStatus status) => With(format).CheckRefused(level, word, status);
+    public void WrongWordsAreRefused(string format, int level, ulong word, WalkStatus status) =>
+        With(format).CheckRefused(level, word, status);
 
     private static Checker With(string format) => format switch
     {

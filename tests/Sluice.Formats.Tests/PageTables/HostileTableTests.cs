@@ -2,7 +2,10 @@ using Sluice.Formats.PageTables;
 
 namespace Sluice.Formats.Tests.PageTables;
 
-/// <summary>Tables of any bits: never an exception, never unbounded work, and where the walk finds a page the naive decoder finds the same.</summary>
+/// <summary>
+/// Tables of any bits: never an exception, never unbounded work, and where the walk finds a page the naive decoder
+/// finds the same.
+/// </summary>
 public sealed class HostileTableTests
 {
     public static TheoryData<string> Formats => TestedFormats.Names;
@@ -25,7 +28,8 @@ public sealed class HostileTableTests
         for (int i = 0; i < 12_000; i++)
         {
             LogicalRange space = table.Spaces[random.Next(table.Spaces.Count)];
-            LogicalAddress address = space.First + ((ulong)random.NextInt64(long.MinValue, long.MaxValue) & space.LengthMinusOne);
+            LogicalAddress address = space.First + ((ulong)random.NextInt64(long.MinValue,
+                long.MaxValue) & space.LengthMinusOne);
             if (!space.Contains(address)) { continue; }
             Translation walked = table.Walk(address);
             NaiveAnswer naive = table.NaiveWalk(address);
@@ -37,14 +41,17 @@ public sealed class HostileTableTests
             else if (walked.Status == WalkStatus.NotPresent) { Assert.Null(naive.Physical); }
             else { Assert.NotEqual(WalkStatus.OutOfRange, walked.Status); }
         }
-        Assert.True(mapped > 20, $"only {mapped} of the random addresses were mapped: the words are not plausible enough");
+        Assert.True(mapped > 20, $"only {mapped} addresses were mapped: the words are not plausible enough");
 
         PageTableListing listing = table.List();
         Assert.True(listing.Ranges.Count <= 1 << 15 && listing.Damage.Count <= (1 << 15) + 1);
         Mutate(table, random);
     }
 
-    /// <summary>What changes tables must bear any tables too. Frames that the tables claim are not the allocator's, so nothing is freed.</summary>
+    /// <summary>
+    /// What changes tables must bear any tables too. Frames that the tables claim are not the allocator's, so nothing
+    /// is freed.
+    /// </summary>
     private static void Mutate(TestedTable table, Random random)
     {
         for (int i = 0; i < 300; i++)
@@ -52,7 +59,8 @@ public sealed class HostileTableTests
             LogicalRange space = table.Spaces[0];
             ulong page = 1UL << table.GranuleLog2;
             ulong length = page * (ulong)random.Next(1, 3000);
-            LogicalAddress first = (space.First + ((ulong)random.NextInt64() & space.LengthMinusOne)).AlignDown(table.GranuleLog2);
+            ulong offset = (ulong)random.NextInt64() & space.LengthMinusOne;
+            LogicalAddress first = (space.First + offset).AlignDown(table.GranuleLog2);
             if (!space.Contains(first) || space.Last - first < length - 1) { continue; }
             LogicalRange range = LogicalRange.FromLength(first, length);
             TableGather gather = default;
@@ -79,19 +87,23 @@ public sealed class HostileTableTests
         Put(table, 0x20_2000, 0, 0x8000_0083);
         Put(table, 0x20_2000, 1, 0x8000_1083);
         Put(table, 0x20_2000, 2, 0xFFFF_0000_0003);
-        Assert.True(PageTableFormats.TryFind("vtd-ss", new() { Root = new(0x20_0000) }, out IPageTableReader? reader, out _));
+        Assert.True(PageTableFormats.TryFind("vtd-ss", new() { Root = new(0x20_0000) }, out IPageTableReader? reader,
+            out _));
         PageTableListing listing = reader.List(table.Memory, ListingLimits.Default);
         Assert.Equal(
             [
                 new(LogicalRange.FromLength(new(0), 0x20_0000), new(0x8000_0000), DmaAccess.ReadWrite),
-                new MappedRange(LogicalRange.FromLength(new(1UL << 39), 0x20_0000), new(0x8000_0000), DmaAccess.ReadWrite),
+                new MappedRange(LogicalRange.FromLength(new(1UL << 39), 0x20_0000), new(0x8000_0000),
+                    DmaAccess.ReadWrite),
             ],
             listing.Ranges);
         Assert.Equal(
             [
-                new(new(0x20_2000), 1, 1, TableProblem.ReservedBits), new(new(0x20_2000), 2, 1, TableProblem.BadPointer),
+                new(new(0x20_2000), 1, 1, TableProblem.ReservedBits), new(new(0x20_2000), 2, 1,
+                    TableProblem.BadPointer),
                 new(new(0x20_1000), 5, 2, TableProblem.Loop),
-                new(new(0x20_2000), 1, 1, TableProblem.ReservedBits), new(new(0x20_2000), 2, 1, TableProblem.BadPointer),
+                new(new(0x20_2000), 1, 1, TableProblem.ReservedBits), new(new(0x20_2000), 2, 1,
+                    TableProblem.BadPointer),
                 new(new(0x20_1000), 5, 2, TableProblem.Loop),
                 new TableDamage(new(0x20_0000), 2, 3, TableProblem.Loop),
             ],
@@ -109,13 +121,18 @@ public sealed class HostileTableTests
         using TestedTable table = TestedFormats.Create("vtd-ss, 4 levels");
         for (ulong level = 0; level < 4; level++)
         {
-            for (ulong i = 0; i < 512; i++) { Put(table, 0x20_0000 + (level * 0x1000), i, level == 3 ? i * 0x2003 + 3 : 0x20_1003 + (level * 0x1000)); }
+            for (ulong i = 0; i < 512; i++)
+            {
+                Put(table, 0x20_0000 + (level * 0x1000), i, level == 3 ? i * 0x2003 + 3 : 0x20_1003 + (level * 0x1000));
+            }
         }
-        Assert.True(PageTableFormats.TryFind("vtd-ss", new() { Root = new(0x20_0000) }, out IPageTableReader? reader, out _));
+        Assert.True(PageTableFormats.TryFind("vtd-ss", new() { Root = new(0x20_0000) }, out IPageTableReader? reader,
+            out _));
         PageTableListing listing = reader.List(table.Memory, new(1_000_000, 1000));
         Assert.Equal(1000, listing.Ranges.Count);
         Assert.Equal(TableProblem.Truncated, Assert.Single(listing.Damage).Problem);
-        Assert.Equal(TableProblem.Truncated, Assert.Single(reader.List(table.Memory, new(1000, 1_000_000)).Damage).Problem);
+        Assert.Equal(TableProblem.Truncated, Assert.Single(reader.List(table.Memory, new(1000,
+            1_000_000)).Damage).Problem);
     }
 
     [Theory]
@@ -128,7 +145,8 @@ public sealed class HostileTableTests
         LogicalRange page = LogicalRange.FromLength(table.Spaces[0].First, 1UL << table.GranuleLog2);
         Assert.Equal(PageTableStatus.DamagedTables, table.Map(page, new(0), DmaAccess.Read).Status);
         Assert.Equal(PageTableStatus.DamagedTables, table.UnmapAndFree(page).Status);
-        Assert.Equal(new TableDamage(new(TestedTable.MemoryBytes), 0, table.Root.TopLevel, TableProblem.BadPointer), Assert.Single(table.List().Damage));
+        Assert.Equal(new TableDamage(new(TestedTable.MemoryBytes), 0, table.Root.TopLevel, TableProblem.BadPointer),
+            Assert.Single(table.List().Damage));
         Assert.Equal(table.RootFrames, table.Frames.Live);
     }
 

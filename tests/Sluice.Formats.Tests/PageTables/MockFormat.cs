@@ -2,7 +2,10 @@ using Sluice.Formats.PageTables;
 
 namespace Sluice.Formats.Tests.PageTables;
 
-/// <summary>No hardware's format: 2 KiB pages, 7 index bits, 5 levels, leaves everywhere. It proves that nothing assumes 4 KiB or 9 bits.</summary>
+/// <summary>
+/// No hardware's format: 2 KiB pages, 7 index bits, 5 levels, leaves everywhere. It proves that nothing assumes 4 KiB
+/// or 9 bits.
+/// </summary>
 public readonly struct MockFormat : IPageTableFormat<MockFormat>
 {
     private const ulong Valid = 1, Link = 2, Used = 1 << 4, Written = 1 << 5;

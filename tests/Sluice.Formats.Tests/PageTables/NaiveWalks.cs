@@ -1,6 +1,9 @@
 namespace Sluice.Formats.Tests.PageTables;
 
-/// <summary>Decoders written straight from the bit tables of the specifications, level by level, sharing nothing with the library.</summary>
+/// <summary>
+/// Decoders written straight from the bit tables of the specifications, level by level, sharing nothing with the
+/// library.
+/// </summary>
 public static class NaiveWalks
 {
     /// <summary>VT-d second stage: R 0, W 1, PS 7, address 51:12; rights ANDed; no present bit.</summary>
@@ -27,7 +30,9 @@ public static class NaiveWalks
         return NaiveAnswer.Nothing;
     };
 
-    /// <summary>x86: P 0, RW 1, US 2, PS 7, address 51:12; RW and US ANDed; canonical input; a user's request.</summary>
+    /// <summary>
+    /// x86: P 0, RW 1, US 2, PS 7, address 51:12; RW and US ANDed; canonical input; a user's request.
+    /// </summary>
     public static NaiveWalk X86(int levels) => (read, root, address) =>
     {
         int bits = 12 + 9 * levels;
@@ -52,7 +57,9 @@ public static class NaiveWalks
         return NaiveAnswer.Nothing;
     };
 
-    /// <summary>AMD version 1: PR 0, next level 11:9, address 51:12, IR 61, IW 62; next level 7 holds its size in the address.</summary>
+    /// <summary>
+    /// AMD version 1: PR 0, next level 11:9, address 51:12, IR 61, IW 62; next level 7 holds its size in the address.
+    /// </summary>
     public static NaiveWalk AmdV1(int levels) => (read, root, address) =>
     {
         if (levels < 6 && address >> (12 + 9 * levels) != 0) { return NaiveAnswer.Nothing; }
@@ -89,7 +96,9 @@ public static class NaiveWalks
         }
     };
 
-    /// <summary>RISC-V: V 0, R 1, W 2, X 3, U 4, PPN 53:10, N 63; a user's request. Second stage: two more bits at the root.</summary>
+    /// <summary>
+    /// RISC-V: V 0, R 1, W 2, X 3, U 4, PPN 53:10, N 63; a user's request. Second stage: two more bits at the root.
+    /// </summary>
     public static NaiveWalk RiscV(int levels, bool second) => (read, root, address) =>
     {
         int bits = 12 + 9 * levels + (second ? 2 : 0);
@@ -120,7 +129,10 @@ public static class NaiveWalks
         return NaiveAnswer.Nothing;
     };
 
-    /// <summary>Arm: type 1:0, AP 7:6, contiguous 52, address 47:granule (64 KiB: 51:48 in 15:12). Levels counted as Arm does, to 3.</summary>
+    /// <summary>
+    /// Arm: type 1:0, AP 7:6, contiguous 52, address 47:granule (64 KiB: 51:48 in 15:12). Levels counted as Arm does,
+    /// to 3.
+    /// </summary>
     public static NaiveWalk Arm(int granuleKiB, int stage, int startLevel, int inputBits) => (read, root, address) =>
     {
         (int page, int bits, int[] blocks) = granuleKiB switch
@@ -159,7 +171,10 @@ public static class NaiveWalks
         return NaiveAnswer.Nothing;
     };
 
-    /// <summary>DART: 16 KiB pages, 11 index bits; first layout PA 35:12 in place, NW 7, NR 8; second PA[41:14] in 37:10, NW 2, NR 3.</summary>
+    /// <summary>
+    /// DART: 16 KiB pages, 11 index bits; first layout PA 35:12 in place, NW 7, NR 8; second PA[41:14] in 37:10, NW 2,
+    /// NR 3.
+    /// </summary>
     public static NaiveWalk Dart(bool first, int levels) => (read, root, address) =>
     {
         if (address >> (14 + 11 * levels) != 0) { return NaiveAnswer.Nothing; }
@@ -185,7 +200,8 @@ public static class NaiveWalks
         ulong pair = read((root + address / 4096 * 4) & ~7UL);
         uint little = (uint)(address / 4096 % 2 == 1 ? pair >> 32 : pair);
         uint entry = little >> 24 | (little >> 8 & 0xFF00) | (little & 0xFF00) << 8 | little << 24;
-        return Bit(entry, 31) ? Answer(true, true, (entry & 0xFFFFFFUL) * 4096 + address % 4096, 12) : NaiveAnswer.Nothing;
+        return Bit(entry, 31) ? Answer(true, true, (entry & 0xFFFFFFUL) * 4096 + address % 4096,
+            12) : NaiveAnswer.Nothing;
     };
 
     /// <summary>GART: 32-bit little-endian, valid 0, PA[31:12] in place, PA[39:32] in 11:4.</summary>

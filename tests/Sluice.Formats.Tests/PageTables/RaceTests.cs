@@ -13,15 +13,18 @@ public sealed class RaceTests
     public void OfTwoTablesForOneSlotTheFirstStaysAndTheOthersFrameGoesBack(int store)
     {
         using TestedTable table = TestedFormats.Create("vtd-ss, 4 levels");
-        LogicalRange ours = LogicalRange.FromLength(new(0x5000), 0x1000), theirs = LogicalRange.FromLength(new(0x9000), 0x1000);
-        RivalMemory memory = new(table.Memory, store, () => Assert.True(table.Map(theirs, new(0x9_0000), DmaAccess.Read).IsDone));
-        Assert.True(PageTable<VtdSecondStage>.Map(memory, table.Root, table.Frames, ours, new(0x5_0000), DmaAccess.Write).IsDone);
+        LogicalRange ours = LogicalRange.FromLength(new(0x5000), 0x1000), theirs = LogicalRange.FromLength(new(0x9000),
+            0x1000);
+        RivalMemory memory = new(table.Memory, store, () =>
+            Assert.True(table.Map(theirs, new(0x9_0000), DmaAccess.Read).IsDone));
+        Assert.True(PageTable<VtdSecondStage>.Map(memory, table.Root, table.Frames, ours, new(0x5_0000),
+            DmaAccess.Write).IsDone);
         Assert.Equal(new(WalkStatus.Mapped, new(0x5_0000), DmaAccess.Write, 12), table.Walk(ours.First));
         Assert.Equal(new(WalkStatus.Mapped, new(0x9_0000), DmaAccess.Read, 12), table.Walk(theirs.First));
         Assert.Equal(table.RootFrames + 3, table.Frames.Live);
     }
 
-    // Seen failing: the bit cleared by a plain store, which lost the accessed bit that hardware set meanwhile.
+    // Seen failing: the entry replaced by a plain store, which lost the dirty bit that hardware set meanwhile.
     [Fact]
     public void BitsThatHardwareSetsDuringAChangeAreKept()
     {

@@ -2,7 +2,10 @@ using System.Collections.Concurrent;
 
 namespace Sluice.Formats.Tests.PageTables;
 
-/// <summary>Frames for tables, scattered over a memory, counted, and poisoned when freed so that a use after free shows. Safe from any thread.</summary>
+/// <summary>
+/// Frames for tables, scattered over a memory, counted, and poisoned when freed so that a use after free shows. Safe
+/// from any thread.
+/// </summary>
 public sealed class TestFrames : IFrameAllocator
 {
     private readonly PhysicalMemory _memory;
@@ -50,7 +53,8 @@ public sealed class TestFrames : IFrameAllocator
 
     public void Free(PhysicalAddress first, int sizeLog2)
     {
-        Assert.True(_live.TryRemove(first.Value, out int size) && size == sizeLog2, $"{first} is not an allocated frame");
+        Assert.True(_live.TryRemove(first.Value, out int size)
+            && size == sizeLog2, $"{first} is not an allocated frame");
         byte[] poison = new byte[1 << sizeLog2];
         Array.Fill(poison, (byte)0xDB);
         Assert.True(_memory.TryWrite(first, poison));

@@ -10,7 +10,8 @@ public static class TestedFormats
         ["vtd-ss, 3 levels"] = () => Make<VtdSecondStage>(new(default, 2), NaiveWalks.VtdSecondStage(3)),
         ["vtd-ss, 4 levels"] = () => Make<VtdSecondStage>(new(default, 3), NaiveWalks.VtdSecondStage(4)),
         ["vtd-ss, 5 levels"] = () => Make<VtdSecondStage>(new(default, 4), NaiveWalks.VtdSecondStage(5)),
-        ["vtd-ss, 4 KiB pages only"] = () => Make<VtdSecondStage>(new(default, 3, 46, 0b001), NaiveWalks.VtdSecondStage(4)),
+        ["vtd-ss, 4 KiB pages only"] = () => Make<VtdSecondStage>(new(default, 3, 46, 0b001),
+            NaiveWalks.VtdSecondStage(4)),
         ["x86, 4 levels"] = () => Make<X86>(new(default, 3), NaiveWalks.X86(4)),
         ["x86, 5 levels"] = () => Make<X86>(new(default, 4), NaiveWalks.X86(5)),
         ["amdv1, 1 level"] = () => Make<AmdV1>(new(default, 0), NaiveWalks.AmdV1(1)),
@@ -37,7 +38,8 @@ public static class TestedFormats
         ["dart-t6000"] = () => Make<Dart<DartT6000>>(new(default, 1, 42), NaiveWalks.Dart(false, 2)),
         ["dart-t8110, 3 levels"] = () => Make<Dart<DartT8110>>(new(default, 2, 42), NaiveWalks.Dart(false, 3)),
         ["dart-u3"] = () => Make<DartU3>(new(default, 0) { Entries = 5001 }, NaiveWalks.DartU3(5001)),
-        ["gart"] = () => Make<Gart>(new(default, 0) { Entries = 8192, Base = new(0xD000_0000) }, NaiveWalks.Gart(0xD000_0000, 8192)),
+        ["gart"] = () => Make<Gart>(new(default, 0) { Entries = 8192, Base = new(0xD000_0000) },
+            NaiveWalks.Gart(0xD000_0000, 8192)),
         ["mock: 2 KiB pages, 7 index bits"] = () => Make<MockFormat>(new(default, 4), NaiveWalks.Mock(5)),
     };
 
@@ -47,10 +49,12 @@ public static class TestedFormats
     public static TestedTable Create(string name) => Rows[name]();
 
     private static TestedTable<Arm<TGranule, ArmStage1>> Arm1<TGranule>(int bits, NaiveWalk naive)
-        where TGranule : struct, IArmGranule => Make<Arm<TGranule, ArmStage1>>(Arm<TGranule, ArmStage1>.Shape(bits), naive);
+        where TGranule : struct, IArmGranule => Make<Arm<TGranule, ArmStage1>>(Arm<TGranule, ArmStage1>.Shape(bits),
+            naive);
 
     private static TestedTable<Arm<TGranule, ArmStage2>> Arm2<TGranule>(int bits, NaiveWalk naive)
-        where TGranule : struct, IArmGranule => Make<Arm<TGranule, ArmStage2>>(Arm<TGranule, ArmStage2>.Shape(bits), naive);
+        where TGranule : struct, IArmGranule => Make<Arm<TGranule, ArmStage2>>(Arm<TGranule, ArmStage2>.Shape(bits),
+            naive);
 
     private static TestedTable<TFormat> Make<TFormat>(PageTableRoot shape, NaiveWalk naive)
         where TFormat : struct, IPageTableFormat<TFormat>

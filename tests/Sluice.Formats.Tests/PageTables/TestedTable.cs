@@ -14,7 +14,9 @@ public delegate ulong WordReader(ulong physicalAddress);
 /// <summary>Translates by the specification's picture, one line per bit, knowing nothing of the library.</summary>
 public delegate NaiveAnswer NaiveWalk(WordReader read, ulong root, ulong address);
 
-/// <summary>A set of tables of one format in a memory of its own, with the operations the property tests need.</summary>
+/// <summary>
+/// A set of tables of one format in a memory of its own, with the operations the property tests need.
+/// </summary>
 public abstract class TestedTable : IDisposable
 {
     public const ulong MemoryBytes = 64 << 20;
@@ -41,17 +43,24 @@ public abstract class TestedTable : IDisposable
     public abstract ulong PageSizes { get; }
     public abstract DmaAccess Granted(DmaAccess access);
     public abstract PageTableChange Map(LogicalRange range, PhysicalAddress first, DmaAccess access);
-    public abstract PageTableChange MapPages(LogicalAddress first, ReadOnlySpan<PhysicalAddress> pages, DmaAccess access);
+    public abstract PageTableChange MapPages(LogicalAddress first, ReadOnlySpan<PhysicalAddress> pages,
+        DmaAccess access);
     public abstract PageTableChange Unmap(LogicalRange range, ref TableGather gather);
     public abstract Translation Walk(LogicalAddress address);
     public abstract PageTableChange ChangeAccess(LogicalRange range, DmaAccess access);
     public abstract PageTableListing List();
     public abstract bool RecordsDirty { get; }
 
-    /// <summary>Sets the dirty bits of the smallest leaves that map these pages, which lie outside this memory, as hardware would.</summary>
+    /// <summary>
+    /// Sets the dirty bits of the smallest leaves that map these pages, which lie outside this memory, as hardware
+    /// would.
+    /// </summary>
     public abstract void SetDirty(IReadOnlySet<PhysicalAddress> pages);
 
-    /// <summary>Eight bytes of a table: most often an entry to one of the tables or a leaf, of any level, every third with a bit flipped.</summary>
+    /// <summary>
+    /// Eight bytes of a table: most often an entry to one of the tables or a leaf, of any level, every third with a bit
+    /// flipped.
+    /// </summary>
     public abstract ulong HostileWord(Random random, ulong firstTable, ulong tables);
 
     public abstract PageTableStatus CollectDirty(LogicalRange range, bool clear, Span<ulong> dirty);
@@ -59,7 +68,9 @@ public abstract class TestedTable : IDisposable
     /// <summary>Puts another top on the tables; later calls go through it.</summary>
     public abstract bool Grow();
 
-    /// <summary>Ranges of logical addresses the tables translate: one, or two halves where addresses are sign-extended.</summary>
+    /// <summary>
+    /// Ranges of logical addresses the tables translate: one, or two halves where addresses are sign-extended.
+    /// </summary>
     public required IReadOnlyList<LogicalRange> Spaces { get; init; }
 
     public NaiveAnswer NaiveWalk(LogicalAddress address) =>
@@ -111,7 +122,8 @@ public sealed class TestedTable<TFormat> : TestedTable
     public override PageTableChange Map(LogicalRange range, PhysicalAddress first, DmaAccess access) =>
         PageTable<TFormat>.Map(Memory, Root, Frames, range, first, access);
 
-    public override PageTableChange MapPages(LogicalAddress first, ReadOnlySpan<PhysicalAddress> pages, DmaAccess access) =>
+    public override PageTableChange MapPages(LogicalAddress first, ReadOnlySpan<PhysicalAddress> pages,
+        DmaAccess access) =>
         PageTable<TFormat>.Map(Memory, Root, Frames, first, pages, access);
 
     public override PageTableChange Unmap(LogicalRange range, ref TableGather gather) =>
@@ -160,7 +172,8 @@ public sealed class TestedTable<TFormat> : TestedTable
             int natural = TFormat.GranuleLog2 + level * TFormat.IndexBits;
             int size = natural + random.Next(3) * random.Next(TFormat.IndexBits);
             if ((PageSizes >> size & 1) == 0) { size = natural; }
-            PhysicalAddress page = new PhysicalAddress((ulong)random.NextInt64() & ((1UL << PhysicalBits) - 1)).AlignDown(size);
+            ulong anywhere = (ulong)random.NextInt64() & ((1UL << PhysicalBits) - 1);
+            PhysicalAddress page = new PhysicalAddress(anywhere).AlignDown(size);
             entry = TFormat.Leaf(page, (DmaAccess)random.Next(1, 4), level, size);
         }
         if (kind % 3 == 0) { entry ^= 1UL << random.Next(8 << TFormat.EntrySizeLog2); }

@@ -142,8 +142,10 @@ public sealed class NvmeIoTests
         Assert.Equal(0x080, rig.Execute(ring, NvmeRig.Command(Deallocate, 1, rig.Data, 0, 1, 4)).Status);
     }
 
-    // Every offset rule at once: PRP1 anywhere in its page, PRP2 as second page or list, lists that start late in their page
-    // and chain, against what the blocks must be. Seen failing: the chain slot of a full list page taken for a data page.
+    // Every offset rule at once: PRP1 anywhere in its page, PRP2 as second page or list, lists that start late in their
+    // page
+    // and chain, against what the blocks must be. Seen failing: the chain slot of a full list page taken for a data
+    // page.
     [Theory]
     [InlineData(0U)]
     [InlineData(1U)]

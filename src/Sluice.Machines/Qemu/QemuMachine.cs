@@ -1,0 +1,238 @@
+using System.Diagnostics;
+using System.Globalization;
+using Sluice.Machines.Qtest;
+
+namespace Sluice.Machines.Qemu;
+
+/// <summary>
+/// QEMU's q35 machine as a platform: its memory mapped into this process, its registers, ports and clock over qtest, no firmware
+/// and no processor but us. Operating-system code, the DMA interface and the drivers run on it unchanged.
+/// </summary>
+/// <remarks>
+/// <para>
+/// Interrupts are polled. A device's message goes to QEMU's own interrupt controller, which qtest cannot look into, so every
+/// connected handler is called over and over: without pause while somebody writes registers and for a moment after, every few
+/// milliseconds otherwise. Handlers must bear being called for nothing, as they must on any shared line.
+/// </para>
+/// <para>Safe from any thread, except <see cref="Dispose"/>. When QEMU dies or hangs, the next register access says so
+/// (<see cref="QtestException"/>).</para>
+/// </remarks>
+public sealed class QemuMachine : IPlatform, IDisposable
+{
+    private const ulong FirmwareBytes = 1 << 20;
+    private const long IdlePollNanoseconds = 5_000_000;
+    private static readonly TimeSpan ActiveFor = TimeSpan.FromMilliseconds(20);
+
+    private readonly QemuProcess _process;
+    private readonly MemoryBanks _banks;
+    private readonly ThreadedExecution _execution;
+    private readonly InterruptController _interrupts;
+    private readonly QemuClock _clock;
+    private readonly Agent _poller;
+    private readonly IDisposable _idlePoll;
+    private readonly Lock _connecting = new();
+    private IInterruptLine[] _lines = [];
+    private long _lastWrite;
+    private bool _disposed;
+
+    private QemuMachine(QemuMachineOptions options, QemuProcess process, MemoryBanks banks)
+    {
+        (Options, _process, _banks) = (options, process, banks);
+        Memory = banks.Memory;
+        Ports = new QemuPorts(Qtest);
+        ulong low = MachineMap.LowMemory(options.MemoryBytes);
+        var firmware = PhysicalRange.FromLength(new(low - FirmwareBytes), FirmwareBytes);
+        new QemuFirmware(Memory, Ports, firmware).Run();
+        ulong seed = SplitMix.Mix((ulong)(uint)options.Seed);
+        Frames = new FrameAllocator(Memory, low, options.MemoryBytes - low, seed, [firmware]);
+        _execution = new(TimeSpan.Zero);
+        _clock = new(Qtest, _execution, options.NanosecondsPerRelax);
+        Kernel = new(Memory, Frames, seed);
+        _interrupts = new(_execution, Kernel);
+        _poller = _execution.AddAgent("poller", Poll);
+        _idlePoll = _execution.StartTimer("poller", IdlePollNanoseconds, _poller.Wake);
+    }
+
+    /// <summary>How it was started.</summary>
+    public QemuMachineOptions Options { get; }
+
+    /// <summary>The connection, for what a platform has no words for. It is the machine's; do not dispose it.</summary>
+    public QtestClient Qtest => _process.Client;
+
+    /// <inheritdoc/>
+    public PhysicalMemory Memory { get; }
+
+    /// <inheritdoc/>
+    public IFrameAllocator Frames { get; }
+
+    /// <inheritdoc/>
+    public IPlatformClock Clock => _clock;
+
+    /// <inheritdoc/>
+    public IPortIo Ports { get; }
+
+    /// <summary>Kernel code and tables: what a rogue device aims at.</summary>
+    public KernelArea Kernel { get; }
+
+    /// <summary>What interrupt handlers and timers threw: programming errors, or QEMU's death.</summary>
+    public IReadOnlyCollection<Exception> Failures => _execution.Failures;
+
+    /// <summary>ECAM, the BAR window, and the chipset's area with the interrupt window.</summary>
+    public IReadOnlyList<LogicalRange> BusWindows { get; } =
+    [
+        new(new(MachineMap.Ecam.First.Value), new(MachineMap.Ecam.Last.Value)),
+        new(new(MachineMap.BarWindow.First.Value), new(MachineMap.BarWindow.Last.Value)),
+        new(new(MachineMap.BarWindow.Last.Value + 1), new(0xFEFF_FFFF)),
+    ];
+
+    /// <summary>Starts QEMU and does what its firmware would.</summary>
+    /// <exception cref="QemuException">QEMU is not there, did not start, or refused an option.</exception>
+    public static QemuMachine Start(QemuMachineOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        if (options.MemoryBytes < MachineMap.MinimumMemory || options.MemoryBytes % (1 << 20) != 0)
+        {
+            throw new QemuException($"memory must be whole MiB and at least 16, not {options.MemoryBytes} bytes");
+        }
+        string launcher = options.Launcher ?? QemuLauncher.Find()
+            ?? throw new QemuException("QEMU is not there: eng/qemu.sh brings it, or SLUICE_QEMU names one");
+        string folder = CreateFolder(options.MemoryBytes);
+        QemuProcess? process = null;
+        MemoryBanks? banks = null;
+        try
+        {
+            string file = Path.Combine(folder, "memory");
+            banks = MapMemory(file, options.MemoryBytes);
+            process = QemuProcess.Start(launcher, folder, Arguments(options, file), options.Processor, options.Timeout);
+            return new(options, process, banks);
+        }
+        catch (Exception e)
+        {
+            process?.Dispose();
+            banks?.Dispose();
+            if (Directory.Exists(folder)) { Directory.Delete(folder, recursive: true); }
+            if (e is QtestException) { throw new QemuException($"QEMU did not start: {e.Message}", e); }
+            throw;
+        }
+    }
+
+    /// <inheritdoc/>
+    public RegisterWindow MapRegisters(PhysicalAddress first, uint length)
+    {
+        if (length == 0 || first.Value > ulong.MaxValue - length
+            || Memory.Banks.ToArray().Any(b => b.Range.Overlaps(PhysicalRange.FromLength(first, length))))
+        {
+            throw new ArgumentOutOfRangeException(nameof(first), $"no device answers at {first} for {length} bytes");
+        }
+        return new QemuRegisterWindow(Qtest, first, length, Touch);
+    }
+
+    /// <inheritdoc/>
+    public IInterruptLine ConnectInterrupt(string name, Action handler)
+    {
+        ArgumentNullException.ThrowIfNull(handler);
+        IInterruptLine line = _interrupts.Connect(name, handler);
+        lock (_connecting) { Volatile.Write(ref _lines, [.. _lines, line]); }
+        return new PolledLine(this, line);
+    }
+
+    /// <summary>Polls until <paramref name="condition"/> holds, at most <paramref name="nanoseconds"/> of the machine's time.</summary>
+    /// <returns>Whether the condition held.</returns>
+    public bool RunUntil(Func<bool> condition, long nanoseconds = 5_000_000_000)
+    {
+        ArgumentNullException.ThrowIfNull(condition);
+        for (Deadline limit = Deadline.In(Clock, nanoseconds); !limit.HasPassed; limit.Relax())
+        {
+            if (condition()) { return true; }
+        }
+        return condition();
+    }
+
+    /// <summary>Ends QEMU, then unmaps its memory and removes its files.</summary>
+    public void Dispose()
+    {
+        if (_disposed) { return; }
+        _disposed = true;
+        _idlePoll.Dispose();
+        _execution.Dispose();
+        _process.Dispose();
+        _banks.Dispose();
+    }
+
+    private void Touch()
+    {
+        Volatile.Write(ref _lastWrite, Stopwatch.GetTimestamp());
+        _poller.Wake();
+    }
+
+    private bool Poll()
+    {
+        _clock.CatchUp();
+        foreach (IInterruptLine line in Volatile.Read(ref _lines)) { _interrupts.Deliver(line.Message); }
+        return Stopwatch.GetElapsedTime(Volatile.Read(ref _lastWrite)) < ActiveFor;
+    }
+
+    private static IEnumerable<string> Arguments(QemuMachineOptions options, string memoryFile)
+    {
+        string megabytes = (options.MemoryBytes >> 20).ToString(CultureInfo.InvariantCulture);
+        yield return "-machine";
+        yield return "q35,memory-backend=ram,hpet=off";
+        yield return "-m";
+        yield return megabytes;
+        yield return "-object";
+        yield return $"memory-backend-file,id=ram,size={megabytes}M,mem-path={Escape(memoryFile)},share=on";
+        if (options.Iommu == MachineIommu.Vtd)
+        {
+            yield return "-device";
+            yield return options.IommuProperties.Length == 0 ? "intel-iommu" : $"intel-iommu,{options.IommuProperties}";
+        }
+        if (options.Disk is { } disk)
+        {
+            yield return "-drive";
+            yield return $"if=none,id=disk,format=raw,file={Escape(disk)}{(options.DiskIsWritable ? "" : ",snapshot=on")}";
+            yield return "-device";
+            yield return "nvme,drive=disk,serial=sluice,addr=6.0";
+        }
+        foreach (string device in options.Devices)
+        {
+            yield return "-device";
+            yield return device;
+        }
+        foreach (string argument in options.Arguments) { yield return argument; }
+    }
+
+    /// <summary>A comma in a value is written twice.</summary>
+    private static string Escape(string value) => value.Replace(",", ",,", StringComparison.Ordinal);
+
+    /// <summary>A folder in memory when there is room for the machine's, so that no disk is written; else in the temporary folder.</summary>
+    private static string CreateFolder(ulong bytes)
+    {
+        const string SharedMemory = "/dev/shm";
+        if (!OperatingSystem.IsLinux()) { throw new QemuException("QEMU as a machine needs Linux"); }
+        bool hasRoom = Directory.Exists(SharedMemory) && (ulong)new DriveInfo(SharedMemory).AvailableFreeSpace > bytes + (64UL << 20);
+        string path = Path.Combine(hasRoom ? SharedMemory : Path.GetTempPath(), $"sluice-qemu-{Environment.ProcessId}-{Guid.NewGuid():N}"[..32]);
+        Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        return path;
+    }
+
+    private static MemoryBanks MapMemory(string path, ulong bytes)
+    {
+        using FileStream file = new(path, FileMode.CreateNew, FileAccess.ReadWrite);
+        file.SetLength((long)bytes);
+        NativeBlock block = NativeBlock.Map(file, bytes, writable: true);
+        ulong low = MachineMap.LowMemory(bytes);
+        MemoryBank lowBank = new(PhysicalAddress.Zero, block, 0, low);
+        return low == bytes ? new(lowBank) : new(lowBank, new MemoryBank(MachineMap.HighMemory, block, low, bytes - low));
+    }
+
+    private sealed class PolledLine(QemuMachine owner, IInterruptLine line) : IInterruptLine
+    {
+        public MsiMessage Message => line.Message;
+
+        public void Dispose()
+        {
+            lock (owner._connecting) { Volatile.Write(ref owner._lines, [.. owner._lines.Where(l => l != line)]); }
+            line.Dispose();
+        }
+    }
+}

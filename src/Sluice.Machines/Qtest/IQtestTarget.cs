@@ -1,0 +1,32 @@
+namespace Sluice.Machines.Qtest;
+
+/// <summary>A machine as <see cref="QtestServer"/> drives it. Called by one thread. What it throws becomes a <c>FAIL</c> line.</summary>
+internal interface IQtestTarget
+{
+    /// <summary>The virtual clock in nanoseconds.</summary>
+    long Now { get; }
+
+    /// <summary>One access of 1, 2, 4 or 8 bytes on the processor's bus; zero where nothing answers.</summary>
+    ulong Read(PhysicalAddress address, int size);
+
+    /// <summary>One access of 1, 2, 4 or 8 bytes on the processor's bus; lost where nothing answers.</summary>
+    void Write(PhysicalAddress address, int size, ulong value);
+
+    /// <summary>Bytes from the processor's bus; zeros where nothing answers.</summary>
+    void Read(PhysicalAddress address, Span<byte> destination);
+
+    /// <summary>Bytes to the processor's bus; lost where nothing answers.</summary>
+    void Write(PhysicalAddress address, ReadOnlySpan<byte> source);
+
+    /// <summary>One port read of 1, 2 or 4 bytes.</summary>
+    uint In(ushort port, int size);
+
+    /// <summary>One port write of 1, 2 or 4 bytes.</summary>
+    void Out(ushort port, int size, uint value);
+
+    /// <summary>Moves the clock; timers fire on the way.</summary>
+    void AdvanceTo(long nanoseconds);
+
+    /// <summary>When the next timer is due; null when none is set.</summary>
+    long? NextTimer { get; }
+}

@@ -1,0 +1,102 @@
+using System.Buffers.Binary;
+using System.Text.Json;
+
+namespace Sluice.Cli.Tests;
+
+/// <summary><c>sluice walk</c> on tables whose every word is written out here.</summary>
+public sealed class WalkTests : IDisposable
+{
+    private const ulong Base = 0x10_0000;
+    private readonly string _path = Path.Combine(Path.GetTempPath(), $"sluice-walk-{Guid.NewGuid():N}.raw");
+    private readonly byte[] _image = new byte[0x6000];
+
+    public WalkTests()
+    {
+        // Four levels: 0x101000 → 0x102000 → 0x103000 → 0x104000, with pages at 0x40000000 and a 2 MiB page behind
+        // them.
+        Put(0x101000, 0, 0x102003);
+        Put(0x102000, 1, 0x103003);
+        Put(0x103000, 0, 0x104003);
+        Put(0x103000, 1, 0x1234_0000_0083 & ~0x1F_F000UL);
+        Put(0x104000, 0, 0x7000_0003);
+        Put(0x104000, 1, 0x7000_1003);
+        Put(0x104000, 2, 0x7000_2001);
+    }
+
+    public void Dispose() => File.Delete(_path);
+
+    [Fact]
+    public void AddressesAreTranslatedInOrder()
+    {
+        Outcome outcome = Walk("0x40001abc", "0x40002000", "0x40200010", "0x40003000", "0x1000000000000", "1073741824");
+        Assert.Equal(0, outcome.ExitCode);
+        JsonElement json = outcome.Json;
+        Assert.Equal(1, json.GetProperty("version").GetInt32());
+        Assert.Equal("vtd-ss", json.GetProperty("format").GetString());
+        Assert.Equal(
+            [
+                "0x40001abc 0x70001abc rw 4096 ", "0x40002000 0x70002000 r 4096 ", "0x40200010 0x123400000010 rw 2097152 ",
+                "0x40003000    not-present", "0x1000000000000    out-of-range", "0x40000000 0x70000000 rw 4096 ",
+            ],
+            json.GetProperty("translations").EnumerateArray().Select(static t => string.Join(
+                ' ', t.GetProperty("logical"), t.GetProperty("physical"), t.GetProperty("access"), t.GetProperty("pageSize"), t.GetProperty("fault"))));
+    }
+
+    [Fact]
+    public void EverythingIsListedAndMerged()
+    {
+        Outcome outcome = Walk();
+        Assert.Equal(0, outcome.ExitCode);
+        Assert.Equal(
+            ["0x40000000 0x70000000 8192 rw", "0x40002000 0x70002000 4096 r", "0x40200000 0x123400000000 2097152 rw"],
+            outcome.Json.GetProperty("ranges").EnumerateArray().Select(static r => string.Join(
+                ' ', r.GetProperty("logical"), r.GetProperty("physical"), r.GetProperty("length"), r.GetProperty("access"))));
+        Assert.Equal(0, outcome.Json.GetProperty("damage").GetArrayLength());
+    }
+
+    [Fact]
+    public void DamageGivesAPartialAnswerAndExit3()
+    {
+        Put(0x101000, 5, 0x900000003);         // outside the file
+        Put(0x102000, 7, 0x101003);            // back to the root
+        Put(0x103000, 4, 0x4000_1083);         // a large page askew
+        Outcome outcome = Walk();
+        Assert.Equal(3, outcome.ExitCode);
+        Assert.Equal(3, outcome.Json.GetProperty("ranges").GetArrayLength());
+        Assert.Equal(
+            ["0x103000 4 1 reserved-bits", "0x102000 7 2 loop", "0x101000 5 3 bad-pointer"],
+            outcome.Json.GetProperty("damage").EnumerateArray().Select(static d => string.Join(
+                ' ', d.GetProperty("table"), d.GetProperty("index"), d.GetProperty("level"), d.GetProperty("problem"))));
+        Assert.Equal(3, Walk("0x40800000").ExitCode);
+    }
+
+    [Theory]
+    [InlineData("no table format 'vtd'", "--format", "vtd", "--root", "0x101000")]
+    [InlineData("3 to 5 levels, not 6", "--format", "vtd-ss", "--root", "0x101000", "--levels", "6")]
+    [InlineData("--root 'here' is not a number", "--format", "vtd-ss", "--root", "here")]
+    [InlineData("number of entries", "--format", "gart", "--root", "0x101000")]
+    [InlineData("aligned", "--format", "vtd-ss", "--root", "0x101001")]
+    [InlineData("ADDRESS 'x' is not a number", "--format", "vtd-ss", "--root", "0x101000", "x")]
+    [InlineData("--root", "--format", "vtd-ss")]
+    public void BadWordsGetOneLine(string expected, params string[] words)
+    {
+        File.WriteAllBytes(_path, _image);
+        Outcome outcome = SluiceProcess.Run(["walk", "--image", _path, .. words]);
+        Assert.Contains(expected, outcome.SingleErrorLine(), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void AnImageThatIsNotThere() => Assert.Contains(
+        "/no/such.raw",
+        SluiceProcess.Run("walk", "--image", "/no/such.raw", "--format", "x86", "--root", "0").SingleErrorLine(),
+        StringComparison.Ordinal);
+
+    private void Put(ulong table, int index, ulong word) =>
+        BinaryPrimitives.WriteUInt64LittleEndian(_image.AsSpan((int)(table - Base) + index * 8), word);
+
+    private Outcome Walk(params string[] addresses)
+    {
+        File.WriteAllBytes(_path, _image);
+        return SluiceProcess.Run(["walk", "--image", _path, "--base", $"0x{Base:x}", "--format", "vtd-ss", "--root", "0x101000", "--json", .. addresses]);
+    }
+}

@@ -1,0 +1,64 @@
+using System.Diagnostics;
+using System.Globalization;
+using Sluice.Iommu;
+
+namespace Sluice.Qemu.Tests.Differential;
+
+/// <summary>
+/// Our silicon and QEMU's run the same random programs. A failure prints the shortest program that shows it; replay one seed with
+/// <c>SLUICE_SEED=n</c>, run many with <c>SLUICE_SEED=first SLUICE_PROGRAMS=count</c>.
+/// </summary>
+public sealed class DifferentialTests(ITestOutputHelper output)
+{
+    private const int MostFailures = 5;
+
+    [Fact]
+    public void OurSiliconAnswersAsQemusDoes()
+    {
+        _ = Qemu.Require();
+        int seed = Number("SLUICE_SEED", 1);
+        int programs = Number("SLUICE_PROGRAMS", Environment.GetEnvironmentVariable("SLUICE_SEED") is null ? 400 : 1);
+        Assert.Equal(0, Pin.Run(() => RunAll(seed, programs)));
+    }
+
+    [Fact]
+    public void EveryBitOfEveryStructureMeansTheSame()
+    {
+        _ = Qemu.Require();
+        List<string> differences = Pin.Run(static () =>
+        {
+            using QemuTarget theirs = new(Qemu.Require(), processor: Pin.Processor);
+            using SluiceTarget ours = new(VtdOptions.Qemu);
+            Differ differ = new(ours, theirs);
+            List<string> found = [];
+            foreach ((string name, IReadOnlyList<Step> program) in SingleBitPrograms.All())
+            {
+                if (differ.Run(program) is { } difference) { found.Add($"{name}: at step {difference.Step}, {difference.What}"); }
+            }
+            return found;
+        });
+        Assert.True(differences.Count == 0, string.Join('\n', differences));
+    }
+
+    private int RunAll(int seed, int programs)
+    {
+        using QemuTarget theirs = new(Qemu.Require(), processor: Pin.Processor);
+        using SluiceTarget ours = new(VtdOptions.Qemu);
+        Differ differ = new(ours, theirs);
+        long started = Stopwatch.GetTimestamp();
+        int failures = 0;
+        for (int i = 0; i < programs && failures < MostFailures; i++)
+        {
+            IReadOnlyList<Step> program = ProgramGenerator.Create(seed + i);
+            if (differ.Run(program) is null) { continue; }
+            output.WriteLine(differ.Explain(seed + i, program));
+            failures++;
+        }
+        double seconds = Stopwatch.GetElapsedTime(started).TotalSeconds;
+        output.WriteLine($"{programs} programs, {differ.Steps} steps, {differ.Dmas} DMAs, {seconds:0.0} s");
+        return failures;
+    }
+
+    private static int Number(string variable, int otherwise) =>
+        int.TryParse(Environment.GetEnvironmentVariable(variable), NumberStyles.None, CultureInfo.InvariantCulture, out int value) ? value : otherwise;
+}
