@@ -124,7 +124,8 @@ internal sealed class FlakyMedium(byte[] content) : INvmeMedium
     public MediumStatus Read(long offset, Span<byte> destination)
     {
         if (offset >= GatedFrom) { _gate.Wait(TimeSpan.FromSeconds(10)); }
-        return offset + destination.Length > ReadableLength || offset < UnreadableLength ? MediumStatus.ReadError : _memory.Read(offset, destination);
+        bool isUnreadable = offset < UnreadableLength || offset + destination.Length > ReadableLength;
+        return isUnreadable ? MediumStatus.ReadError : _memory.Read(offset, destination);
     }
 
     public MediumStatus Write(long offset, ReadOnlySpan<byte> source) =>

@@ -132,14 +132,8 @@ public sealed class NvmeNamespaceTests
         Assert.Equal(-1, host.Content(buffer).AsSpan().IndexOfAnyExcept((byte)0));
     }
 
-<<<<<<< HEAD
-    // One bad piece of a long request: one error, after every piece is over. Seen failing: answered at the first error,
-    // with
-    // other pieces still in flight.
-=======
     // One bad piece of a long request: one error, and only when no other piece can reach the buffer any more.
     // Seen failing: answered at the first error, with other pieces still in flight.
->>>>>>> nvme
     [Fact]
     public async Task LongRequestsFailOnceAndOnlyWhenQuiet()
     {

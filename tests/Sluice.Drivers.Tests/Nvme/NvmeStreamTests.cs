@@ -27,14 +27,8 @@ public sealed class NvmeStreamTests
         Assert.Equal(0, stream.Read(new byte[1]));
     }
 
-<<<<<<< HEAD
-    // Any mixture of seeks, reads and writes at byte granularity, synchronous and not, against an array. Seen failing:
-    // what was
-    // read ahead kept after a write; a partly written block completed before the write in flight to it was done.
-=======
     // Any mixture of seeks, reads and writes at byte granularity, synchronous and not, against an array.
     // Seen failing: what was read ahead kept after a write.
->>>>>>> nvme
     [Theory]
     [InlineData(1, 9, 1)]
     [InlineData(2, 9, 2)]
