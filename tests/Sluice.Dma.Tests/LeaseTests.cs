@@ -63,7 +63,7 @@ public sealed class LeaseTests : IDisposable
         foreign.Dispose();
     }
 
-    // Seen failing: TryClose as read-then-write instead of compare-and-exchange.
+    // Seen failing, though not in every run: TryClose as a read, a short pause and a write.
     [Fact]
     public async Task OfTwoPutsAtOnceExactlyOneWins()
     {
