@@ -34,10 +34,11 @@ public sealed class LeaseTests : IDisposable
     {
         ScatterGatherLease stale = Get();
         _adapter.PutScatterGatherList(stale);
-        // Four gone records are kept: a few more, and the next get takes the stale lease's own.
-        for (int i = 0; i < 5; i++) { Get().Dispose(); }
+        // Four gone records are kept: four more, and the next get takes the stale lease's own.
+        for (int i = 0; i < 4; i++) { Get().Dispose(); }
         List<ScatterGatherLease> live = [];
         for (int i = 0; i < 200; i++) { live.Add(Get()); }
+        Assert.Contains(live, l => l.Mapping == stale.Mapping);
         Assert.False(stale.IsLive);
         Assert.Contains("#1 was already put", Assert.Throws<InvalidOperationException>(() => stale.Count).Message,
             StringComparison.Ordinal);
@@ -62,42 +63,60 @@ public sealed class LeaseTests : IDisposable
         foreign.Dispose();
     }
 
-    // Seen failing: TryClose as read-then-write instead of compare-and-exchange.
+    // Seen failing, though not in every run: TryClose as a read, a short pause and a write.
     [Fact]
     public async Task OfTwoPutsAtOnceExactlyOneWins()
     {
-        const int Rounds = 3000;
+        const int Rounds = 5000;
         ScatterGatherLease shared = default;
-        int started = 0, won = 0, lost = 0;
-        void Race()
+        int started = 0, ended = 0, won = 0;
+        void Put()
         {
-            for (int round = 1; round <= Rounds; round++)
+            try
             {
-                for (SpinWait spin = default; Volatile.Read(ref started) < round;) { spin.SpinOnce(-1); }
-                try
-                {
-                    _adapter.PutScatterGatherList(shared);
-                    Interlocked.Increment(ref won);
-                }
-                catch (InvalidOperationException) { Interlocked.Increment(ref lost); }
+                _adapter.PutScatterGatherList(shared);
+                Interlocked.Increment(ref won);
+            }
+            catch (InvalidOperationException) { }
+        }
+
+        // Two threads, because more than there are processors never meet; they leave their loops within nanoseconds.
+        static void Await(ref int counter, int value)
+        {
+            for (int spin = 1; Volatile.Read(ref counter) < value; spin++)
+            {
+                if (spin % 4096 == 0) { Thread.Yield(); }
             }
         }
 
-        Task[] racers = [.. Enumerable.Range(0, 2).Select(_ =>
-            Task.Factory.StartNew(Race, TaskCreationOptions.LongRunning))];
+        Task other = Task.Factory.StartNew(
+            () =>
+            {
+                try
+                {
+                    for (int round = 1; round <= Rounds; round++)
+                    {
+                        Await(ref started, round);
+                        Put();
+                        Volatile.Write(ref ended, round);
+                    }
+                }
+                finally { Volatile.Write(ref ended, int.MaxValue); }
+            },
+            TaskCreationOptions.LongRunning);
         try
         {
             for (int round = 1; round <= Rounds; round++)
             {
                 shared = Get();
                 Volatile.Write(ref started, round);
-                SpinWait spin = default;
-                while (Volatile.Read(ref won) + Volatile.Read(ref lost) < 2 * round) { spin.SpinOnce(-1); }
-                Assert.Equal((round, round), (won, lost));
+                Put();
+                Await(ref ended, round);
+                Assert.Equal(round, won);
             }
         }
         finally { Volatile.Write(ref started, int.MaxValue); }
-        await Task.WhenAll(racers);
+        await other;
         Assert.Equal(0, _adapter.Statistics.Outstanding);
         Assert.Equal(0, _mdl.MappedTransfers);
     }

@@ -19,7 +19,8 @@ public sealed class ReportTests : IDisposable
 
     public ReportTests()
     {
-        _system = _platform.Start(InvalidationPolicy.Strict, new() { RegionNames = new Names(), RecentMappings = 1024 });
+        _system = _platform.Start(InvalidationPolicy.Strict,
+            new() { RegionNames = new Names(), RecentMappings = 1024 });
         _system.Reported += _reports.Add;
         _nvme = _system.CreateAdapter(Nvme, new(), "nvme");
         _edu = _system.CreateAdapter(Edu, new() { AddressBits = 32 }, "edu");
