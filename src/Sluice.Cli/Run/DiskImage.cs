@@ -22,7 +22,8 @@ internal sealed class DiskImage : IDisposable
     public static DiskImage Open(string? path)
     {
         if (path is not null) { return new(path, OpenReadable(path), isOurs: false); }
-        string made = System.IO.Path.Combine(System.IO.Path.GetTempPath(), $"sluice-{Environment.ProcessId}-{Interlocked.Increment(ref s_made)}.img");
+        string made = System.IO.Path.Combine(
+            System.IO.Path.GetTempPath(), $"sluice-{Environment.ProcessId}-{Interlocked.Increment(ref s_made)}.img");
         try
         {
             Make(made);
@@ -32,7 +33,8 @@ internal sealed class DiskImage : IDisposable
         {
             File.Delete(made);
             if (error is CommandException) { throw; }
-            throw new CommandException($"cannot make a disk of {MadeBytes >> 20} MiB: {OneLine(error)}. Free some space or give --disk FILE.");
+            throw new CommandException(
+                $"cannot make a disk of {MadeBytes >> 20} MiB: {OneLine(error)}. Free some space or give --disk FILE.");
         }
     }
 
@@ -43,7 +45,8 @@ internal sealed class DiskImage : IDisposable
         {
             return FileMedium.Open(path, readOnly: true);
         }
-        catch (Exception error) when (error is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        catch (Exception error)
+            when (error is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
         {
             throw new CommandException($"cannot read the disk: {OneLine(error)}");
         }

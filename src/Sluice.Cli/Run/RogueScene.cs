@@ -12,7 +12,8 @@ internal sealed class RogueScene : IDisposable
     private readonly PhysicalAddress _victim;
     private readonly byte[] _before = new byte[PageBytes];
 
-    private RogueScene(Pc pc, LogicalAddress target, bool writes, PhysicalAddress victim, Action cleanUp, LogicalAddress? blame = null)
+    private RogueScene(
+        Pc pc, LogicalAddress target, bool writes, PhysicalAddress victim, Action cleanUp, LogicalAddress? blame = null)
     {
         (_pc, Target, Writes, _victim, _cleanUp, Blame) = (pc, target, writes, victim, cleanUp, blame ?? target);
         pc.Machine.Memory.TryRead(victim, _before);
@@ -49,7 +50,8 @@ internal sealed class RogueScene : IDisposable
         RogueCase.ReadFromWriteonly => Mapped(pc, DmaDirection.FromDevice, writes: false),
         RogueCase.Overrun => Overrun(pc),
         RogueCase.Stale => Stale(pc),
-        RogueCase.Kernel => new(pc, new(pc.Machine.Kernel.InterruptTable.Value), true, pc.Machine.Kernel.InterruptTable, static () => { }),
+        RogueCase.Kernel => new(
+            pc, new(pc.Machine.Kernel.InterruptTable.Value), true, pc.Machine.Kernel.InterruptTable, static () => { }),
         RogueCase.OtherDevice => OtherDevice(pc),
         RogueCase.Physical => Physical(pc),
         _ => throw new ArgumentOutOfRangeException(nameof(rogue)),

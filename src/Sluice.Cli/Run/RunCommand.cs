@@ -6,12 +6,29 @@ namespace Sluice.Cli.Run;
 /// <summary><c>sluice run</c>: its options, their checks, and its help.</summary>
 internal static class RunCommand
 {
+
+    private const string Help = """
+        Reads a whole disk through the NVMe driver, the DMA DDI and a remapping unit, and says what the DMA cost.
+
+        Examples:
+          sluice run --disk disk.img                    read it, print its SHA-256
+          sluice run --disk disk.img --policy deferred  the same, faster, with a window of exposure
+          sluice run --rogue all                        watch nine kinds of bad DMA being blocked and explained
+          sluice run --rogue kernel,stale --iommu none  watch the harm they do without a unit
+          sluice run --disk disk.img --json | jq .dma   for scripts
+
+        Exit status: 0 done and, with --rogue, all blocked, logged and harmless; 1 usage or tool error; 2 some were not.
+        """;
     private static readonly string[] KindsToCome = ["amdvi", "gart", "dart", "mapregs"];
 
     /// <summary>The verb.</summary>
     public static Command Create()
     {
-        Option<string?> disk = new("--disk") { HelpName = "FILE", Description = "The disk image to read: any file. Without it, 64 MiB are made for this run." };
+        Option<string?> disk = new("--disk")
+        {
+            HelpName = "FILE",
+            Description = "The disk image to read: any file. Without it, 64 MiB are made for this run.",
+        };
         Option<string> machine = new("--machine")
         {
             HelpName = "sim",
@@ -27,7 +44,8 @@ internal static class RunCommand
         Option<string> policy = new("--policy")
         {
             HelpName = "strict|deferred|shadow",
-            Description = "When memory that a driver takes back becomes unreachable: at once, within milliseconds, or never mapped (copied).",
+            Description = "When memory that a driver takes back becomes unreachable: "
+                + "at once, within milliseconds, or never mapped (copied).",
             DefaultValueFactory = static _ => "strict",
         };
         Option<string> memory = new("--memory")
@@ -39,21 +57,14 @@ internal static class RunCommand
         Option<string?> rogue = new("--rogue")
         {
             HelpName = "all|CASE,…",
-            Description = "Afterwards let devices and drivers misbehave: " + string.Join(' ', RogueCases.All.Select(RogueCases.Name)) + ".",
+            Description = "Afterwards let devices and drivers misbehave: "
+                + string.Join(' ', RogueCases.All.Select(RogueCases.Name)) + ".",
         };
-        Option<bool> json = new("--json") { Description = "One JSON document on standard output; its fields are a contract." };
-        Command command = new("run", """
-            Reads a whole disk through the NVMe driver, the DMA DDI and a remapping unit, and says what the DMA cost.
-
-            Examples:
-              sluice run --disk disk.img                    read it, print its SHA-256
-              sluice run --disk disk.img --policy deferred  the same, faster, with a window of exposure
-              sluice run --rogue all                        watch nine kinds of bad DMA being blocked and explained
-              sluice run --rogue kernel,stale --iommu none  watch the harm they do without a unit
-              sluice run --disk disk.img --json | jq .dma   for scripts
-
-            Exit status: 0 done and, with --rogue, all blocked, logged and harmless; 1 usage or tool error; 2 some were not.
-            """)
+        Option<bool> json = new("--json")
+        {
+            Description = "One JSON document on standard output; its fields are a contract.",
+        };
+        Command command = new("run", Help)
         {
             disk, machine, iommu, policy, memory, rogue, json,
         };
@@ -72,7 +83,8 @@ internal static class RunCommand
         (not "sim", _) => throw new CommandException($"--machine does not know '{machine}'; use sim"),
         (_, "vtd") => IommuKind.Vtd,
         (_, "none") => IommuKind.None,
-        _ when KindsToCome.Contains(word) => throw new CommandException($"--iommu {word} is not in this version; use vtd or none"),
+        _ when KindsToCome.Contains(word) =>
+            throw new CommandException($"--iommu {word} is not in this version; use vtd or none"),
         _ => throw new CommandException($"--iommu does not know '{word}'; use vtd or none"),
     };
 
@@ -87,5 +99,6 @@ internal static class RunCommand
     private static ulong ParseMemory(string word) =>
         ByteSize.TryParse(word, out ulong bytes)
             ? bytes
-            : throw new CommandException($"--memory '{word}' is not a size; write bytes or a number with K, M, G or T, as 512M");
+            : throw new CommandException(
+                $"--memory '{word}' is not a size; write bytes or a number with K, M, G or T, as 512M");
 }

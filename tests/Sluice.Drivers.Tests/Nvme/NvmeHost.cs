@@ -118,7 +118,9 @@ internal sealed class FlakyMedium(byte[] content) : INvmeMedium
     public MediumStatus Read(long offset, Span<byte> destination)
     {
         _gate.Wait(TimeSpan.FromSeconds(10));
-        return offset + destination.Length > ReadableLength ? MediumStatus.ReadError : _memory.Read(offset, destination);
+        return offset + destination.Length > ReadableLength
+            ? MediumStatus.ReadError
+            : _memory.Read(offset, destination);
     }
 
     public MediumStatus Write(long offset, ReadOnlySpan<byte> source) =>
