@@ -3,4 +3,5 @@ using BenchmarkDotNet.Running;
 using Sluice.Benchmarks;
 
 // dotnet run -c Release --project benchmarks/Sluice.Benchmarks -- --filter '*'
-BenchmarkSwitcher.FromTypes([typeof(SpeedTable)]).Run(args, DefaultConfig.Instance.WithOptions(ConfigOptions.DisableOptimizationsValidator));
+BenchmarkSwitcher.FromTypes([typeof(SpeedTable)])
+    .Run(args, DefaultConfig.Instance.WithOptions(ConfigOptions.DisableOptimizationsValidator));

@@ -60,7 +60,8 @@ static async Task<int> ReadAsync(string path)
 
     DmaStatistics statistics = dma.Statistics;
     Console.WriteLine($"{Convert.ToHexStringLower(hash)}  {path}");
-    Console.Error.WriteLine($"{controller.ModelNumber}, {statistics.Requests} requests, {statistics.Bytes} bytes by DMA, "
+    Console.Error.WriteLine(
+        $"{controller.ModelNumber}, {statistics.Requests} requests, {statistics.Bytes} bytes by DMA, "
         + $"{stream.Length / seconds / 1e6:F0} MB/s");
     return 0;
 }

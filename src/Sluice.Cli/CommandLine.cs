@@ -9,7 +9,10 @@ internal static class CommandLine
     /// <summary>Runs one command line and gives its exit status.</summary>
     public static int Run(string[] args)
     {
-        RootCommand root = new("DMA remapping for .NET: block, log and explain every bad DMA.") { Cli.Run.RunCommand.Create(), Bench.BenchCommand.Create(), Walk.WalkCommand.Create() };
+        RootCommand root = new("DMA remapping for .NET: block, log and explain every bad DMA.")
+        {
+            Cli.Run.RunCommand.Create(), Bench.BenchCommand.Create(), Walk.WalkCommand.Create(),
+        };
         ParseResult parsed = root.Parse(args);
         try
         {

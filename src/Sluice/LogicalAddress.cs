@@ -23,13 +23,16 @@ public readonly record struct LogicalAddress(ulong Value) : IComparable<LogicalA
     public int CompareTo(LogicalAddress other) => Value.CompareTo(other.Value);
 
     /// <summary>The address <paramref name="bytes"/> above; wraps at 2^64 as hardware does.</summary>
-    public static LogicalAddress operator +(LogicalAddress address, ulong bytes) => new(unchecked(address.Value + bytes));
+    public static LogicalAddress operator +(LogicalAddress address, ulong bytes) =>
+        new(unchecked(address.Value + bytes));
 
     /// <summary>The address <paramref name="bytes"/> below; wraps at zero as hardware does.</summary>
-    public static LogicalAddress operator -(LogicalAddress address, ulong bytes) => new(unchecked(address.Value - bytes));
+    public static LogicalAddress operator -(LogicalAddress address, ulong bytes) =>
+        new(unchecked(address.Value - bytes));
 
     /// <summary>The distance in bytes from <paramref name="first"/> up to <paramref name="second"/>.</summary>
-    public static ulong operator -(LogicalAddress second, LogicalAddress first) => unchecked(second.Value - first.Value);
+    public static ulong operator -(LogicalAddress second, LogicalAddress first) =>
+        unchecked(second.Value - first.Value);
 
     /// <summary>Orders by value.</summary>
     public static bool operator <(LogicalAddress a, LogicalAddress b) => a.Value < b.Value;

@@ -32,7 +32,8 @@ public readonly record struct PciAddress(ushort Segment, RequesterId Requester)
     }
 
     private static bool TryHex(string text, int max, out int value) =>
-        int.TryParse(text, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out value) && value >= 0 && value <= max;
+        int.TryParse(text, NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out value)
+            && value >= 0 && value <= max;
 
     /// <summary>As lspci -D prints it: <c>0000:00:04.0</c>.</summary>
     public override string ToString() => $"{Segment:x4}:{Requester}";

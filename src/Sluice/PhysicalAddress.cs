@@ -21,13 +21,16 @@ public readonly record struct PhysicalAddress(ulong Value) : IComparable<Physica
     public int CompareTo(PhysicalAddress other) => Value.CompareTo(other.Value);
 
     /// <summary>The address <paramref name="bytes"/> above; wraps at 2^64 as hardware does.</summary>
-    public static PhysicalAddress operator +(PhysicalAddress address, ulong bytes) => new(unchecked(address.Value + bytes));
+    public static PhysicalAddress operator +(PhysicalAddress address, ulong bytes) =>
+        new(unchecked(address.Value + bytes));
 
     /// <summary>The address <paramref name="bytes"/> below; wraps at zero as hardware does.</summary>
-    public static PhysicalAddress operator -(PhysicalAddress address, ulong bytes) => new(unchecked(address.Value - bytes));
+    public static PhysicalAddress operator -(PhysicalAddress address, ulong bytes) =>
+        new(unchecked(address.Value - bytes));
 
     /// <summary>The distance in bytes from <paramref name="first"/> up to <paramref name="second"/>.</summary>
-    public static ulong operator -(PhysicalAddress second, PhysicalAddress first) => unchecked(second.Value - first.Value);
+    public static ulong operator -(PhysicalAddress second, PhysicalAddress first) =>
+        unchecked(second.Value - first.Value);
 
     /// <summary>Orders by value.</summary>
     public static bool operator <(PhysicalAddress a, PhysicalAddress b) => a.Value < b.Value;

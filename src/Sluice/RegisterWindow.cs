@@ -48,7 +48,9 @@ public abstract class RegisterWindow
         if ((offset & (size - 1)) != 0 || offset >= Length || Length - offset < size)
         {
             throw new ArgumentOutOfRangeException(
-                nameof(offset), $"a {size}-byte register access at 0x{offset:X} is unaligned or outside the window of 0x{Length:X} bytes");
+                nameof(offset),
+                $"a {size}-byte register access at 0x{offset:X} is unaligned "
+                + $"or outside the window of 0x{Length:X} bytes");
         }
     }
 }

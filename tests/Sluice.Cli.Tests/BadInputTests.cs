@@ -21,18 +21,25 @@ public sealed class BadInputTests
 
     [Fact]
     public void ADiskThatIsNotThere() =>
-        Assert.Contains("/no/such/disk.img", SluiceProcess.Run("run", "--disk", "/no/such/disk.img").SingleErrorLine(), StringComparison.Ordinal);
+        Assert.Contains(
+            "/no/such/disk.img",
+            SluiceProcess.Run("run", "--disk", "/no/such/disk.img").SingleErrorLine(),
+            StringComparison.Ordinal);
 
     [Fact]
     public void ADiskThatIsEmpty()
     {
         using TemporaryFile disk = new(0);
-        Assert.Contains("empty", SluiceProcess.Run("run", "--disk", disk.Path).SingleErrorLine(), StringComparison.Ordinal);
+        Outcome outcome = SluiceProcess.Run("run", "--disk", disk.Path);
+        Assert.Contains("empty", outcome.SingleErrorLine(), StringComparison.Ordinal);
     }
 
     [Fact]
     public void ADiskThatIsAFolder() =>
-        Assert.Contains(Path.GetTempPath(), SluiceProcess.Run("run", "--disk", Path.GetTempPath()).SingleErrorLine(), StringComparison.Ordinal);
+        Assert.Contains(
+            Path.GetTempPath(),
+            SluiceProcess.Run("run", "--disk", Path.GetTempPath()).SingleErrorLine(),
+            StringComparison.Ordinal);
 
     [Fact]
     public void ADiskThatMayNotBeRead()
@@ -46,7 +53,8 @@ public sealed class BadInputTests
         using TemporaryFile disk = new(4096);
         File.SetUnixFileMode(disk.Path, UnixFileMode.None);
         Outcome outcome = SluiceProcess.Run(
-            "exec setpriv --bounding-set=-all --inh-caps=-all --reuid=65534 --clear-groups \"$@\"", ["run", "--disk", disk.Path]);
+            "exec setpriv --bounding-set=-all --inh-caps=-all --reuid=65534 --clear-groups \"$@\"",
+            ["run", "--disk", disk.Path]);
         Assert.Contains(disk.Path, outcome.SingleErrorLine(), StringComparison.Ordinal);
     }
 

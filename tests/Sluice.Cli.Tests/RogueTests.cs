@@ -70,7 +70,9 @@ public sealed class RogueTests
     {
         Outcome outcome = SluiceProcess.Run("run", "--rogue", "stale,overrun,stale", "--json");
         Assert.Equal(0, outcome.ExitCode);
-        Assert.Equal(["overrun", "stale"], outcome.Json.GetProperty("rogue").EnumerateArray().Select(static c => c.GetProperty("case").GetString()!));
+        Assert.Equal(
+            ["overrun", "stale"],
+            outcome.Json.GetProperty("rogue").EnumerateArray().Select(static c => c.GetProperty("case").GetString()!));
     }
 
     // A flush may come in between, when this thread is held up for longer than the window is open.

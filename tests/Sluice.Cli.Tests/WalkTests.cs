@@ -35,11 +35,13 @@ public sealed class WalkTests : IDisposable
         Assert.Equal("vtd-ss", json.GetProperty("format").GetString());
         Assert.Equal(
             [
-                "0x40001abc 0x70001abc rw 4096 ", "0x40002000 0x70002000 r 4096 ", "0x40200010 0x123400000010 rw 2097152 ",
-                "0x40003000    not-present", "0x1000000000000    out-of-range", "0x40000000 0x70000000 rw 4096 ",
+                "0x40001abc 0x70001abc rw 4096 ", "0x40002000 0x70002000 r 4096 ",
+                "0x40200010 0x123400000010 rw 2097152 ", "0x40003000    not-present",
+                "0x1000000000000    out-of-range", "0x40000000 0x70000000 rw 4096 ",
             ],
             json.GetProperty("translations").EnumerateArray().Select(static t => string.Join(
-                ' ', t.GetProperty("logical"), t.GetProperty("physical"), t.GetProperty("access"), t.GetProperty("pageSize"), t.GetProperty("fault"))));
+                ' ', t.GetProperty("logical"), t.GetProperty("physical"), t.GetProperty("access"),
+                t.GetProperty("pageSize"), t.GetProperty("fault"))));
     }
 
     [Fact]
@@ -50,7 +52,8 @@ public sealed class WalkTests : IDisposable
         Assert.Equal(
             ["0x40000000 0x70000000 8192 rw", "0x40002000 0x70002000 4096 r", "0x40200000 0x123400000000 2097152 rw"],
             outcome.Json.GetProperty("ranges").EnumerateArray().Select(static r => string.Join(
-                ' ', r.GetProperty("logical"), r.GetProperty("physical"), r.GetProperty("length"), r.GetProperty("access"))));
+                ' ', r.GetProperty("logical"), r.GetProperty("physical"),
+                r.GetProperty("length"), r.GetProperty("access"))));
         Assert.Equal(0, outcome.Json.GetProperty("damage").GetArrayLength());
     }
 
@@ -66,7 +69,8 @@ public sealed class WalkTests : IDisposable
         Assert.Equal(
             ["0x103000 4 1 reserved-bits", "0x102000 7 2 loop", "0x101000 5 3 bad-pointer"],
             outcome.Json.GetProperty("damage").EnumerateArray().Select(static d => string.Join(
-                ' ', d.GetProperty("table"), d.GetProperty("index"), d.GetProperty("level"), d.GetProperty("problem"))));
+                ' ', d.GetProperty("table"), d.GetProperty("index"),
+                d.GetProperty("level"), d.GetProperty("problem"))));
         Assert.Equal(3, Walk("0x40800000").ExitCode);
     }
 
@@ -97,6 +101,10 @@ public sealed class WalkTests : IDisposable
     private Outcome Walk(params string[] addresses)
     {
         File.WriteAllBytes(_path, _image);
-        return SluiceProcess.Run(["walk", "--image", _path, "--base", $"0x{Base:x}", "--format", "vtd-ss", "--root", "0x101000", "--json", .. addresses]);
+        return SluiceProcess.Run(
+            [
+                "walk", "--image", _path, "--base", $"0x{Base:x}", "--format", "vtd-ss", "--root", "0x101000", "--json",
+                .. addresses,
+            ]);
     }
 }

@@ -11,7 +11,10 @@ public sealed class AcpiTests
         Iommu = MachineIommu.Vtd,
         DmarFlags = 4,
         Vtd = new() { HostAddressBits = 39 },
-        ReservedRegions = [new(new(new(0x20_0000), new(0x20_3FFF)), [PciAddress.From(0, 4, 0), PciAddress.From(0, 0x1F, 2)])],
+        ReservedRegions =
+        [
+            new(new(new(0x20_0000), new(0x20_3FFF)), [PciAddress.From(0, 4, 0), PciAddress.From(0, 0x1F, 2)]),
+        ],
     };
 
     // Offsets and values from the VT-d specification's chapter 8, typed by hand. Seen failing: writing the region's
@@ -21,7 +24,8 @@ public sealed class AcpiTests
     {
         byte[] expected = Convert.FromHexString(
             // header: signature, length, revision, checksum, makers
-            "444D4152" + "68000000" + "01" + "00" + "534C55494345" + "5133352020202020" + "01000000" + "534C4345" + "01000000"
+            "444D4152" + "68000000" + "01" + "00" + "534C55494345" + "5133352020202020"
+            + "01000000" + "534C4345" + "01000000"
             // 39 address bits, platform opt-in
             + "26" + "04" + "00000000000000000000"
             // DRHD: type, length, INCLUDE_PCI_ALL, one page, segment, base

@@ -22,7 +22,9 @@ public sealed class EduTests : IDisposable
     [Fact]
     public void ItSaysWhatItIs()
     {
-        Assert.Equal((0x1234, 0x11E8, 0x00FF00, 0x10), (_function.VendorId, _function.DeviceId, _function.ClassCode, _function.Revision));
+        Assert.Equal(
+            (0x1234, 0x11E8, 0x00FF00, 0x10),
+            (_function.VendorId, _function.DeviceId, _function.ClassCode, _function.Revision));
         Assert.Equal(1UL << 20, Assert.Single(_function.Bars).Size);
         Assert.Equal(0x0100_00EDu, _edu.Read32(0));
         _edu.Write32(4, 0x1234_5678);

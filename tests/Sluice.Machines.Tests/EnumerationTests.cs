@@ -102,7 +102,10 @@ public sealed class EnumerationTests
         DirectoryInfo folder = Directory.CreateTempSubdirectory("sluice-pci");
         try
         {
-            using (StreamWriter writer = new(Path.Combine(folder.FullName, "config.txt"))) { PciText.Write(writer, functions); }
+            using (StreamWriter writer = new(Path.Combine(folder.FullName, "config.txt")))
+            {
+                PciText.Write(writer, functions);
+            }
             string said = Fixtures.RunTool("lspci", folder.FullName, "-F", "config.txt", "-n", "-vvv");
             Assert.Contains("00:00.0 0600: 8086:29c0", said, StringComparison.Ordinal);
             Assert.Contains("00:1f.0 0601: 8086:2918 (rev 02)", said, StringComparison.Ordinal);

@@ -34,7 +34,8 @@ public sealed class ExecutionTests
     {
         using Machine machine = Fixtures.Stepped();
         List<long> ticks = [];
-        using IDisposable timer = machine.Clock.StartTimer("slow", 1_000_000_000, () => ticks.Add(machine.Clock.Nanoseconds));
+        using IDisposable timer = machine.Clock.StartTimer(
+            "slow", 1_000_000_000, () => ticks.Add(machine.Clock.Nanoseconds));
         Assert.True(machine.RunUntil(() => ticks.Count == 3, 100));
         Assert.Equal([1, 2, 3], ticks.Select(static t => t / 1_000_000_000));
         timer.Dispose();

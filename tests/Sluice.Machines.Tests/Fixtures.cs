@@ -12,7 +12,8 @@ internal static class Fixtures
     public static PciFunction Find(this IPlatform platform, PciDevice device) =>
         PciBus.Enumerate(platform).Single(f => f.Address == device.Address);
 
-    public static PhysicalAddress Frame(this IPlatform platform, FrameKind kind = FrameKind.Buffer, ulong last = ulong.MaxValue)
+    public static PhysicalAddress Frame(
+        this IPlatform platform, FrameKind kind = FrameKind.Buffer, ulong last = ulong.MaxValue)
     {
         Assert.True(platform.Frames.TryAllocate(kind, 12, out PhysicalAddress frame, last));
         return frame;
@@ -23,7 +24,8 @@ internal static class Fixtures
     /// <summary>Runs a tool of the system; skips the test, with the reason, where it is absent.</summary>
     public static string RunTool(string tool, string directory, params string[] arguments)
     {
-        bool there = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Any(d => File.Exists(Path.Combine(d, tool)));
+        string[] folders = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':');
+        bool there = folders.Any(d => File.Exists(Path.Combine(d, tool)));
         Assert.SkipUnless(there, $"{tool} is not on the PATH");
         ProcessStartInfo start = new(tool, arguments)
         {
@@ -65,7 +67,8 @@ internal sealed class ProbeDevice : PciDevice
 
     public override ulong ReadBar(int bar, ulong offset, int size) => ((ulong)bar << 32) | (offset << 8) | (uint)size;
 
-    public override void WriteBar(int bar, ulong offset, int size, ulong value) => Writes.Add((bar, offset, size, value));
+    public override void WriteBar(int bar, ulong offset, int size, ulong value) =>
+        Writes.Add((bar, offset, size, value));
 
     public override bool Step() => Work?.Invoke() ?? false;
 

@@ -70,9 +70,14 @@ public sealed class FrameAllocatorTests
         for (int i = 0; i < 4000; i++) { Assert.True(pages.Add(machine.Frame().Value / Page)); }
         for (int sizeLog2 = 21; sizeLog2 >= 13; sizeLog2--)
         {
-            Assert.True(machine.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress first), $"no run of 2^{sizeLog2}");
+            Assert.True(
+                machine.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress first),
+                $"no run of 2^{sizeLog2}");
             Assert.True(first.IsAligned(sizeLog2));
-            for (ulong page = 0; page < 1UL << (sizeLog2 - 12); page++) { Assert.True(pages.Add(first.Value / Page + page)); }
+            for (ulong page = 0; page < 1UL << (sizeLog2 - 12); page++)
+            {
+                Assert.True(pages.Add(first.Value / Page + page));
+            }
         }
         Assert.False(machine.Frames.TryAllocate(FrameKind.Buffer, 26, out _));
     }
@@ -152,9 +157,13 @@ public sealed class FrameAllocatorTests
             List<PhysicalAddress> mine = [];
             for (int i = 0; i < 20_000; i++)
             {
-                if (mine.Count < 8 && random.Next(2) == 0 && machine.Frames.TryAllocate(FrameKind.Buffer, 12, out PhysicalAddress frame))
+                if (mine.Count < 8 && random.Next(2) == 0
+                    && machine.Frames.TryAllocate(FrameKind.Buffer, 12, out PhysicalAddress frame))
                 {
-                    if (Interlocked.Exchange(ref owners[frame.Value / Page], thread + 1) != 0) { Interlocked.Increment(ref clashes); }
+                    if (Interlocked.Exchange(ref owners[frame.Value / Page], thread + 1) != 0)
+                    {
+                        Interlocked.Increment(ref clashes);
+                    }
                     mine.Add(frame);
                 }
                 else if (mine.Count > 0)

@@ -108,7 +108,11 @@ public sealed class InterruptTests
     {
         using Machine machine = Fixtures.Stepped();
         int runs = 0;
-        using IInterruptLine line = machine.ConnectInterrupt("bad", () => { runs++; throw new InvalidOperationException("no"); });
+        using IInterruptLine line = machine.ConnectInterrupt("bad", () =>
+        {
+            runs++;
+            throw new InvalidOperationException("no");
+        });
         machine.Interrupts.Deliver(line.Message);
         Assert.True(machine.RunUntil(() => runs == 1, 100));
         machine.Interrupts.Deliver(line.Message);

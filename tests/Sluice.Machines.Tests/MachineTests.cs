@@ -22,14 +22,18 @@ public sealed class MachineTests
     [InlineData(0x1FF_F000UL, 0x1FF_FFFFUL, "firmware's tables")]
     public void ReservedRegionsAreWholePagesOfLowMemory(ulong first, ulong last, string? line)
     {
-        MachineOptions options = new() { MemoryBytes = 32 << 20, ReservedRegions = [new(new(new(first), new(last)), [])] };
+        MachineOptions options = new()
+        {
+            MemoryBytes = 32 << 20, ReservedRegions = [new(new(new(first), new(last)), [])],
+        };
         if (line is null)
         {
             using Machine machine = Machine.Create(options);
             Assert.Equal(FrameKind.Absent, machine.Frames.KindOf(new(first)));
             return;
         }
-        Assert.Contains(line, Assert.Throws<MachineException>(() => Machine.Create(options)).Message, StringComparison.Ordinal);
+        MachineException error = Assert.Throws<MachineException>(() => Machine.Create(options));
+        Assert.Contains(line, error.Message, StringComparison.Ordinal);
     }
 
     // Seen failing: splitting only above 0xB000_0000, not at it.

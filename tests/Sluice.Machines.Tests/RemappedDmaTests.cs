@@ -24,7 +24,10 @@ public sealed class RemappedDmaTests : IDisposable
 
     private RemappedDmaTests(bool deterministic)
     {
-        _machine = Machine.Create(new() { MemoryBytes = 32 << 20, Iommu = MachineIommu.Vtd, Deterministic = deterministic });
+        _machine = Machine.Create(new()
+        {
+            MemoryBytes = 32 << 20, Iommu = MachineIommu.Vtd, Deterministic = deterministic,
+        });
         _rogue = _machine.Plug(new RogueDevice());
         _stranger = _machine.Plug(new RogueDevice());
         foreach (PciFunction function in PciBus.Enumerate(_machine)) { function.EnableBusMaster(); }

@@ -94,12 +94,18 @@ internal sealed class Arena : IDisposable
         {
             for (ulong at = 0; at < PageBytes; at += 8)
             {
-                if (Machine.Memory.TryRead64(table + at, out ulong word) && word == Venom) { Breach($"the unit's table at {table} was written"); }
+                if (Machine.Memory.TryRead64(table + at, out ulong word) && word == Venom)
+                {
+                    Breach($"the unit's table at {table} was written");
+                }
             }
         }
         VtdStatistics unit = Machine.Unit!.Statistics;
         long accounted = unit.FaultsRecorded + unit.FaultsLost + unit.FaultsCompressed + unit.FaultsSuppressed;
-        if (accounted != unit.Refused) { Breach($"{unit.Refused} refused, but {accounted} recorded or counted as lost"); }
+        if (accounted != unit.Refused)
+        {
+            Breach($"{unit.Refused} refused, but {accounted} recorded or counted as lost");
+        }
         long refused = Rogues.Sum(static r => r.Port.Refused);
         if (refused != unit.Refused) { Breach($"devices saw {refused} refusals, the unit {unit.Refused}"); }
         Assert.Empty(Breaches);

@@ -14,7 +14,10 @@ public sealed class HostileDmaTests
 {
     private const int Dmas = 1_000_000;
     private static readonly ulong[] Oddities =
-        [0, 0xFFF, 0xFEE0_0000, 0xFEEF_FFFC, 0xFED9_0000, 0xB000_0000, 0xFAFAFAFA_FAFAFAFA, 1UL << 39, 1UL << 48, 1UL << 57, ulong.MaxValue - 7];
+        [
+            0, 0xFFF, 0xFEE0_0000, 0xFEEF_FFFC, 0xFED9_0000, 0xB000_0000, 0xFAFAFAFA_FAFAFAFA,
+            1UL << 39, 1UL << 48, 1UL << 57, ulong.MaxValue - 7,
+        ];
 
     // Seen failing: an unmap that skips the invalidation ("changed after unmap"); a unit that grants writes where the
     // leaf
@@ -38,13 +41,19 @@ public sealed class HostileDmaTests
             Start(() => MapAndUnmap(arena, other, targets.AsMemory(24, 24), 2, over.Token)),
             Start(() => AttachAndDetach(arena, shared, targets.AsMemory(48, 16), over.Token)),
         ];
-        Thread[] attackers = [.. arena.Rogues.Select((rogue, i) => Start(() => Attack(arena, rogue, targets, 10 + i, Dmas / arena.Rogues.Length)))];
+        Thread[] attackers =
+        [
+            .. arena.Rogues.Select((rogue, i) =>
+                Start(() => Attack(arena, rogue, targets, 10 + i, Dmas / arena.Rogues.Length))),
+        ];
         foreach (Thread thread in attackers) { Assert.True(thread.Join(TimeSpan.FromMinutes(3)), "an attacker hangs"); }
         over.Cancel();
         foreach (Thread thread in drivers) { Assert.True(thread.Join(TimeSpan.FromSeconds(30)), "a driver hangs"); }
         Assert.Empty(arena.Machine.Failures);
         arena.AssertKept();
-        Assert.True(arena.Rogues.Sum(static r => r.Port.Pieces) > 1000, "no attack ever met a mapping: the test tests nothing");
+        Assert.True(
+            arena.Rogues.Sum(static r => r.Port.Pieces) > 1000,
+            "no attack ever met a mapping: the test tests nothing");
         Assert.True(arena.Machine.Unit!.Statistics.Refused > Dmas / 2);
         Assert.True(arena.Faults.Faults > 0);
     }
@@ -65,29 +74,38 @@ public sealed class HostileDmaTests
         Random random = new(seed);
         var frames = new PhysicalAddress[Buffers][];
         var live = new (DomainMapping Mapping, int Pages, DmaAccess Access)[Buffers];
-        for (int i = 0; i < Buffers; i++) { frames[i] = [.. Enumerable.Range(0, MostPages).Select(_ => arena.NewFrame(Arena.Canary))]; }
+        for (int i = 0; i < Buffers; i++)
+        {
+            frames[i] = [.. Enumerable.Range(0, MostPages).Select(_ => arena.NewFrame(Arena.Canary))];
+        }
         for (int turn = 0; !over.IsCancellationRequested; turn++)
         {
             int slot = turn % Buffers;
             if (live[slot].Pages != 0) { TakeBack(arena, domain, live[slot], frames[slot], random); }
             int pages = random.Next(1, MostPages + 1);
             DmaAccess access = (DmaAccess)random.Next(1, 4);
-            MapStatus status = domain.TryMap(frames[slot].AsSpan(0, pages), access, new(ulong.MaxValue), out DomainMapping mapping);
+            MapStatus status = domain.TryMap(
+                frames[slot].AsSpan(0, pages), access, new(ulong.MaxValue), out DomainMapping mapping);
             if (status != MapStatus.Mapped)
             {
                 arena.Breach($"map answered {status}");
                 return;
             }
             live[slot] = (mapping, pages, access);
-            for (int i = 0; i < targets.Length / Buffers; i++) { targets.Span[slot * (targets.Length / Buffers) + i] = mapping.First.Value; }
+            int share = targets.Length / Buffers;
+            for (int i = 0; i < share; i++) { targets.Span[slot * share + i] = mapping.First.Value; }
             Thread.SpinWait(random.Next(2000));
         }
     }
 
     private static void TakeBack(
-        Arena arena, Domain domain, (DomainMapping Mapping, int Pages, DmaAccess Access) live, PhysicalAddress[] frames, Random random)
+        Arena arena, Domain domain, (DomainMapping Mapping, int Pages, DmaAccess Access) live,
+        PhysicalAddress[] frames, Random random)
     {
-        if ((live.Access & DmaAccess.Write) == 0) { Expect(arena, frames, live.Pages, Arena.Canary, "a read-only page changed"); }
+        if ((live.Access & DmaAccess.Write) == 0)
+        {
+            Expect(arena, frames, live.Pages, Arena.Canary, "a read-only page changed");
+        }
         domain.Unmap(live.Mapping);
         foreach (PhysicalAddress frame in frames.AsSpan(0, live.Pages)) { arena.Fill(frame, Arena.Canary); }
         Thread.SpinWait(random.Next(2000));
@@ -111,7 +129,9 @@ public sealed class HostileDmaTests
         Random random = new(3);
         Domain own = arena.Remapping.CreateDomain(new() { Name = "own" });
         PhysicalAddress[] frame = [arena.NewFrame(Arena.Canary)];
-        Assert.Equal(MapStatus.Mapped, own.TryMap(frame, DmaAccess.ReadWrite, new(ulong.MaxValue), out DomainMapping mapping));
+        Assert.Equal(
+            MapStatus.Mapped,
+            own.TryMap(frame, DmaAccess.ReadWrite, new(ulong.MaxValue), out DomainMapping mapping));
         targets.Span.Fill(mapping.First.Value);
         for (int turn = 0; !over.IsCancellationRequested; turn++)
         {
@@ -146,7 +166,10 @@ public sealed class HostileDmaTests
             Span<byte> read = loot.AsSpan(0, length);
             read.Clear();
             rogue.Port.Read(id, address, read);
-            if (MemoryMarshal.Cast<byte, ulong>(read).Contains(Arena.Secret)) { arena.Breach($"{id} read a secret at {address}"); }
+            if (MemoryMarshal.Cast<byte, ulong>(read).Contains(Arena.Secret))
+            {
+                arena.Breach($"{id} read a secret at {address}");
+            }
         }
     }
 
@@ -157,6 +180,7 @@ public sealed class HostileDmaTests
         2 => Oddities[random.Next(Oddities.Length)],
         3 => (ulong)random.NextInt64(long.MinValue, long.MaxValue),
         4 => (ulong)random.NextInt64(0, 32 << 20),
-        _ => Volatile.Read(ref targets[random.Next(targets.Length)]) + (ulong)random.NextInt64(-2 * Arena.PageBytes, 10 * Arena.PageBytes),
+        _ => Volatile.Read(ref targets[random.Next(targets.Length)])
+            + (ulong)random.NextInt64(-2 * Arena.PageBytes, 10 * Arena.PageBytes),
     };
 }

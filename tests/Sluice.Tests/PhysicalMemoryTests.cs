@@ -8,7 +8,9 @@ public sealed class PhysicalMemoryTests : IDisposable
     public PhysicalMemoryTests()
     {
         NativeBlock block = NativeBlock.Allocate(0x5000);
-        _banks = new(new MemoryBank(new(0x1_0000_0000), block, 0x3000, 0x2000), new MemoryBank(new(0x1000), block, 0, 0x3000));
+        _banks = new(
+            new MemoryBank(new(0x1_0000_0000), block, 0x3000, 0x2000),
+            new MemoryBank(new(0x1000), block, 0, 0x3000));
         _memory = _banks.Memory;
     }
 

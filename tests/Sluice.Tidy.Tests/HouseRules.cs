@@ -30,11 +30,15 @@ public sealed partial class HouseRules
         foreach (string project in Repository.Find("src", "*.csproj"))
         {
             string name = Path.GetFileNameWithoutExtension(project);
-            Assert.True(Floors.TryGetValue(name, out int floor), $"{name} has no floor: give it one here and in docs/start-here.md");
+            Assert.True(
+                Floors.TryGetValue(name, out int floor),
+                $"{name} has no floor: give it one here and in docs/start-here.md");
             foreach (XElement reference in XDocument.Load(project).Descendants("ProjectReference"))
             {
                 string target = Path.GetFileNameWithoutExtension(reference.Attribute("Include")!.Value);
-                Assert.True(Floors[target] < floor, $"{name} (floor {floor}) imports {target} (floor {Floors[target]}): imports go down only");
+                Assert.True(
+                    Floors[target] < floor,
+                    $"{name} (floor {floor}) imports {target} (floor {Floors[target]}): imports go down only");
             }
         }
     }
@@ -45,19 +49,24 @@ public sealed partial class HouseRules
         foreach (string project in Repository.Find("src", "*.csproj"))
         {
             string name = Path.GetFileNameWithoutExtension(project);
-            Assert.True(Directory.Exists(Path.Combine(Repository.Root, "tests", name + ".Tests")), $"{name} has no test project");
+            Assert.True(
+                Directory.Exists(Path.Combine(Repository.Root, "tests", name + ".Tests")),
+                $"{name} has no test project");
         }
     }
 
     [Fact]
     public void UnsafeCodeLivesInOnePlace()
     {
-        foreach (string project in Repository.Find("src", "*.csproj").Where(static p => !p.EndsWith("/Sluice.csproj", StringComparison.Ordinal)))
+        IEnumerable<string> others = Repository.Find("src", "*.csproj")
+            .Where(static path => !path.EndsWith("/Sluice.csproj", StringComparison.Ordinal));
+        foreach (string project in others)
         {
             Assert.DoesNotContain("AllowUnsafeBlocks", File.ReadAllText(project), StringComparison.Ordinal);
         }
         Assert.All(
-            Repository.Sources.Where(static path => !Repository.Relative(path).StartsWith("src/Sluice/Native/", StringComparison.Ordinal)),
+            Repository.Sources.Where(static path =>
+                !Repository.Relative(path).StartsWith("src/Sluice/Native/", StringComparison.Ordinal)),
             static path => Assert.DoesNotMatch(UnsafeWord(), WithoutComments(File.ReadAllText(path))));
     }
 
@@ -65,7 +74,9 @@ public sealed partial class HouseRules
     public void FilesAndLinesStayShort() => Assert.All(Repository.AllCode, static path =>
     {
         string[] lines = File.ReadAllLines(path);
-        Assert.True(lines.Length <= LongestFile, $"{Repository.Relative(path)} has {lines.Length} lines, more than {LongestFile}");
+        Assert.True(
+            lines.Length <= LongestFile,
+            $"{Repository.Relative(path)} has {lines.Length} lines, more than {LongestFile}");
         int longest = Array.FindIndex(lines, static line => line.Length > LongestLine);
         Assert.True(longest < 0, $"{Repository.Relative(path)}({longest + 1}) is longer than {LongestLine} columns");
     });
@@ -77,7 +88,9 @@ public sealed partial class HouseRules
         {
             foreach (XElement reference in XDocument.Load(project).Descendants("PackageReference"))
             {
-                Assert.True(reference.Attribute("Version") is null, $"{Repository.Relative(project)} pins a version of its own");
+                Assert.True(
+                    reference.Attribute("Version") is null,
+                    $"{Repository.Relative(project)} pins a version of its own");
             }
         }
         XDocument central = XDocument.Load(Path.Combine(Repository.Root, "Directory.Packages.props"));
@@ -92,8 +105,11 @@ public sealed partial class HouseRules
     [Fact]
     public void NothingNamesAPackageHostOrAWorkplace() =>
         Assert.All(
-            Repository.AllCode.Concat(Repository.Find("docs", "*.md")).Concat(Directory.EnumerateFiles(Repository.Root, "*.md"))
-                .Concat(Repository.Find("eng", "*")).Concat(Directory.EnumerateFiles(Repository.Root, "*.props")),
+            Repository.AllCode
+                .Concat(Repository.Find("docs", "*.md"))
+                .Concat(Directory.EnumerateFiles(Repository.Root, "*.md"))
+                .Concat(Repository.Find("eng", "*"))
+                .Concat(Directory.EnumerateFiles(Repository.Root, "*.props")),
             static path => Assert.DoesNotMatch(Workplace(), File.ReadAllText(path)));
 
     [Fact]
@@ -104,21 +120,27 @@ public sealed partial class HouseRules
         if (declared.Success)
         {
             string name = declared.Groups[1].Value;
-            Assert.True(name == project || name.StartsWith(project + ".", StringComparison.Ordinal), $"{Repository.Relative(path)} declares {name}");
+            Assert.True(
+                name == project || name.StartsWith(project + ".", StringComparison.Ordinal),
+                $"{Repository.Relative(path)} declares {name}");
         }
     });
 
     [Fact]
     public void LinksInDocumentsResolve()
     {
-        foreach (string document in Repository.Find("docs", "*.md").Concat(Directory.EnumerateFiles(Repository.Root, "*.md")))
+        IEnumerable<string> documents = Repository.Find("docs", "*.md")
+            .Concat(Directory.EnumerateFiles(Repository.Root, "*.md"));
+        foreach (string document in documents)
         {
             foreach (Match link in MarkdownLink().Matches(File.ReadAllText(document)))
             {
                 string target = link.Groups[1].Value.Split('#')[0];
                 if (target.Length == 0 || target.Contains("://", StringComparison.Ordinal)) { continue; }
                 string path = Path.Combine(Path.GetDirectoryName(document)!, target);
-                Assert.True(File.Exists(path) || Directory.Exists(path), $"{Repository.Relative(document)} links to {target}, which is not there");
+                Assert.True(
+                    File.Exists(path) || Directory.Exists(path),
+                    $"{Repository.Relative(document)} links to {target}, which is not there");
             }
         }
     }

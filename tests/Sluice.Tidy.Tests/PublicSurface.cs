@@ -8,8 +8,13 @@ public sealed class PublicSurface
 {
     private static readonly string[] AddressWords = ["address", "iova", "physical", "logical"];
 
-    public static TheoryData<string> Libraries => [.. Repository.Find("src", "*.csproj")
-        .Select(Path.GetFileNameWithoutExtension).Where(static name => name != "Sluice.Cli").Select(static name => name!)];
+    public static TheoryData<string> Libraries =>
+    [
+        .. Repository.Find("src", "*.csproj")
+            .Select(Path.GetFileNameWithoutExtension)
+            .Where(static name => name != "Sluice.Cli")
+            .Select(static name => name!),
+    ];
 
     [Theory]
     [MemberData(nameof(Libraries))]
@@ -20,14 +25,18 @@ public sealed class PublicSurface
             .Where(static type => type != typeof(PhysicalAddress) && type != typeof(LogicalAddress));
         foreach (Type type in types)
         {
-            const BindingFlags Declared = BindingFlags.Public | BindingFlags.Instance | BindingFlags.Static | BindingFlags.DeclaredOnly;
-            foreach (MethodBase method in type.GetMethods(Declared).Cast<MethodBase>().Concat(type.GetConstructors(Declared)))
+            const BindingFlags Declared = BindingFlags.Public | BindingFlags.Instance
+                | BindingFlags.Static | BindingFlags.DeclaredOnly;
+            IEnumerable<MethodBase> methods = type.GetMethods(Declared).Cast<MethodBase>()
+                .Concat(type.GetConstructors(Declared));
+            foreach (MethodBase method in methods)
             {
                 if (method.IsDefined(typeof(CompilerGeneratedAttribute))) { continue; }
                 foreach (ParameterInfo parameter in method.GetParameters())
                 {
                     Assert.False(
-                        parameter.ParameterType == typeof(ulong) && AddressWords.Any(word => parameter.Name!.EndsWith(word, StringComparison.OrdinalIgnoreCase)),
+                        parameter.ParameterType == typeof(ulong) && AddressWords.Any(word =>
+                            parameter.Name!.EndsWith(word, StringComparison.OrdinalIgnoreCase)),
                         $"{type.Name}.{method.Name}({parameter.Name}) is a bare ulong");
                 }
             }

@@ -11,7 +11,10 @@ internal static class Repository
         [.. Find("src", "*.cs"), .. Find("tests", "*.cs"), .. Find("benchmarks", "*.cs"), .. Find("samples", "*.cs")];
 
     public static IReadOnlyList<string> Projects { get; } =
-        [.. Find("src", "*.csproj"), .. Find("tests", "*.csproj"), .. Find("benchmarks", "*.csproj"), .. Find("samples", "*.csproj")];
+        [
+            .. Find("src", "*.csproj"), .. Find("tests", "*.csproj"),
+            .. Find("benchmarks", "*.csproj"), .. Find("samples", "*.csproj"),
+        ];
 
     public static string Relative(string path) => Path.GetRelativePath(Root, path).Replace('\\', '/');
 

@@ -11,7 +11,8 @@ internal sealed record BenchEntry(string Name, Func<BenchCase> Create);
 /// <summary>Every row, in the order of the table.</summary>
 internal static class BenchCatalog
 {
-    private static readonly InvalidationPolicy[] Policies = [InvalidationPolicy.Strict, InvalidationPolicy.Deferred, InvalidationPolicy.Shadow];
+    private static readonly InvalidationPolicy[] Policies =
+        [InvalidationPolicy.Strict, InvalidationPolicy.Deferred, InvalidationPolicy.Shadow];
     private static readonly uint[] ListSizes = [4 << 10, 64 << 10, 1 << 20];
 
     /// <summary>The rows.</summary>

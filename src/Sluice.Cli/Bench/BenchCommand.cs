@@ -11,8 +11,15 @@ internal static class BenchCommand
     /// <summary>The verb.</summary>
     public static Command Create()
     {
-        Argument<string[]> names = new("NAME") { Description = "Rows to measure, or the beginnings of their names; all without.", Arity = ArgumentArity.ZeroOrMore };
-        Option<bool> json = new("--json") { Description = "One JSON document on standard output; its fields are a contract." };
+        Argument<string[]> names = new("NAME")
+        {
+            Description = "Rows to measure, or the beginnings of their names; all without.",
+            Arity = ArgumentArity.ZeroOrMore,
+        };
+        Option<bool> json = new("--json")
+        {
+            Description = "One JSON document on standard output; its fields are a contract.",
+        };
         Option<bool> list = new("--list") { Description = "Only list the rows." };
         Command command = new("bench", """
             Measures what translating, mapping and transferring cost, each beside a baseline in the same run.
@@ -25,7 +32,8 @@ internal static class BenchCommand
         {
             names, json, list,
         };
-        command.SetAction(result => Execute(result.GetValue(names) ?? [], result.GetValue(json), result.GetValue(list)));
+        command.SetAction(result =>
+            Execute(result.GetValue(names) ?? [], result.GetValue(json), result.GetValue(list)));
         return command;
     }
 
@@ -48,7 +56,8 @@ internal static class BenchCommand
         }
         if (json)
         {
-            Console.WriteLine(JsonSerializer.Serialize(new BenchDocument(DescribeMachine(), results), BenchJson.Default.BenchDocument));
+            Console.WriteLine(JsonSerializer.Serialize(
+                new BenchDocument(DescribeMachine(), results), BenchJson.Default.BenchDocument));
         }
         return ExitCode.Clean;
     }
@@ -64,7 +73,8 @@ internal static class BenchCommand
         }
         return names.Length == 0
             ? BenchCatalog.All
-            : [.. BenchCatalog.All.Where(entry => names.Any(name => entry.Name.StartsWith(name, StringComparison.Ordinal)))];
+            : [.. BenchCatalog.All.Where(entry =>
+                names.Any(name => entry.Name.StartsWith(name, StringComparison.Ordinal)))];
     }
 
     private static void Print(BenchResult result)
@@ -76,12 +86,17 @@ internal static class BenchCommand
             _ => "",
         };
         Console.WriteLine(Row(
-            result.Name, Time(result.NsPerOp), Time(result.P99), result.AllocatedBytesPerOp.ToString(CultureInfo.InvariantCulture),
+            result.Name, Time(result.NsPerOp), Time(result.P99),
+            result.AllocatedBytesPerOp.ToString(CultureInfo.InvariantCulture),
             Time(result.Baseline.NsPerOp), result.Baseline.Name, Number(result.Ratio), goal));
-        if (result.Anchor is { } anchor) { Console.WriteLine($"{"",-26} published elsewhere: {Time(anchor.NsPerOp)}, {anchor.Name}"); }
+        if (result.Anchor is { } anchor)
+        {
+            Console.WriteLine($"{"",-26} published elsewhere: {Time(anchor.NsPerOp)}, {anchor.Name}");
+        }
     }
 
-    private static string Row(string name, string ours, string p99, string bytes, string baseline, string what, string ratio, string goal) =>
+    private static string Row(
+        string name, string ours, string p99, string bytes, string baseline, string what, string ratio, string goal) =>
         $"{name,-26} {ours,10} {p99,10} {bytes,5} {baseline,10} {what,-34} {ratio,7}  {goal}".TrimEnd();
 
     private static string Time(double nanoseconds) => nanoseconds switch
@@ -97,7 +112,12 @@ internal static class BenchCommand
     {
         const string Cpu = "/proc/cpuinfo";
         string processor = !File.Exists(Cpu) ? "unknown" : File.ReadLines(Cpu)
-            .FirstOrDefault(static line => line.StartsWith("model name", StringComparison.Ordinal))?.Split(':')[^1].Trim() ?? "unknown";
-        return new(processor, Environment.ProcessorCount, RuntimeInformation.OSDescription, RuntimeInformation.FrameworkDescription);
+            .FirstOrDefault(static line => line.StartsWith("model name", StringComparison.Ordinal))
+            ?.Split(':')[^1].Trim() ?? "unknown";
+        return new(
+            processor,
+            Environment.ProcessorCount,
+            RuntimeInformation.OSDescription,
+            RuntimeInformation.FrameworkDescription);
     }
 }

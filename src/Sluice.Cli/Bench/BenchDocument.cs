@@ -21,7 +21,8 @@ internal sealed record BenchMachine(string Processor, int Cores, string System, 
 /// <param name="AllocatedBytesPerOp">Heap bytes, all threads.</param>
 /// <param name="Baseline">What it is held against, measured in the same run.</param>
 /// <param name="Ratio">Speed relative to the baseline: baseline time over ours.</param>
-internal sealed record BenchResult(string Name, double NsPerOp, double P99, long AllocatedBytesPerOp, BenchBaseline Baseline, double Ratio)
+internal sealed record BenchResult(
+    string Name, double NsPerOp, double P99, long AllocatedBytesPerOp, BenchBaseline Baseline, double Ratio)
 {
     /// <summary>A published figure, for orientation.</summary>
     public BenchAnchor? Anchor { get; init; }
@@ -34,7 +35,9 @@ internal sealed record BenchResult(string Name, double NsPerOp, double P99, long
 
     /// <summary>Whether the goal is met in this run.</summary>
     [JsonIgnore]
-    public bool MeetsGoal => (Goal?.NsPerOp is not { } most || NsPerOp <= most) && (Goal?.Ratio is not { } least || Ratio >= least);
+    public bool MeetsGoal =>
+        (Goal?.NsPerOp is not { } most || NsPerOp <= most)
+        && (Goal?.Ratio is not { } least || Ratio >= least);
 }
 
 /// <summary>The baseline's median.</summary>
@@ -45,6 +48,8 @@ internal sealed record BenchGoal(double? NsPerOp, double? Ratio);
 
 /// <summary>The serializer, made at build time.</summary>
 [JsonSourceGenerationOptions(
-    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, WriteIndented = true, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+    PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
+    WriteIndented = true,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(BenchDocument))]
 internal sealed partial class BenchJson : JsonSerializerContext;

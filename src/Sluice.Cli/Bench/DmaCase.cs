@@ -24,7 +24,8 @@ internal sealed class DmaCase : BenchCase
         for (int i = 0; i < Pages; i++)
         {
             _bench.Unit.TryTranslate(
-                _bench.Port, _bench.Device.Address.Requester, _bench.Addresses[i], DmaAccess.Write, out Iommu.PhysicalRun run);
+                _bench.Port, _bench.Device.Address.Requester, _bench.Addresses[i], DmaAccess.Write,
+                out Iommu.PhysicalRun run);
             _frames[i] = run.First;
         }
         _bench.Port.Exit();
@@ -34,7 +35,8 @@ internal sealed class DmaCase : BenchCase
     public override string Name => "dma-4k";
 
     /// <inheritdoc/>
-    public override string What => "one 4 KiB device write through the unit: in flight, translation, copy, out of flight";
+    public override string What =>
+        "one 4 KiB device write through the unit: in flight, translation, copy, out of flight";
 
     /// <inheritdoc/>
     public override double? GoalRatio => 0.85;
@@ -51,7 +53,10 @@ internal sealed class DmaCase : BenchCase
         DmaPort port = _bench.Device.Port;
         for (int i = 0; i < operations; i++)
         {
-            if (port.Write(_bench.Addresses[i & (Pages - 1)], _data) != DmaStatus.Completed) { throw new InvalidOperationException(); }
+            if (port.Write(_bench.Addresses[i & (Pages - 1)], _data) != DmaStatus.Completed)
+            {
+                throw new InvalidOperationException();
+            }
         }
     }
 

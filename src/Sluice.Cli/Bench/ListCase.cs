@@ -28,7 +28,8 @@ internal sealed class ListCase : BenchCase
     /// <inheritdoc/>
     public override string What => _policy switch
     {
-        InvalidationPolicy.Strict => "get and put of one list; put returns when the device can no longer reach the buffer, nothing in flight",
+        InvalidationPolicy.Strict =>
+            "get and put of one list; put returns when the device can no longer reach the buffer, nothing in flight",
         InvalidationPolicy.Deferred => "get and put of one list; invalidations shared by many",
         _ => "get and put of one list; data copied both ways, nothing invalidated",
     };
@@ -45,7 +46,8 @@ internal sealed class ListCase : BenchCase
         : null;
 
     /// <inheritdoc/>
-    public override double ExpectedNanoseconds => _policy == InvalidationPolicy.Shadow ? 200 + _bytes / 8.0 : 200 + _bytes / 256.0;
+    public override double ExpectedNanoseconds =>
+        _policy == InvalidationPolicy.Shadow ? 200 + _bytes / 8.0 : 200 + _bytes / 256.0;
 
     /// <summary>A row's name.</summary>
     public static string NameOf(InvalidationPolicy policy, uint bytes) =>
@@ -87,7 +89,8 @@ internal sealed class ListCase : BenchCase
         {
             for (int i = 0; i < operations; i++)
             {
-                if (!_adapter.TryGetScatterGatherList(_buffer, 0, _buffer.ByteCount, DmaDirection.FromDevice, out ScatterGatherLease list))
+                if (!_adapter.TryGetScatterGatherList(
+                    _buffer, 0, _buffer.ByteCount, DmaDirection.FromDevice, out ScatterGatherLease list))
                 {
                     throw new InvalidOperationException("no logical space");
                 }

@@ -50,7 +50,10 @@ internal sealed class TranslateCase : BenchCase
         port.Enter();
         for (int i = 0; i < operations; i++)
         {
-            if (!unit.TryTranslate(port, requester, addresses[i & (Pages - 1)], DmaAccess.Read, out _)) { throw new InvalidOperationException(); }
+            if (!unit.TryTranslate(port, requester, addresses[i & (Pages - 1)], DmaAccess.Read, out _))
+            {
+                throw new InvalidOperationException();
+            }
         }
         port.Exit();
     }
@@ -61,7 +64,10 @@ internal sealed class TranslateCase : BenchCase
         LogicalAddress[] addresses = _bench.Addresses;
         for (int i = 0; i < operations; i++)
         {
-            if (!_baseline.TryGetValue(addresses[i & (Pages - 1)].Value >> 12, out _)) { throw new InvalidOperationException(); }
+            if (!_baseline.TryGetValue(addresses[i & (Pages - 1)].Value >> 12, out _))
+            {
+                throw new InvalidOperationException();
+            }
         }
     }
 

@@ -26,7 +26,8 @@ internal sealed class UnitBench : IDisposable
         for (int i = 0; i < pages; i++)
         {
             if (!Machine.Frames.TryAllocate(FrameKind.Buffer, 12, out frame[0])
-                || _domain.TryMap(frame, DmaAccess.ReadWrite, new(ulong.MaxValue), out DomainMapping mapping) != MapStatus.Mapped)
+                || _domain.TryMap(frame, DmaAccess.ReadWrite, new(ulong.MaxValue), out DomainMapping mapping)
+                    != MapStatus.Mapped)
             {
                 throw new CommandException("the bench machine is too small");
             }

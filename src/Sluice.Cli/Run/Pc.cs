@@ -131,7 +131,8 @@ internal sealed class Pc : IDisposable
     {
         RegisterWindow registers = function.MapBar(0);
         function.EnableBusMaster();
-        return new(Machine, adapter, registers, (vector, handler) => Connect(function, adapter.Driver, vector, handler));
+        return new(
+            Machine, adapter, registers, (vector, handler) => Connect(function, adapter.Driver, vector, handler));
     }
 
     private IInterruptLine? Connect(PciFunction function, string name, int vector, Action handler)

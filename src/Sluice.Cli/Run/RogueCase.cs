@@ -69,7 +69,8 @@ internal static class RogueCases
             RogueCase[] match = [.. All.Where(rogue => rogue.Name() == word)];
             if (match.Length == 0)
             {
-                throw new CommandException($"--rogue does not know '{word}'; use all or some of {string.Join(' ', All.Select(Name))}");
+                throw new CommandException(
+                    $"--rogue does not know '{word}'; use all or some of {string.Join(' ', All.Select(Name))}");
             }
             wanted.Add(match[0]);
         }

@@ -43,7 +43,9 @@ internal sealed class RogueLab : IDisposable
         // Repaired before the device is used again: its interrupt goes through the table that was attacked.
         _pc.Kernel.Repair();
         bool blocked = scene.Writes ? memoryUnchanged : !scene.Holds(UnloadDevice().AsSpan(0, AttackBytes));
-        return new(rogue.Name(), blocked, report is not null, memoryUnchanged, report is null ? null : JsonNode.Parse(report.ToJson()))
+        return new(
+            rogue.Name(), blocked, report is not null, memoryUnchanged,
+            report is null ? null : JsonNode.Parse(report.ToJson()))
         {
             ReportText = report?.ToString() ?? "",
         };

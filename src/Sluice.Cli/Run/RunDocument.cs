@@ -42,7 +42,8 @@ internal sealed record RunDocument
 internal sealed record RunDisk(string Path, long Bytes, string Sha256);
 
 /// <summary>DMA of the reading: scatter/gather lists taken, bytes in them, what was refused or copied.</summary>
-internal sealed record RunDma(long Requests, long Bytes, long Blocked, long Lost, long BouncedBytes, long AllocatedBytesPerRequest);
+internal sealed record RunDma(
+    long Requests, long Bytes, long Blocked, long Lost, long BouncedBytes, long AllocatedBytesPerRequest);
 
 /// <summary>Translation cache counts.</summary>
 internal sealed record RunIotlb(long Hits, long Misses);

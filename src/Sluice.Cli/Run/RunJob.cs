@@ -37,7 +37,8 @@ internal static class RunJob
                 Policy = Lower(options.Policy),
                 Disk = new(disk.Path, length, read.Sha256),
                 Dma = new(
-                    after.Dma.Requests - before.Dma.Requests, after.Dma.Bytes - before.Dma.Bytes, after.Dma.Blocked, after.Dma.Lost,
+                    after.Dma.Requests - before.Dma.Requests, after.Dma.Bytes - before.Dma.Bytes,
+                    after.Dma.Blocked, after.Dma.Lost,
                     after.Dma.BouncedBytes - before.Dma.BouncedBytes, read.AllocatedBytesPerRequest),
                 Iotlb = new(after.Hits - before.Hits, after.Misses - before.Misses),
                 Seconds = seconds,

@@ -12,19 +12,22 @@ internal static class RunText
     {
         Line(output, "disk", $"{run.Disk.Path}, {Number(run.Disk.Bytes)} bytes");
         Line(output, "sha-256", run.Disk.Sha256);
-        Line(output, "machine", $"{run.Machine}, {(run.Iommu == "none" ? "no remapping unit" : $"{run.Iommu}, {run.Policy} invalidation")}");
+        string unit = run.Iommu == "none" ? "no remapping unit" : $"{run.Iommu}, {run.Policy} invalidation";
+        Line(output, "machine", $"{run.Machine}, {unit}");
         Line(output, "read in", string.Create(
             CultureInfo.InvariantCulture, $"{run.Seconds:0.000} s, {ByteSize.Format(run.BytesPerSecond)}/s"));
         Line(output, "dma", string.Create(
             CultureInfo.InvariantCulture,
-            $"{Number(run.Dma.Requests)} requests, {Number(run.Dma.Bytes)} bytes, {Number(run.Dma.BouncedBytes)} copied, "
-            + $"{run.Dma.Blocked} blocked, {run.Dma.Lost} lost, {run.Dma.AllocatedBytesPerRequest} bytes allocated per request"));
+            $"{Number(run.Dma.Requests)} requests, {Number(run.Dma.Bytes)} bytes, "
+            + $"{Number(run.Dma.BouncedBytes)} copied, {run.Dma.Blocked} blocked, {run.Dma.Lost} lost, "
+            + $"{run.Dma.AllocatedBytesPerRequest} bytes allocated per request"));
         if (run.Iommu != "none")
         {
             double all = Math.Max(1, run.Iotlb.Hits + run.Iotlb.Misses);
             Line(output, "iotlb", string.Create(
                 CultureInfo.InvariantCulture,
-                $"{Number(run.Iotlb.Hits)} hits, {Number(run.Iotlb.Misses)} misses ({run.Iotlb.Hits / all:0.0 %} hits)"));
+                $"{Number(run.Iotlb.Hits)} hits, {Number(run.Iotlb.Misses)} misses "
+                + $"({run.Iotlb.Hits / all:0.0 %} hits)"));
         }
         foreach (RogueOutcome rogue in run.Rogue) { Write(output, rogue); }
         if (run.Rogue.Count == 0) { return; }
@@ -37,7 +40,8 @@ internal static class RunText
     {
         output.WriteLine();
         output.WriteLine(
-            $"── {rogue.Case}: {(rogue.Blocked ? "blocked" : "NOT BLOCKED")}, {(rogue.Logged ? "logged" : "NOT LOGGED")}, "
+            $"── {rogue.Case}: {(rogue.Blocked ? "blocked" : "NOT BLOCKED")}, "
+            + $"{(rogue.Logged ? "logged" : "NOT LOGGED")}, "
             + $"{(rogue.MemoryUnchanged ? "memory unchanged" : "MEMORY CHANGED")}");
         if (rogue.ReportText.Length != 0) { output.WriteLine(rogue.ReportText.TrimEnd()); }
     }

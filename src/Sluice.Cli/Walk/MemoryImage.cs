@@ -21,15 +21,20 @@ internal sealed class MemoryImage : IDisposable
             file = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete);
             ulong length = (ulong)file.Length;
             if (length == 0) { throw new CommandException($"--image {path} is empty"); }
-            if (length - 1 > ulong.MaxValue - first.Value) { throw new CommandException($"--base {first} puts the image's end beyond 2^64"); }
-            return new(file, new MemoryBanks(new MemoryBank(first, NativeBlock.Map(file, length, writable: false), 0, length, Writable: false)));
+            if (length - 1 > ulong.MaxValue - first.Value)
+            {
+                throw new CommandException($"--base {first} puts the image's end beyond 2^64");
+            }
+            MemoryBank bank = new(first, NativeBlock.Map(file, length, writable: false), 0, length, Writable: false);
+            return new(file, new MemoryBanks(bank));
         }
         catch (Exception error)
         {
             file?.Dispose();
             if (error is IOException or UnauthorizedAccessException or NotSupportedException or ArgumentException)
             {
-                throw new CommandException($"cannot read the image: {error.Message.ReplaceLineEndings(" ").TrimEnd('.')}");
+                throw new CommandException(
+                    $"cannot read the image: {error.Message.ReplaceLineEndings(" ").TrimEnd('.')}");
             }
             throw;
         }

@@ -11,20 +11,56 @@ internal static class WalkCommand
     /// <summary>The verb.</summary>
     public static Command Create()
     {
-        Option<string> image = new("--image") { HelpName = "FILE", Description = "Raw physical memory.", Required = true };
+        Option<string> image = new("--image")
+        {
+            HelpName = "FILE", Description = "Raw physical memory.", Required = true,
+        };
         Option<string> format = new("--format")
         {
-            HelpName = "NAME", Description = $"The table format: {string.Join(' ', PageTableFormats.Names)}.", Required = true,
+            HelpName = "NAME",
+            Description = $"The table format: {string.Join(' ', PageTableFormats.Names)}.",
+            Required = true,
         };
-        Option<string> root = new("--root") { HelpName = "ADDR", Description = "The physical address of the top table, or of the flat one.", Required = true };
-        Option<string?> first = new("--base") { HelpName = "ADDR", Description = "The physical address of the file's first byte; 0 without." };
-        Option<string?> levels = new("--levels") { HelpName = "N", Description = "Levels of tables; the format's usual number without." };
-        Option<string?> stage = new("--stage") { HelpName = "1|2", Description = "Arm: the translation stage; 1 without." };
-        Option<string?> inputBits = new("--input-bits") { HelpName = "N", Description = "Arm: address bits that the tables translate; 48 without." };
-        Option<string?> entries = new("--entries") { HelpName = "N", Description = "gart and dart-u3: entries of the flat table." };
-        Option<string?> aperture = new("--aperture") { HelpName = "ADDR", Description = "gart: the first logical address that the table translates; 0 without." };
-        Option<bool> json = new("--json") { Description = "One JSON document on standard output; its fields are a contract." };
-        Argument<string[]> addresses = new("ADDRESS") { Description = "Logical addresses to translate; without, everything mapped is listed.", Arity = ArgumentArity.ZeroOrMore };
+        Option<string> root = new("--root")
+        {
+            HelpName = "ADDR",
+            Description = "The physical address of the top table, or of the flat one.",
+            Required = true,
+        };
+        Option<string?> first = new("--base")
+        {
+            HelpName = "ADDR", Description = "The physical address of the file's first byte; 0 without.",
+        };
+        Option<string?> levels = new("--levels")
+        {
+            HelpName = "N", Description = "Levels of tables; the format's usual number without.",
+        };
+        Option<string?> stage = new("--stage")
+        {
+            HelpName = "1|2", Description = "Arm: the translation stage; 1 without.",
+        };
+        Option<string?> inputBits = new("--input-bits")
+        {
+            HelpName = "N", Description = "Arm: address bits that the tables translate; 48 without.",
+        };
+        Option<string?> entries = new("--entries")
+        {
+            HelpName = "N", Description = "gart and dart-u3: entries of the flat table.",
+        };
+        Option<string?> aperture = new("--aperture")
+        {
+            HelpName = "ADDR",
+            Description = "gart: the first logical address that the table translates; 0 without.",
+        };
+        Option<bool> json = new("--json")
+        {
+            Description = "One JSON document on standard output; its fields are a contract.",
+        };
+        Argument<string[]> addresses = new("ADDRESS")
+        {
+            Description = "Logical addresses to translate; without, everything mapped is listed.",
+            Arity = ArgumentArity.ZeroOrMore,
+        };
         Command command = new("walk", """
             Translates addresses through page tables in a memory image, or lists everything they map.
 
@@ -52,7 +88,10 @@ internal static class WalkCommand
                 Entries = Number("--entries", result.GetValue(entries)),
                 Aperture = new(Number("--aperture", result.GetValue(aperture)) ?? 0),
             },
-            [.. (result.GetValue(addresses) ?? []).Select(static word => new LogicalAddress(Number("ADDRESS", word)!.Value))],
+            [
+                .. (result.GetValue(addresses) ?? [])
+                    .Select(static word => new LogicalAddress(Number("ADDRESS", word)!.Value)),
+            ],
             result.GetValue(json))));
         return command;
     }
@@ -69,8 +108,11 @@ internal static class WalkCommand
         if (word is null) { return null; }
         bool hexadecimal = word.StartsWith("0x", StringComparison.OrdinalIgnoreCase);
         bool parsed = hexadecimal
-            ? ulong.TryParse(word.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong number)
+            ? ulong.TryParse(
+                word.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong number)
             : ulong.TryParse(word, NumberStyles.None, CultureInfo.InvariantCulture, out number);
-        return parsed ? number : throw new CommandException($"{option} '{word}' is not a number; write it decimal or as 0x hexadecimal");
+        return parsed
+            ? number
+            : throw new CommandException($"{option} '{word}' is not a number; write it decimal or as 0x hexadecimal");
     }
 }

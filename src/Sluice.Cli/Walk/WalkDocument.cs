@@ -11,7 +11,8 @@ namespace Sluice.Cli.Walk;
 internal sealed record TranslationDocument(int Version, string Format, IReadOnlyList<WalkTranslation> Translations);
 
 /// <summary>One address; on a fault everything but the address and the fault is null.</summary>
-internal sealed record WalkTranslation(string Logical, string? Physical, string? Access, ulong? PageSize, string? Fault);
+internal sealed record WalkTranslation(
+    string Logical, string? Physical, string? Access, ulong? PageSize, string? Fault);
 
 /// <summary>
 /// What <c>sluice walk --json</c> prints without addresses. The names and meanings are a contract: add, never change.
@@ -20,7 +21,8 @@ internal sealed record WalkTranslation(string Logical, string? Physical, string?
 /// <param name="Format">The table format.</param>
 /// <param name="Ranges">Everything mapped, by logical address, merged.</param>
 /// <param name="Damage">Entries that could not be followed.</param>
-internal sealed record ListingDocument(int Version, string Format, IReadOnlyList<WalkRange> Ranges, IReadOnlyList<WalkDamage> Damage);
+internal sealed record ListingDocument(
+    int Version, string Format, IReadOnlyList<WalkRange> Ranges, IReadOnlyList<WalkDamage> Damage);
 
 /// <summary>A run of mapped addresses; a length of 0 stands for all 2^64 bytes.</summary>
 internal sealed record WalkRange(string Logical, string Physical, ulong Length, string Access);

@@ -18,7 +18,9 @@ internal static class WalkJob
             throw new CommandException(problem);
         }
         using MemoryImage image = MemoryImage.Open(options.ImagePath, options.Base);
-        return options.Addresses.Count > 0 ? Translate(options, reader, image.Memory) : List(options, reader, image.Memory);
+        return options.Addresses.Count > 0
+            ? Translate(options, reader, image.Memory)
+            : List(options, reader, image.Memory);
     }
 
     private static int Translate(WalkOptions options, IPageTableReader reader, PhysicalMemory memory)
@@ -35,7 +37,8 @@ internal static class WalkJob
         }
         if (options.Json)
         {
-            Console.WriteLine(JsonSerializer.Serialize(new(Version, reader.Format, translations), WalkJson.Default.TranslationDocument));
+            Console.WriteLine(JsonSerializer.Serialize(
+                new(Version, reader.Format, translations), WalkJson.Default.TranslationDocument));
         }
         else
         {
@@ -57,8 +60,14 @@ internal static class WalkJob
             ListingDocument document = new(
                 Version,
                 reader.Format,
-                [.. listing.Ranges.Select(static r => new WalkRange(Hex(r.Logical.First), Hex(r.Physical), r.Logical.Length, Name(r.Access)))],
-                [.. listing.Damage.Select(static d => new WalkDamage(Hex(d.Table), d.Index, d.Level, Name(d.Problem)))]);
+                [
+                    .. listing.Ranges.Select(static r =>
+                        new WalkRange(Hex(r.Logical.First), Hex(r.Physical), r.Logical.Length, Name(r.Access))),
+                ],
+                [
+                    .. listing.Damage.Select(static d =>
+                        new WalkDamage(Hex(d.Table), d.Index, d.Level, Name(d.Problem))),
+                ]);
             Console.WriteLine(JsonSerializer.Serialize(document, WalkJson.Default.ListingDocument));
         }
         else
@@ -78,15 +87,20 @@ internal static class WalkJob
             double bytes = range.Logical.LengthMinusOne + 1.0;
             total += bytes;
             Console.WriteLine(
-                $"{Hex(range.Logical.First),-20} {Hex(range.Logical.Last),-20} {Hex(range.Physical),-20} {Name(range.Access),-7} {ByteSize.Format(bytes)}");
+                $"{Hex(range.Logical.First),-20} {Hex(range.Logical.Last),-20} {Hex(range.Physical),-20} "
+                + $"{Name(range.Access),-7} {ByteSize.Format(bytes)}");
         }
         Console.WriteLine(string.Create(
-            CultureInfo.InvariantCulture, $"{listing.Ranges.Count} {(listing.Ranges.Count == 1 ? "range" : "ranges")}, {ByteSize.Format(total)} mapped"));
+            CultureInfo.InvariantCulture,
+            $"{listing.Ranges.Count} {(listing.Ranges.Count == 1 ? "range" : "ranges")}, "
+            + $"{ByteSize.Format(total)} mapped"));
         if (listing.Damage.Count == 0) { return; }
         Console.WriteLine();
         foreach (TableDamage damage in listing.Damage)
         {
-            Console.WriteLine($"damaged: entry {damage.Index} of the level {damage.Level} table at {Hex(damage.Table)}: {Name(damage.Problem)}");
+            Console.WriteLine(
+                $"damaged: entry {damage.Index} of the level {damage.Level} table at {Hex(damage.Table)}: "
+                + Name(damage.Problem));
         }
     }
 

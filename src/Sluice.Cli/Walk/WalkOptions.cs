@@ -10,4 +10,5 @@ namespace Sluice.Cli.Walk;
 /// <param name="Addresses">What to translate; none to list everything.</param>
 /// <param name="Json">One JSON document instead of text.</param>
 internal sealed record WalkOptions(
-    string ImagePath, PhysicalAddress Base, string Format, PageTableOptions Tables, IReadOnlyList<LogicalAddress> Addresses, bool Json);
+    string ImagePath, PhysicalAddress Base, string Format, PageTableOptions Tables,
+    IReadOnlyList<LogicalAddress> Addresses, bool Json);

@@ -75,7 +75,10 @@ public sealed class EduDevice
             Deadline limit = Deadline.In(_resources.Platform.Clock, _timeout);
             for (; (_registers.Read32(Status) & Computing) != 0; limit.Relax())
             {
-                if (limit.HasPassed) { throw new TimeoutException($"the edu device does not end its factorial of {n}"); }
+                if (limit.HasPassed)
+                {
+                    throw new TimeoutException($"the edu device does not end its factorial of {n}");
+                }
             }
             return _registers.Read32(FactorialRegister);
         }
@@ -139,9 +142,11 @@ public sealed class EduDevice
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(length);
         ThrowIfGivenUp();
         DmaAdapter adapter = _resources.Adapter;
-        if (!adapter.TryGetScatterGatherList(memory, offset, (uint)length, direction, out ScatterGatherLease list, site: site))
+        if (!adapter.TryGetScatterGatherList(
+            memory, offset, (uint)length, direction, out ScatterGatherLease list, site: site))
         {
-            throw new DmaException(DmaFailure.OutOfResources, $"{length} bytes cannot be mapped for the edu device now");
+            throw new DmaException(
+                DmaFailure.OutOfResources, $"{length} bytes cannot be mapped for the edu device now");
         }
         try
         {

@@ -25,7 +25,8 @@ internal sealed class NvmeAdminQueue : IDisposable
     {
         (_registers, _clock) = (registers, clock);
         _submissions = adapter.AllocateCommonBuffer(Entries * NvmeCommand.Bytes, new() { Access = DmaAccess.Read });
-        _completions = adapter.AllocateCommonBuffer(Entries * NvmeCommand.CompletionBytes, new() { Access = DmaAccess.ReadWrite });
+        _completions = adapter.AllocateCommonBuffer(
+            Entries * NvmeCommand.CompletionBytes, new() { Access = DmaAccess.ReadWrite });
         _data = adapter.AllocateCommonBuffer(4096, new() { Access = DmaAccess.Write });
     }
 
@@ -50,7 +51,8 @@ internal sealed class NvmeAdminQueue : IDisposable
     {
         lock (_lock)
         {
-            Require(TryExecute(command with { Prp1 = _data.Address }, timeout, out NvmeStatus status, out _), status, name);
+            Require(
+                TryExecute(command with { Prp1 = _data.Address }, timeout, out NvmeStatus status, out _), status, name);
             return _data.GetSpan(0, 4096).ToArray();
         }
     }
@@ -74,7 +76,10 @@ internal sealed class NvmeAdminQueue : IDisposable
             for (Deadline limit = Deadline.In(_clock, timeout); ; limit.Relax())
             {
                 if (TryTake(id, out status, out result)) { return true; }
-                if (limit.HasPassed || NvmeRegisters.IsFatal(_registers.Status)) { return TryTake(id, out status, out result); }
+                if (limit.HasPassed || NvmeRegisters.IsFatal(_registers.Status))
+                {
+                    return TryTake(id, out status, out result);
+                }
             }
         }
     }
@@ -115,7 +120,8 @@ internal sealed class NvmeAdminQueue : IDisposable
 
     private void Push(in NvmeCommand command, ushort id)
     {
-        command.Store(MemoryMarshal.Cast<byte, ulong>(_submissions.GetSpan(_tail * NvmeCommand.Bytes, NvmeCommand.Bytes)), id);
+        Span<byte> entry = _submissions.GetSpan(_tail * NvmeCommand.Bytes, NvmeCommand.Bytes);
+        command.Store(MemoryMarshal.Cast<byte, ulong>(entry), id);
         _tail = (_tail + 1) % Entries;
         _registers.Ring(_registers.SubmissionDoorbell(0), _tail);
     }
@@ -145,7 +151,10 @@ internal sealed class NvmeAdminQueue : IDisposable
 
     private static void Require(bool answered, NvmeStatus status, string name)
     {
-        if (!answered) { throw new NvmeException(NvmeFailure.TimedOut, $"{name} was not answered by the NVMe controller"); }
+        if (!answered)
+        {
+            throw new NvmeException(NvmeFailure.TimedOut, $"{name} was not answered by the NVMe controller");
+        }
         if (!status.IsSuccess) { throw new NvmeException(name, status); }
     }
 }

@@ -29,7 +29,10 @@ public sealed partial class NvmeController
     private bool TryAbort(NvmeQueuePair queue, int slot)
     {
         Aborts++;
-        NvmeCommand abort = new(NvmeCommand.Abort, 0) { Dword10 = (uint)queue.Id | ((uint)queue.CommandId(slot) << 16) };
+        NvmeCommand abort = new(NvmeCommand.Abort, 0)
+        {
+            Dword10 = (uint)queue.Id | ((uint)queue.CommandId(slot) << 16),
+        };
         return _admin.TryExecute(abort, _options.AdminTimeout, out _, out _);
     }
 

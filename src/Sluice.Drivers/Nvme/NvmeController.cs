@@ -144,7 +144,8 @@ public sealed partial class NvmeController : IDisposable
         if (!TryStop()) { throw Dead("does not stop for its first reset"); }
         EnableAdmin();
         Version = _registers.Version;
-        byte[] page = _admin.ExecuteIn(new(NvmeCommand.Identify, 0) { Dword10 = 1 }, _options.AdminTimeout, "identify controller");
+        byte[] page = _admin.ExecuteIn(
+            new(NvmeCommand.Identify, 0) { Dword10 = 1 }, _options.AdminTimeout, "identify controller");
         SerialNumber = Text(page.AsSpan(4, 20));
         ModelNumber = Text(page.AsSpan(24, 40));
         int maxTransferLog2 = page[77] == 0 ? 31 : Math.Min(12 + page[77], 31);
@@ -155,7 +156,8 @@ public sealed partial class NvmeController : IDisposable
         _namespaces = [.. FindNamespaces()];
         _admin.RequestEvent();
         foreach (NvmeQueuePair queue in _queues) { queue.Resume(); }
-        _watchdog = Platform.Clock.StartTimer("nvme watchdog", Math.Max(_options.CommandTimeout / WatchdogTurns, 1), Watch);
+        _watchdog = Platform.Clock.StartTimer(
+            "nvme watchdog", Math.Max(_options.CommandTimeout / WatchdogTurns, 1), Watch);
     }
 
     private void EnableAdmin()
@@ -221,13 +223,15 @@ public sealed partial class NvmeController : IDisposable
 
     private List<NvmeNamespace> FindNamespaces()
     {
-        byte[] list = _admin.ExecuteIn(new(NvmeCommand.Identify, 0) { Dword10 = 2 }, _options.AdminTimeout, "list namespaces");
+        byte[] list = _admin.ExecuteIn(
+            new(NvmeCommand.Identify, 0) { Dword10 = 2 }, _options.AdminTimeout, "list namespaces");
         List<NvmeNamespace> found = [];
         for (int i = 0; i < list.Length; i += sizeof(uint))
         {
             uint id = BinaryPrimitives.ReadUInt32LittleEndian(list.AsSpan(i));
             if (id == 0) { break; }
-            byte[] page = _admin.ExecuteIn(new(NvmeCommand.Identify, id), _options.AdminTimeout, $"identify namespace {id}");
+            byte[] page = _admin.ExecuteIn(
+                new(NvmeCommand.Identify, id), _options.AdminTimeout, $"identify namespace {id}");
             int format = 128 + (4 * (page[26] & 0xF));
             int blockSizeLog2 = page[format + 2];
             bool hasMetadata = (page[format] | page[format + 1]) != 0;

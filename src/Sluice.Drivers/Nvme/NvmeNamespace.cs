@@ -49,11 +49,13 @@ public sealed class NvmeNamespace
     /// <exception cref="ArgumentOutOfRangeException">The range is not whole blocks of this namespace.</exception>
     /// <exception cref="NvmeException">The controller says so, or is gone (thrown at the await).</exception>
     /// <exception cref="DmaException">The buffer cannot be mapped (thrown at the await).</exception>
-    public ValueTask ReadAsync(ulong block, Mdl buffer, uint offset, uint length, CancellationToken cancellationToken = default) =>
+    public ValueTask ReadAsync(
+        ulong block, Mdl buffer, uint offset, uint length, CancellationToken cancellationToken = default) =>
         Start(NvmeCommand.Read, block, buffer, offset, length, cancellationToken);
 
     /// <summary>Writes blocks from a buffer. Parameters and errors as <see cref="ReadAsync"/>.</summary>
-    public ValueTask WriteAsync(ulong block, Mdl buffer, uint offset, uint length, CancellationToken cancellationToken = default) =>
+    public ValueTask WriteAsync(
+        ulong block, Mdl buffer, uint offset, uint length, CancellationToken cancellationToken = default) =>
         Start(NvmeCommand.Write, block, buffer, offset, length, cancellationToken);
 
     /// <summary>Completes once everything written before is stable.</summary>
@@ -69,16 +71,19 @@ public sealed class NvmeNamespace
     {
         if (blocks == 0 || block >= Blocks || blocks > Blocks - block)
         {
-            throw new ArgumentOutOfRangeException(nameof(blocks), $"{blocks} blocks from {block} are not in a namespace of {Blocks}");
+            throw new ArgumentOutOfRangeException(
+                nameof(blocks), $"{blocks} blocks from {block} are not in a namespace of {Blocks}");
         }
         return Start(NvmeCommand.DatasetManagement, block, null, 0, blocks, cancellationToken);
     }
 
     /// <summary>As <see cref="ReadAsync"/>, polling until it is done.</summary>
-    public void Read(ulong block, Mdl buffer, uint offset, uint length) => _controller.Wait(ReadAsync(block, buffer, offset, length));
+    public void Read(ulong block, Mdl buffer, uint offset, uint length) =>
+        _controller.Wait(ReadAsync(block, buffer, offset, length));
 
     /// <summary>As <see cref="WriteAsync"/>, polling until it is done.</summary>
-    public void Write(ulong block, Mdl buffer, uint offset, uint length) => _controller.Wait(WriteAsync(block, buffer, offset, length));
+    public void Write(ulong block, Mdl buffer, uint offset, uint length) =>
+        _controller.Wait(WriteAsync(block, buffer, offset, length));
 
     /// <summary>As <see cref="FlushAsync"/>, polling until it is done.</summary>
     public void Flush() => _controller.Wait(FlushAsync());
@@ -87,7 +92,8 @@ public sealed class NvmeNamespace
     /// <param name="options">Null for the usual.</param>
     public NvmeStream OpenStream(NvmeStreamOptions? options = null) => new(this, options ?? new());
 
-    private ValueTask Start(byte opcode, ulong block, Mdl? buffer, uint offset, ulong length, CancellationToken cancellation)
+    private ValueTask Start(
+        byte opcode, ulong block, Mdl? buffer, uint offset, ulong length, CancellationToken cancellation)
     {
         if (opcode is NvmeCommand.Read or NvmeCommand.Write) { Check(block, buffer, offset, (uint)length); }
         if (cancellation.IsCancellationRequested) { return ValueTask.FromCanceled(cancellation); }
@@ -105,7 +111,8 @@ public sealed class NvmeNamespace
         if (blocks == 0 || blocks << BlockSizeLog2 != length || block >= Blocks || blocks > Blocks - block)
         {
             throw new ArgumentOutOfRangeException(
-                nameof(length), $"{length} bytes from block {block} are not whole blocks of a namespace of {Blocks} blocks");
+                nameof(length),
+                $"{length} bytes from block {block} are not whole blocks of a namespace of {Blocks} blocks");
         }
         if (((uint)buffer.ByteOffset + offset) % sizeof(uint) != 0)
         {
@@ -113,7 +120,8 @@ public sealed class NvmeNamespace
         }
         if (offset > buffer.ChainByteCount || length > buffer.ChainByteCount - offset)
         {
-            throw new ArgumentOutOfRangeException(nameof(length), $"{length} bytes from {offset} pass the end of the buffer");
+            throw new ArgumentOutOfRangeException(
+                nameof(length), $"{length} bytes from {offset} pass the end of the buffer");
         }
     }
 }

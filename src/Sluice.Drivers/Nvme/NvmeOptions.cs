@@ -32,7 +32,8 @@ public sealed record NvmeOptions
     {
         Require(QueueDepth is >= 2 and <= 1023, nameof(QueueDepth), "2 to 1023");
         Require(QueuePairs is >= 1 and <= 16, nameof(QueuePairs), "1 to 16");
-        bool isTransfer = System.Numerics.BitOperations.IsPow2(MaxTransferBytes) && MaxTransferBytes is >= 4096 and <= 1 << 20;
+        bool isTransfer = System.Numerics.BitOperations.IsPow2(MaxTransferBytes)
+            && MaxTransferBytes is >= 4096 and <= 1 << 20;
         Require(isTransfer, nameof(MaxTransferBytes), "a power of two from 4096 to 1048576");
         Require(CommandTimeout >= 1_000_000, nameof(CommandTimeout), "at least a millisecond");
         Require(AdminTimeout >= 1_000_000, nameof(AdminTimeout), "at least a millisecond");

@@ -135,7 +135,10 @@ internal sealed partial class NvmeQueuePair
             int count = 0;
             lock (_completing)
             {
-                foreach (ref readonly Slot slot in _slots.AsSpan()) { count += slot.State == SlotState.InFlight ? 1 : 0; }
+                foreach (ref readonly Slot slot in _slots.AsSpan())
+                {
+                    count += slot.State == SlotState.InFlight ? 1 : 0;
+                }
             }
             return count;
         }

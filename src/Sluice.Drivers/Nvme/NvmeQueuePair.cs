@@ -58,9 +58,11 @@ internal sealed partial class NvmeQueuePair : IDisposable
         Entries = (uint)limits.QueueDepth + 1;
         _listBytes = PrpWriter.ListBytes(limits.MaxTransferBytes);
         _submissions = adapter.AllocateCommonBuffer(Entries * NvmeCommand.Bytes, new() { Access = DmaAccess.Read });
-        _completions = adapter.AllocateCommonBuffer(Entries * NvmeCommand.CompletionBytes, new() { Access = DmaAccess.ReadWrite });
+        _completions = adapter.AllocateCommonBuffer(
+            Entries * NvmeCommand.CompletionBytes, new() { Access = DmaAccess.ReadWrite });
         _lists = adapter.AllocateCommonBuffer((uint)limits.QueueDepth * _listBytes, new() { Access = DmaAccess.Read });
-        (_submissionDoorbell, _completionDoorbell) = (registers.SubmissionDoorbell(id), registers.CompletionDoorbell(id));
+        (_submissionDoorbell, _completionDoorbell) =
+            (registers.SubmissionDoorbell(id), registers.CompletionDoorbell(id));
         _slots = new Slot[limits.QueueDepth];
         (_free, _parked) = (new(_slots.Length), new(_slots.Length));
         for (int i = _slots.Length - 1; i >= 0; i--) { _free.Push(i); }
@@ -219,7 +221,8 @@ internal sealed partial class NvmeQueuePair : IDisposable
     /// <summary>The id of the command that is in a slot now.</summary>
     public int CommandId(int slot) => slot | ((_slots[slot].Uses & UsesMask) << SlotBits);
 
-    private NvmeCompletion Peek(uint head) => new(_completions.Read64((head * NvmeCommand.CompletionBytes) + sizeof(ulong)));
+    private NvmeCompletion Peek(uint head) =>
+        new(_completions.Read64((head * NvmeCommand.CompletionBytes) + sizeof(ulong)));
 
     /// <summary>
     /// Unmaps, then answers. False when the slot is not free yet because an abort of its command is under way.
@@ -318,7 +321,8 @@ internal sealed partial class NvmeQueuePair : IDisposable
             {
                 slot.State = SlotState.InFlight;
                 uint offset = _tail * NvmeCommand.Bytes;
-                command.Store(MemoryMarshal.Cast<byte, ulong>(_submissions.GetSpan(offset, NvmeCommand.Bytes)), CommandId(id));
+                Span<byte> entry = _submissions.GetSpan(offset, NvmeCommand.Bytes);
+                command.Store(MemoryMarshal.Cast<byte, ulong>(entry), CommandId(id));
                 _tail = _tail + 1 == Entries ? 0 : _tail + 1;
                 _registers.Ring(_submissionDoorbell, _tail);
                 return;
@@ -361,7 +365,8 @@ internal sealed partial class NvmeQueuePair : IDisposable
             bool isRead = request.Opcode == NvmeCommand.Read;
             DmaDirection direction = isRead ? DmaDirection.FromDevice : DmaDirection.ToDevice;
             string site = isRead ? "SubmitRead" : "SubmitWrite";
-            if (!_adapter.TryGetScatterGatherList(buffer, piece.Offset, piece.Length, direction, out slot.List, (uint)id, site))
+            if (!_adapter.TryGetScatterGatherList(
+                buffer, piece.Offset, piece.Length, direction, out slot.List, (uint)id, site))
             {
                 return false;
             }
@@ -385,5 +390,6 @@ internal sealed partial class NvmeQueuePair : IDisposable
         return true;
     }
 
-    private static NvmeException Dead() => new(NvmeFailure.ControllerDead, "the NVMe controller is gone, dead or shut down");
+    private static NvmeException Dead() =>
+        new(NvmeFailure.ControllerDead, "the NVMe controller is gone, dead or shut down");
 }

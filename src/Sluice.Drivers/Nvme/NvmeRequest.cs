@@ -48,7 +48,8 @@ internal sealed class NvmeRequest(NvmeQueuePair queue) : IValueTaskSource
     /// For one use: <paramref name="length"/> counts bytes of <paramref name="buffer"/>, or blocks when there is none.
     /// </summary>
     public ValueTask Begin(
-        byte opcode, NvmeNamespace target, ulong block, Mdl? buffer, uint offset, ulong length, CancellationToken cancellation)
+        byte opcode, NvmeNamespace target, ulong block, Mdl? buffer, uint offset, ulong length,
+        CancellationToken cancellation)
     {
         (Opcode, Namespace, BlockSizeLog2, Buffer) = (opcode, target.Id, target.BlockSizeLog2, buffer);
         (_nextBlock, _nextOffset, _left) = (block, offset, length);
@@ -89,7 +90,8 @@ internal sealed class NvmeRequest(NvmeQueuePair queue) : IValueTaskSource
     /// <inheritdoc/>
     public void GetResult(short token)
     {
-        _ = _core.GetStatus(token); // throws when this result was taken before: that await must not disturb the present user
+        // Throws when this result was taken before: that await must not disturb the present user.
+        _ = _core.GetStatus(token);
         try
         {
             _core.GetResult(token);
@@ -106,7 +108,8 @@ internal sealed class NvmeRequest(NvmeQueuePair queue) : IValueTaskSource
     public ValueTaskSourceStatus GetStatus(short token) => _core.GetStatus(token);
 
     /// <inheritdoc/>
-    public void OnCompleted(Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+    public void OnCompleted(
+        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
         _core.OnCompleted(continuation, state, token, flags);
 
     private void Answer(Exception? error)

@@ -34,7 +34,8 @@ public sealed partial class NvmeStream
     }
 
     /// <inheritdoc/>
-    public override async ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
+    public override async ValueTask WriteAsync(
+        ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
     {
         CheckWrite(buffer.Length);
         while (!buffer.IsEmpty)
@@ -88,13 +89,17 @@ public sealed partial class NvmeStream
         }
     }
 
-    private bool CanFill => _filling is not null && _position == _fillEnd && _fillEnd < _filling.First + _options.BufferBytes;
+    private bool CanFill =>
+        _filling is not null && _position == _fillEnd && _fillEnd < _filling.First + _options.BufferBytes;
 
     private void CheckWrite(int count)
     {
         ObjectDisposedException.ThrowIf(_isDisposed, this);
         if (_target.IsReadOnly) { throw new NotSupportedException("the namespace is write protected"); }
-        if (count > Length - _position) { throw new IOException($"{count} bytes at {_position} pass the end of a disk of {Length} bytes"); }
+        if (count > Length - _position)
+        {
+            throw new IOException($"{count} bytes at {_position} pass the end of a disk of {Length} bytes");
+        }
         ThrowWriteError();
     }
 
@@ -114,7 +119,10 @@ public sealed partial class NvmeStream
         await SubmitAsync(synchronously, cancellation).ConfigureAwait(false);
         while (_window.TryDequeue(out StreamBuffer? dropped)) { Release(dropped); } // what was read ahead would be old
         StreamBuffer? buffer;
-        while (!TryTakeBuffer(out buffer)) { await WaitFor(buffer!, synchronously, cancellation).ConfigureAwait(false); }
+        while (!TryTakeBuffer(out buffer))
+        {
+            await WaitFor(buffer!, synchronously, cancellation).ConfigureAwait(false);
+        }
         ThrowWriteError();
         buffer!.First = _position & ~_blockMask;
         (_filling, _fillFirst, _fillEnd) = (buffer, _position, _position);
@@ -133,7 +141,8 @@ public sealed partial class NvmeStream
             await SettleSentAsync(synchronously, cancellation).ConfigureAwait(false);
             if (startsInside)
             {
-                await CompleteBlockAsync(buffer, buffer.First, _fillFirst, synchronously, cancellation).ConfigureAwait(false);
+                await CompleteBlockAsync(buffer, buffer.First, _fillFirst, synchronously, cancellation)
+                    .ConfigureAwait(false);
             }
             if (endsInside)
             {
@@ -143,8 +152,8 @@ public sealed partial class NvmeStream
         _filling = null;
         (buffer.Length, buffer.Purpose) = ((int)(end - buffer.First), StreamBuffer.Use.Write);
         _writes++;
-        buffer.Begin(_target.WriteAsync(
-            (ulong)buffer.First >> _target.BlockSizeLog2, buffer.Memory, 0, (uint)buffer.Length, CancellationToken.None));
+        ulong block = (ulong)buffer.First >> _target.BlockSizeLog2;
+        buffer.Begin(_target.WriteAsync(block, buffer.Memory, 0, (uint)buffer.Length, CancellationToken.None));
     }
 
     /// <summary>

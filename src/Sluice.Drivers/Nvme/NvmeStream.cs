@@ -83,7 +83,9 @@ public sealed partial class NvmeStream : Stream
         ObjectDisposedException.ThrowIf(_isDisposed, this);
         if (cancellationToken.IsCancellationRequested) { return ValueTask.FromCanceled<int>(cancellationToken); }
         if (buffer.IsEmpty || _position >= Length) { return new(0); }
-        return HasWrites || Prepare(buffer.Length) is not null ? ReadSlowly(buffer, cancellationToken) : new(Copy(buffer.Span));
+        return HasWrites || Prepare(buffer.Length) is not null
+            ? ReadSlowly(buffer, cancellationToken)
+            : new(Copy(buffer.Span));
     }
 
     /// <inheritdoc/>
@@ -135,7 +137,8 @@ public sealed partial class NvmeStream : Stream
     /// </summary>
     private StreamBuffer? Prepare(int wanted)
     {
-        while (_window.TryPeek(out StreamBuffer? first) && (_position < first.First || _position >= first.First + first.Length))
+        while (_window.TryPeek(out StreamBuffer? first)
+            && (_position < first.First || _position >= first.First + first.Length))
         {
             _window.Dequeue();
             Release(first);
@@ -198,14 +201,20 @@ public sealed partial class NvmeStream : Stream
         StreamBuffer? busy = null;
         foreach (StreamBuffer candidate in _buffers)
         {
-            if (candidate.Purpose == StreamBuffer.Use.Stale && candidate.TrySettle()) { candidate.Purpose = StreamBuffer.Use.Idle; }
+            if (candidate.Purpose == StreamBuffer.Use.Stale && candidate.TrySettle())
+            {
+                candidate.Purpose = StreamBuffer.Use.Idle;
+            }
             if (candidate.Purpose == StreamBuffer.Use.Write && candidate.TrySettle()) { EndWrite(candidate); }
             if (candidate.Purpose == StreamBuffer.Use.Idle)
             {
                 buffer = candidate;
                 return true;
             }
-            if (candidate.Purpose != StreamBuffer.Use.Window && (busy is null || candidate.First < busy.First)) { busy = candidate; }
+            if (candidate.Purpose != StreamBuffer.Use.Window && (busy is null || candidate.First < busy.First))
+            {
+                busy = candidate;
+            }
         }
         buffer = busy;
         if (_buffers.Count >= _maxBuffers) { return false; }
@@ -224,7 +233,10 @@ public sealed partial class NvmeStream : Stream
 
     private void Wait(StreamBuffer buffer)
     {
-        for (IPlatformClock clock = _controller.Platform.Clock; !buffer.TrySettle(); clock.Relax()) { _controller.Poll(); }
+        for (IPlatformClock clock = _controller.Platform.Clock; !buffer.TrySettle(); clock.Relax())
+        {
+            _controller.Poll();
+        }
     }
 
     private static void Run(in ValueTask synchronous) => synchronous.GetAwaiter().GetResult();

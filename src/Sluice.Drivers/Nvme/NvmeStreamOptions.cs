@@ -17,7 +17,8 @@ public sealed record NvmeStreamOptions
     internal void Validate(NvmeNamespace target)
     {
         Require(Length is null || (Length >= 0 && Length <= target.Length), nameof(Length), "within the namespace");
-        Require(BufferBytes is >= 4096 and <= 16 << 20 && BufferBytes % 4096 == 0, nameof(BufferBytes), "a multiple of 4096 up to 16 MiB");
+        bool isWhole = BufferBytes is >= 4096 and <= 16 << 20 && BufferBytes % 4096 == 0;
+        Require(isWhole, nameof(BufferBytes), "a multiple of 4096 up to 16 MiB");
         Require(Buffers is >= 1 and <= 64, nameof(Buffers), "1 to 64");
     }
 

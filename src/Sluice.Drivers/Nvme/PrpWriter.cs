@@ -16,7 +16,8 @@ internal static class PrpWriter
     /// <summary>
     /// Bytes of PRP list that a transfer of <paramref name="bytes"/> may need: a power of two, hence inside one page.
     /// </summary>
-    public static uint ListBytes(uint bytes) => System.Numerics.BitOperations.RoundUpToPowerOf2((bytes >> PageLog2) * sizeof(ulong));
+    public static uint ListBytes(uint bytes) =>
+        System.Numerics.BitOperations.RoundUpToPowerOf2((bytes >> PageLog2) * sizeof(ulong));
 
     /// <summary>
     /// Writes the list, if one is needed, at <paramref name="listOffset"/> of <paramref name="lists"/>.
@@ -40,7 +41,8 @@ internal static class PrpWriter
             bool endsInside = i < count - 1 && !(last + 1).IsAligned(PageLog2);
             if (startsInside || endsInside)
             {
-                throw new ArgumentException("a buffer for NVMe has no gaps: only its first page may start, and its last end, inside");
+                throw new ArgumentException(
+                    "a buffer for NVMe has no gaps: only its first page may start, and its last end, inside");
             }
             LogicalAddress page = element.Address.AlignDown(PageLog2);
             if (i == 0) { page += 1 << PageLog2; }

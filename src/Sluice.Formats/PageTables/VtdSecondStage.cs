@@ -59,7 +59,8 @@ public readonly struct VtdSecondStage : IPageTableFormat<VtdSecondStage>
     {
         ulong address = entry & AddressMask;
         bool isLeaf = IsLeaf(entry, level);
-        if ((entry & (isLeaf && root.SnoopControl ? TransientMapping : TransientMapping | SnoopBit)) != 0) { return true; }
+        ulong mustBeZero = isLeaf && root.SnoopControl ? TransientMapping : TransientMapping | SnoopBit;
+        if ((entry & mustBeZero) != 0) { return true; }
         if (level > 0 && new VtdSecondStageEntry(entry).IsLargeLeaf)
         {
             ulong inPage = address & ((1UL << (GranuleLog2 + level * IndexBits)) - 1);

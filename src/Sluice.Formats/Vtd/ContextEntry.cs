@@ -82,7 +82,8 @@ public readonly record struct ContextEntry(ulong Low, ulong High)
     /// <param name="domainId">The cache tag.</param>
     /// <param name="faultsDisabled">Whether qualified faults go unrecorded.</param>
     public static ContextEntry For(
-        TranslationType type, PhysicalAddress secondStageTable, int topLevel, ushort domainId, bool faultsDisabled = false) => new(
+        TranslationType type, PhysicalAddress secondStageTable, int topLevel, ushort domainId,
+        bool faultsDisabled = false) => new(
             (secondStageTable.Value & AddressMask) | ((ulong)type << 2) | VtdWords.Flag(faultsDisabled, 1) | PresentBit,
             ((ulong)domainId << 8) | (uint)(topLevel - 1));
 
@@ -92,6 +93,7 @@ public readonly record struct ContextEntry(ulong Low, ulong High)
 
     /// <summary>The fields in words.</summary>
     public override string ToString() => IsPresent
-        ? $"context entry: domain {DomainId}, {TranslationType}, {TopLevel + 1} levels at {SecondStageTable}{(FaultsDisabled ? ", faults disabled" : "")}"
+        ? $"context entry: domain {DomainId}, {TranslationType}, {TopLevel + 1} levels at {SecondStageTable}"
+            + (FaultsDisabled ? ", faults disabled" : "")
         : "context entry: absent";
 }

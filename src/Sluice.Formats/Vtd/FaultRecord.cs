@@ -4,7 +4,8 @@ namespace Sluice.Formats.Vtd;
 /// One fault recording register (FRCD), 128 bits.
 /// <code>
 ///  low:  63:12 page address (interrupt faults: index in 63:48)
-///  high: 63 F (write 1 to clear) │ 62 T (1 = read) │ 61:60 address type │ 59:40 PASID │ 39:32 reason │ 31 PASID present │ 15:0 source id
+///  high: 63 F (write 1 to clear) │ 62 T (1 = read) │ 61:60 address type │ 59:40 PASID │ 39:32 reason │
+///        31 PASID present │ 15:0 source id
 /// </code>
 /// </summary>
 /// <remarks>VT-d specification 11.4.14; Linux dmar.c and QEMU agree.</remarks>
@@ -37,9 +38,10 @@ public readonly record struct FaultRecord(ulong Low, ulong High)
     public DmaAccess Access => IsRead ? DmaAccess.Read : DmaAccess.Write;
 
     /// <summary>A record waiting to be read.</summary>
-    public static FaultRecord For(RequesterId source, LogicalAddress address, VtdFaultReason reason, bool isRead) => new(
-        address.AlignDown(12).Value,
-        source.Value | ((ulong)reason << 32) | VtdWords.Flag(isRead, 62) | ValidBit);
+    public static FaultRecord For(
+        RequesterId source, LogicalAddress address, VtdFaultReason reason, bool isRead) => new(
+            address.AlignDown(12).Value,
+            source.Value | ((ulong)reason << 32) | VtdWords.Flag(isRead, 62) | ValidBit);
 
     /// <summary>The fields in words.</summary>
     public override string ToString() => IsValid ? $"{Source} {Access} {Page}: {Reason.Describe()}" : "no fault";

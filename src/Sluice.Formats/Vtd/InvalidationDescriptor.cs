@@ -49,7 +49,8 @@ public enum InvalidationGranularity : byte
 ///  context cache  low: 49:48 function mask │ 47:32 source id │ 31:16 domain │ 5:4 granularity │ 3:0 = 1
 ///  IOTLB          low: 31:16 domain │ 7 drain reads │ 6 drain writes │ 5:4 granularity │ 3:0 = 2
 ///                high: 63:12 address │ 6 hint: only leaves changed │ 5:0 address mask (2^AM pages)
-///  device TLB     low: 63:52,15:12 PF source id │ 47:32 source id │ 20:16 max pending │ 3:0 = 3;  high: 63:12 address │ 0 S
+///  device TLB     low: 63:52,15:12 PF source id │ 47:32 source id │ 20:16 max pending │ 3:0 = 3
+///                high: 63:12 address │ 0 S
 ///  interrupt      low: 47:32 index │ 31:27 index mask │ 4 index-selective │ 3:0 = 4
 ///  wait           low: 63:32 status data │ 7 page-request drain │ 6 fence │ 5 status write │ 4 interrupt │ 3:0 = 5
 ///                high: 63:2 status address
@@ -139,7 +140,8 @@ public readonly record struct InvalidationDescriptor(ulong Low, ulong High)
 
     /// <summary>Drops cached context entries: all, one domain's, or one function's.</summary>
     public static InvalidationDescriptor ForContextCache(
-        InvalidationGranularity granularity, ushort domainId = 0, RequesterId source = default, int functionMask = 0) => new(
+        InvalidationGranularity granularity, ushort domainId = 0, RequesterId source = default,
+        int functionMask = 0) => new(
             (ulong)InvalidationType.ContextCache | ((ulong)granularity << 4) | ((ulong)domainId << 16)
             | ((ulong)source.Value << 32) | ((ulong)functionMask << 48), 0);
 
@@ -150,8 +152,10 @@ public readonly record struct InvalidationDescriptor(ulong Low, ulong High)
     /// <param name="addressMask">For page coverage: 2^n pages.</param>
     /// <param name="onlyLeavesChanged">Hint: no table pointer changed.</param>
     public static InvalidationDescriptor ForIotlb(
-        InvalidationGranularity granularity, ushort domainId = 0, LogicalAddress address = default, int addressMask = 0, bool onlyLeavesChanged = false) => new(
-            (ulong)InvalidationType.Iotlb | ((ulong)granularity << 4) | (1UL << 6) | (1UL << 7) | ((ulong)domainId << 16),
+        InvalidationGranularity granularity, ushort domainId = 0, LogicalAddress address = default,
+        int addressMask = 0, bool onlyLeavesChanged = false) => new(
+            (ulong)InvalidationType.Iotlb | ((ulong)granularity << 4) | (1UL << 6) | (1UL << 7)
+            | ((ulong)domainId << 16),
             granularity == InvalidationGranularity.Selective
                 ? address.AlignDown(12).Value | VtdWords.Flag(onlyLeavesChanged, 6) | (uint)addressMask
                 : 0);
@@ -167,7 +171,8 @@ public readonly record struct InvalidationDescriptor(ulong Low, ulong High)
     public override string ToString() => Type switch
     {
         _ when IsMalformed => $"malformed descriptor 0x{High:X16}_{Low:X16}",
-        InvalidationType.ContextCache => $"context cache: {Granularity} domain {DomainId} source {Source} mask {FunctionMask}",
+        InvalidationType.ContextCache =>
+            $"context cache: {Granularity} domain {DomainId} source {Source} mask {FunctionMask}",
         InvalidationType.Iotlb => $"IOTLB: {Granularity} domain {DomainId} address {Address} mask {AddressMask}",
         InvalidationType.Wait => $"wait: 0x{StatusData:X} to {StatusAddress}{(RaisesInterrupt ? ", interrupt" : "")}",
         _ => $"{Type} descriptor 0x{High:X16}_{Low:X16}",

@@ -40,7 +40,8 @@ public readonly record struct RootEntry(ulong Low, ulong High)
         (Low & (LowReserved | VtdWords.AboveWidth(addressBits))) != 0 || High != 0;
 
     /// <summary>A present entry.</summary>
-    public static RootEntry For(PhysicalAddress contextTable) => new((contextTable.Value & AddressMask) | PresentBit, 0);
+    public static RootEntry For(PhysicalAddress contextTable) =>
+        new((contextTable.Value & AddressMask) | PresentBit, 0);
 
     /// <summary>Where the entry of <paramref name="bus"/> lies.</summary>
     public static PhysicalAddress AddressOf(PhysicalAddress rootTable, byte bus) => rootTable + (ulong)bus * Size;

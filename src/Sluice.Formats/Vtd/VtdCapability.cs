@@ -22,7 +22,8 @@ public readonly record struct VtdCapability(ulong Word)
     /// <summary>
     /// Whether tables with <paramref name="topLevel"/> (leaves are level 0: 2, 3 or 4) are supported.
     /// </summary>
-    public bool SupportsTopLevel(int topLevel) => topLevel is >= 2 and <= 4 && ((AddressWidths >> (topLevel - 1)) & 1) != 0;
+    public bool SupportsTopLevel(int topLevel) =>
+        topLevel is >= 2 and <= 4 && ((AddressWidths >> (topLevel - 1)) & 1) != 0;
 
     /// <summary>The widest logical address in bits (MGAW + 1).</summary>
     public int MaximumAddressBits => (int)Word.Field(16, 6) + 1;

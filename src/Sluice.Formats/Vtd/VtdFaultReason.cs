@@ -93,7 +93,8 @@ public static class VtdFaultReasons
         VtdFaultReason.NoReadPermission or VtdFaultReason.NoWritePermission => FaultCause.AccessDenied,
         VtdFaultReason.AddressBeyondWidth => FaultCause.AddressTooWide,
         VtdFaultReason.ContextInvalid or VtdFaultReason.RootReserved or VtdFaultReason.ContextReserved
-            or VtdFaultReason.PagingEntryReserved or VtdFaultReason.RootTableAddressInvalid => FaultCause.MalformedTables,
+            or VtdFaultReason.PagingEntryReserved or VtdFaultReason.RootTableAddressInvalid
+            => FaultCause.MalformedTables,
         VtdFaultReason.RootTableAccess or VtdFaultReason.ContextTableAccess or VtdFaultReason.PagingEntryAccess
             => FaultCause.TableUnreachable,
         VtdFaultReason.RequestBlocked => FaultCause.RequestBlocked,

@@ -183,7 +183,9 @@ public readonly record struct VtdContextCommand(ulong Word)
     public ushort DomainId => (ushort)Word;
 
     /// <summary>A request.</summary>
-    public static VtdContextCommand For(InvalidationGranularity granularity, ushort domainId = 0, RequesterId source = default, int functionMask = 0) =>
+    public static VtdContextCommand For(
+        InvalidationGranularity granularity, ushort domainId = 0, RequesterId source = default,
+        int functionMask = 0) =>
         new(Busy | ((ulong)granularity << 61) | ((ulong)functionMask << 32) | ((ulong)source.Value << 16) | domainId);
 
     /// <summary>The register after the unit has done <paramref name="done"/>: not busy.</summary>

@@ -175,7 +175,10 @@ public sealed class EduModel : PciDevice
         ulong inside = (toMemory ? source : destination) - BufferStart;
         if (inside <= BufferSize && count <= BufferSize - inside)
         {
-            Transfer(toMemory, new((toMemory ? destination : source) & _options.DmaMask), _buffer.AsSpan((int)inside, (int)count));
+            Transfer(
+                toMemory,
+                new((toMemory ? destination : source) & _options.DmaMask),
+                _buffer.AsSpan((int)inside, (int)count));
         }
         lock (_lock)
         {

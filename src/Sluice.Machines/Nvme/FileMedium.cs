@@ -21,7 +21,8 @@ public sealed class FileMedium : INvmeMedium
     public static FileMedium Open(string path, bool readOnly)
     {
         SafeFileHandle file = File.OpenHandle(
-            path, FileMode.Open, readOnly ? FileAccess.Read : FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
+            path, FileMode.Open, readOnly ? FileAccess.Read : FileAccess.ReadWrite,
+            FileShare.ReadWrite | FileShare.Delete);
         try
         {
             long length = RandomAccess.GetLength(file);
@@ -47,7 +48,8 @@ public sealed class FileMedium : INvmeMedium
     public static FileMedium OpenDevice(string path, long length)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(length);
-        return new(File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite), length, readOnly: false);
+        return new(
+            File.OpenHandle(path, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite), length, readOnly: false);
     }
 
     /// <inheritdoc/>

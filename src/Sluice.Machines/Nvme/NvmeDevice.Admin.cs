@@ -36,7 +36,10 @@ public sealed partial class NvmeDevice
             case AdminOpcode.GetLogPage: return GetLogPage(command);
             case AdminOpcode.Abort: return Abort(command, out result);
             case AdminOpcode.AsyncEventRequest:
-                if (!_events.TryAddRequest(command.CommandId)) { return NvmeStatus.AsyncEventLimitExceeded | NvmeStatus.DoNotRetry; }
+                if (!_events.TryAddRequest(command.CommandId))
+                {
+                    return NvmeStatus.AsyncEventLimitExceeded | NvmeStatus.DoNotRetry;
+                }
                 DeliverEvents(queue);
                 return null;
             default: return NvmeStatus.InvalidOpcode | NvmeStatus.DoNotRetry;

@@ -34,7 +34,8 @@ public sealed partial class NvmeDevice
         ulong submissions, completions;
         lock (_registers)
         {
-            (attributes, submissions, completions) = (_adminQueueAttributes, _adminSubmissionQueue, _adminCompletionQueue);
+            (attributes, submissions, completions) =
+                (_adminQueueAttributes, _adminSubmissionQueue, _adminCompletionQueue);
         }
         int pageLog2 = NvmeRegister.PageLog2(configuration);
         uint submissionSize = (attributes & 0xFFF) + 1;

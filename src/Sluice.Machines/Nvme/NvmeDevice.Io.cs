@@ -104,7 +104,10 @@ public sealed partial class NvmeDevice
         (offset, length) = (0, 0);
         ulong bytes = (ulong)command.BlockCount << _options.BlockSizeLog2;
         if (bytes > 1UL << _options.MaxTransferLog2) { return Invalid; }
-        if (!AreBlocks(command.StartBlock, command.BlockCount)) { return NvmeStatus.BlockOutOfRange | NvmeStatus.DoNotRetry; }
+        if (!AreBlocks(command.StartBlock, command.BlockCount))
+        {
+            return NvmeStatus.BlockOutOfRange | NvmeStatus.DoNotRetry;
+        }
         (offset, length) = ((long)command.StartBlock << _options.BlockSizeLog2, (int)bytes);
         return _transfer.Prepare(Dma, command, length, NvmeRegister.PageLog2(_applied));
     }
@@ -113,7 +116,10 @@ public sealed partial class NvmeDevice
 
     private NvmeStatus? WriteZeroes(SubmissionQueue queue, in SubmissionEntry command)
     {
-        if (!AreBlocks(command.StartBlock, command.BlockCount)) { return NvmeStatus.BlockOutOfRange | NvmeStatus.DoNotRetry; }
+        if (!AreBlocks(command.StartBlock, command.BlockCount))
+        {
+            return NvmeStatus.BlockOutOfRange | NvmeStatus.DoNotRetry;
+        }
         if (_medium.IsReadOnly) { return NvmeStatus.NamespaceWriteProtected | NvmeStatus.DoNotRetry; }
         long first = (long)command.StartBlock << _options.BlockSizeLog2;
         _zeroing = new()
@@ -139,7 +145,8 @@ public sealed partial class NvmeDevice
             (ulong first, uint blocks) = Range(i);
             if (!AreBlocks(first, blocks)) { return NvmeStatus.BlockOutOfRange | NvmeStatus.DoNotRetry; }
         }
-        if ((command.Dword11 & DeallocateAttribute) == 0) { return NvmeStatus.Success; } // the other attributes are hints
+        // The other attributes are hints.
+        if ((command.Dword11 & DeallocateAttribute) == 0) { return NvmeStatus.Success; }
         if (_medium.IsReadOnly) { return NvmeStatus.NamespaceWriteProtected | NvmeStatus.DoNotRetry; }
         _zeroing = new() { Queue = queue, Command = command, Ranges = count };
         return null;
@@ -148,7 +155,9 @@ public sealed partial class NvmeDevice
     private (ulong First, uint Blocks) Range(int index)
     {
         ReadOnlySpan<byte> range = _ranges.AsSpan(index * RangeBytes, RangeBytes);
-        return (BinaryPrimitives.ReadUInt64LittleEndian(range[8..]), BinaryPrimitives.ReadUInt32LittleEndian(range[4..]));
+        ulong first = BinaryPrimitives.ReadUInt64LittleEndian(range[8..]);
+        uint blocks = BinaryPrimitives.ReadUInt32LittleEndian(range[4..]);
+        return (first, blocks);
     }
 
     private bool ZeroSome()

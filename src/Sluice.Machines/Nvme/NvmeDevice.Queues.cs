@@ -27,7 +27,10 @@ public sealed partial class NvmeDevice
         uint completions = command.Dword11 >> 16;
         if (id == 0 || id >= _submissions.Length || _submissions[id] is not null) { return NoSuchQueue; }
         if (completions == 0 || completions >= _completions.Length) { return NoSuchQueue; }
-        if (_completions[completions] is not { } ring) { return NvmeStatus.CompletionQueueInvalid | NvmeStatus.DoNotRetry; }
+        if (_completions[completions] is not { } ring)
+        {
+            return NvmeStatus.CompletionQueueInvalid | NvmeStatus.DoNotRetry;
+        }
         NvmeStatus status = CheckRing(command, size);
         if (status != NvmeStatus.Success) { return status; }
         ring.Users++;

@@ -20,7 +20,8 @@ public sealed partial class NvmeDevice
             _ when bar != 0 || offset >= NvmeRegister.Doorbells => 0,
             NvmeRegister.Capabilities => NvmeRegister.CapabilitiesWord(_options.MaxQueueEntries),
             NvmeRegister.Version => NvmeRegister.Version14 | ((ulong)Volatile.Read(ref _interruptMask) << 32),
-            NvmeRegister.InterruptMaskClear => Volatile.Read(ref _interruptMask) | ((ulong)Volatile.Read(ref _configuration) << 32),
+            NvmeRegister.InterruptMaskClear =>
+                Volatile.Read(ref _interruptMask) | ((ulong)Volatile.Read(ref _configuration) << 32),
             NvmeRegister.Status & ~7u => (ulong)Volatile.Read(ref _status) << 32,
             NvmeRegister.AdminQueueAttributes & ~7u => (ulong)Volatile.Read(ref _adminQueueAttributes) << 32,
             NvmeRegister.AdminSubmissionQueue => Volatile.Read(ref _adminSubmissionQueue),

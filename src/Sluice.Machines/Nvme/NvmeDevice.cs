@@ -24,7 +24,8 @@ public sealed partial class NvmeDevice : PciDevice, IDisposable
     private const uint PendingVectors = 0x3000;
 
     // QEMU's ids, so that a driver which knows that controller knows this one.
-    private static readonly PciIdentity s_identity = new(IdentifyData.VendorId, 0x0010, ClassCode: 0x010802, Revision: 2);
+    private static readonly PciIdentity s_identity =
+        new(IdentifyData.VendorId, 0x0010, ClassCode: 0x010802, Revision: 2);
 
     private readonly NvmeDeviceOptions _options;
     private readonly INvmeMedium _medium;
@@ -180,7 +181,10 @@ public sealed partial class NvmeDevice : PciDevice, IDisposable
     {
         for (ulong due = _interruptsDue; due != 0; due &= due - 1)
         {
-            if (_completions[System.Numerics.BitOperations.TrailingZeroCount(due)] is { } ring) { RaiseMsix(ring.Vector); }
+            if (_completions[System.Numerics.BitOperations.TrailingZeroCount(due)] is { } ring)
+            {
+                RaiseMsix(ring.Vector);
+            }
         }
         _interruptsDue = 0;
     }

@@ -99,7 +99,9 @@ internal sealed class NvmeFeatures
             case InterruptVector:
                 if ((dword11 & 0xFFFF) >= _vectors) { return Invalid; }
                 ulong bit = 1UL << (int)(dword11 & 0xFFFF);
-                _uncoalescedVectors = (dword11 & (1u << 16)) != 0 ? _uncoalescedVectors | bit : _uncoalescedVectors & ~bit;
+                _uncoalescedVectors = (dword11 & (1u << 16)) != 0
+                    ? _uncoalescedVectors | bit
+                    : _uncoalescedVectors & ~bit;
                 return NvmeStatus.Success;
             default:
                 if (!IsKnown(id)) { return Invalid; }

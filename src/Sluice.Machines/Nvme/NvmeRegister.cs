@@ -46,5 +46,6 @@ internal static class NvmeRegister
 
     /// <summary>Whether CC names the only entry sizes there are: 64-byte commands, 16-byte completions.</summary>
     public static bool HasRightEntrySizes(uint configuration) =>
-        ((configuration >> 16) & 0xF) == SubmissionEntry.BytesLog2 && ((configuration >> 20) & 0xF) == CompletionEntry.BytesLog2;
+        ((configuration >> 16) & 0xF) == SubmissionEntry.BytesLog2
+        && ((configuration >> 20) & 0xF) == CompletionEntry.BytesLog2;
 }

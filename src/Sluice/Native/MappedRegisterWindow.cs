@@ -52,15 +52,18 @@ public sealed unsafe class MappedRegisterWindow : RegisterWindow
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.NoInlining)]
-    public override void Write16(uint offset, ushort value) => Volatile.Write(ref *(ushort*)At(offset, sizeof(ushort)), value);
+    public override void Write16(uint offset, ushort value) =>
+        Volatile.Write(ref *(ushort*)At(offset, sizeof(ushort)), value);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.NoInlining)]
-    public override void Write32(uint offset, uint value) => Volatile.Write(ref *(uint*)At(offset, sizeof(uint)), value);
+    public override void Write32(uint offset, uint value) =>
+        Volatile.Write(ref *(uint*)At(offset, sizeof(uint)), value);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.NoInlining)]
-    public override void Write64(uint offset, ulong value) => Volatile.Write(ref *(ulong*)At(offset, sizeof(ulong)), value);
+    public override void Write64(uint offset, ulong value) =>
+        Volatile.Write(ref *(ulong*)At(offset, sizeof(ulong)), value);
 
     private byte* At(uint offset, uint size)
     {

@@ -6,7 +6,8 @@ namespace Sluice;
 /// <param name="Offset">Where in the block it starts.</param>
 /// <param name="Length">Bytes.</param>
 /// <param name="Writable">Whether stores are allowed.</param>
-public sealed record MemoryBank(PhysicalAddress First, NativeBlock Block, ulong Offset, ulong Length, bool Writable = true)
+public sealed record MemoryBank(
+    PhysicalAddress First, NativeBlock Block, ulong Offset, ulong Length, bool Writable = true)
 {
     /// <summary>The physical addresses it covers.</summary>
     public PhysicalRange Range => PhysicalRange.FromLength(First, Length);
@@ -34,18 +35,26 @@ public sealed unsafe class MemoryBanks : IDisposable
     {
         _banks = banks.ToArray();
         Array.Sort(_banks, static (a, b) => a.First.CompareTo(b.First));
-        if (_banks.Length == 0) { throw new ArgumentException("a machine needs at least one bank of memory", nameof(banks)); }
+        if (_banks.Length == 0)
+        {
+            throw new ArgumentException("a machine needs at least one bank of memory", nameof(banks));
+        }
         for (int i = 0; i < _banks.Length; i++)
         {
             MemoryBank bank = _banks[i];
-            if (!bank.First.IsAligned(12)) { throw new ArgumentException($"the bank at {bank.First} does not start on a page", nameof(banks)); }
+            if (!bank.First.IsAligned(12))
+            {
+                throw new ArgumentException($"the bank at {bank.First} does not start on a page", nameof(banks));
+            }
             if (bank.Length == 0 || bank.Offset > bank.Block.Length || bank.Block.Length - bank.Offset < bank.Length)
             {
-                throw new ArgumentException($"the bank at {bank.First} is empty or passes the end of its block", nameof(banks));
+                throw new ArgumentException(
+                    $"the bank at {bank.First} is empty or passes the end of its block", nameof(banks));
             }
             if (i > 0 && _banks[i - 1].Range.Overlaps(bank.Range))
             {
-                throw new ArgumentException($"the bank at {bank.First} overlaps the one at {_banks[i - 1].First}", nameof(banks));
+                throw new ArgumentException(
+                    $"the bank at {bank.First} overlaps the one at {_banks[i - 1].First}", nameof(banks));
             }
         }
         _blocks = [.. _banks.Select(static b => b.Block).Distinct()];

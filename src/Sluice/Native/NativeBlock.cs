@@ -59,7 +59,8 @@ public sealed unsafe class NativeBlock : IDisposable
         ArgumentOutOfRangeException.ThrowIfZero(length);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, (ulong)file.Length);
         MemoryMappedFileAccess access = writable ? MemoryMappedFileAccess.ReadWrite : MemoryMappedFileAccess.Read;
-        MemoryMappedFile map = MemoryMappedFile.CreateFromFile(file, null, 0, access, HandleInheritability.None, leaveOpen: true);
+        MemoryMappedFile map = MemoryMappedFile.CreateFromFile(
+            file, null, 0, access, HandleInheritability.None, leaveOpen: true);
         MemoryMappedViewAccessor view = map.CreateViewAccessor(0, checked((long)length), access);
         SafeMemoryMappedViewHandle handle = view.SafeMemoryMappedViewHandle;
         byte* start = null;

@@ -17,7 +17,9 @@ public sealed class NvmeNamespaceTests
         Assert.Equal(0x0001_0400u, host.Controller.Version);
         Assert.Equal(512u << 10, host.Controller.MaxTransferBytes);
         Assert.Equal(3 * 255, host.Controller.QueueDepth);
-        Assert.Equal((1u, 8192UL, 9, false), (host.Disk.Id, host.Disk.Blocks, host.Disk.BlockSizeLog2, host.Disk.IsReadOnly));
+        Assert.Equal(
+            (1u, 8192UL, 9, false),
+            (host.Disk.Id, host.Disk.Blocks, host.Disk.BlockSizeLog2, host.Disk.IsReadOnly));
     }
 
     // 96 callers at once, random blocks, lengths (longer than one command, too) and buffer offsets; each owns a stripe
@@ -48,7 +50,8 @@ public sealed class NvmeNamespaceTests
             }
         });
         const int Callers = 96;
-        await Task.WhenAll(Enumerable.Range(0, Callers).Select(caller => Task.Run(() => Work(host, oracle, caller, 40))));
+        await Task.WhenAll(Enumerable.Range(0, Callers)
+            .Select(caller => Task.Run(() => Work(host, oracle, caller, 40))));
         stop.Cancel();
         await poller;
         Assert.Equal(oracle, content);
@@ -79,7 +82,9 @@ public sealed class NvmeNamespaceTests
                 await host.Disk.ReadAsync((ulong)first, buffer, skip, (uint)(blocks * 512));
                 byte[] data = new byte[blocks * 512];
                 buffer.CopyTo(skip, data);
-                Assert.True(data.AsSpan().SequenceEqual(oracle.AsSpan(first * 512, data.Length)), $"caller {caller} round {round}");
+                Assert.True(
+                    data.AsSpan().SequenceEqual(oracle.AsSpan(first * 512, data.Length)),
+                    $"caller {caller} round {round}");
             }
         }
     }
@@ -119,10 +124,12 @@ public sealed class NvmeNamespaceTests
         FlakyMedium medium = new(Pattern.Disk(DiskBytes)) { ReadableLength = 1 << 20, WritableLength = 2 << 20 };
         using NvmeHost host = new(medium);
         using Mdl buffer = host.Buffer(4096);
-        NvmeException read = await Assert.ThrowsAsync<NvmeException>(() => host.Disk.ReadAsync(4096, buffer, 0, 4096).AsTask());
+        NvmeException read = await Assert.ThrowsAsync<NvmeException>(
+            () => host.Disk.ReadAsync(4096, buffer, 0, 4096).AsTask());
         Assert.Equal((NvmeFailure.Command, 2, (byte)0x81), (read.Failure, read.Status.Type, read.Status.Code));
         Assert.Equal("read failed: unrecovered read error (type 2, code 0x81)", read.Message);
-        NvmeException write = await Assert.ThrowsAsync<NvmeException>(() => host.Disk.WriteAsync(4096, buffer, 0, 4096).AsTask());
+        NvmeException write = await Assert.ThrowsAsync<NvmeException>(
+            () => host.Disk.WriteAsync(4096, buffer, 0, 4096).AsTask());
         Assert.Equal((2, (byte)0x80), (write.Status.Type, write.Status.Code));
         await host.Disk.ReadAsync(0, buffer, 0, 4096); // and the rest works
         await host.Disk.FlushAsync();
@@ -159,11 +166,15 @@ public sealed class NvmeNamespaceTests
     {
         using NvmeHost host = new(new MemoryMedium(new byte[DiskBytes]));
         using Mdl buffer = host.Buffer(8192, 2);
-        Assert.Throws<ArgumentOutOfRangeException>(() => { _ = host.Disk.ReadAsync(0, buffer, 2, 100); }); // no whole block
-        Assert.Throws<ArgumentOutOfRangeException>(() => { _ = host.Disk.ReadAsync(8192, buffer, 2, 512); }); // past the end
+        // No whole block.
+        Assert.Throws<ArgumentOutOfRangeException>(() => { _ = host.Disk.ReadAsync(0, buffer, 2, 100); });
+        // Past the end.
+        Assert.Throws<ArgumentOutOfRangeException>(() => { _ = host.Disk.ReadAsync(8192, buffer, 2, 512); });
         Assert.Throws<ArgumentOutOfRangeException>(() => { _ = host.Disk.ReadAsync(8191, buffer, 2, 1024); });
-        Assert.Throws<ArgumentOutOfRangeException>(() => { _ = host.Disk.ReadAsync(0, buffer, 0, 512); }); // not at a dword
-        Assert.Throws<ArgumentOutOfRangeException>(() => { _ = host.Disk.ReadAsync(0, buffer, 2, 8192); }); // longer than the buffer
+        // Not at a dword.
+        Assert.Throws<ArgumentOutOfRangeException>(() => { _ = host.Disk.ReadAsync(0, buffer, 0, 512); });
+        // Longer than the buffer.
+        Assert.Throws<ArgumentOutOfRangeException>(() => { _ = host.Disk.ReadAsync(0, buffer, 2, 8192); });
         Assert.Throws<ArgumentOutOfRangeException>(() => { _ = host.Disk.DeallocateAsync(8192, 1); });
     }
 

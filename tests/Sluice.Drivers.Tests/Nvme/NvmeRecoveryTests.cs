@@ -9,7 +9,10 @@ public sealed class NvmeRecoveryTests
 {
     private const long Millisecond = 1_000_000;
     private const byte Read = 2;
-    private static readonly NvmeOptions s_impatient = new() { CommandTimeout = 40 * Millisecond, AdminTimeout = 200 * Millisecond };
+    private static readonly NvmeOptions s_impatient = new()
+    {
+        CommandTimeout = 40 * Millisecond, AdminTimeout = 200 * Millisecond,
+    };
 
     [Fact]
     public async Task CancelledWaitLeavesTheBufferToTheDevice()
@@ -78,7 +81,9 @@ public sealed class NvmeRecoveryTests
         byte[] content = Pattern.Disk(1 << 20);
         using NvmeHost host = new(new MemoryMedium(content), s_impatient);
         int held = 0;
-        host.Device.Misbehave = c => c.Queue == 1 && Interlocked.Increment(ref held) == 1 ? NvmeMisbehaviour.Hold : NvmeMisbehaviour.None;
+        host.Device.Misbehave = c => c.Queue == 1 && Interlocked.Increment(ref held) == 1
+            ? NvmeMisbehaviour.Hold
+            : NvmeMisbehaviour.None;
         using Mdl hung = host.Buffer(4096);
         using Mdl fine = host.Buffer(4096);
         Task first = host.Disk.ReadAsync(0, hung, 0, 4096).AsTask();
@@ -121,7 +126,9 @@ public sealed class NvmeRecoveryTests
         byte[] content = Pattern.Disk(1 << 20);
         using NvmeHost host = new(new MemoryMedium(content), s_impatient);
         int seen = 0;
-        host.Device.Misbehave = c => c.Queue == 1 && Interlocked.Increment(ref seen) == 10 ? NvmeMisbehaviour.Fail : NvmeMisbehaviour.None;
+        host.Device.Misbehave = c => c.Queue == 1 && Interlocked.Increment(ref seen) == 10
+            ? NvmeMisbehaviour.Fail
+            : NvmeMisbehaviour.None;
         int failed = 0;
         await Task.WhenAll(Enumerable.Range(0, 30).Select(i => Task.Run(async () =>
         {
@@ -150,7 +157,8 @@ public sealed class NvmeRecoveryTests
     public async Task DeadControllerFailsEverythingAndItsBuffersAreQuarantined()
     {
         PhysicalAddress frame;
-        using (NvmeHost host = new(new MemoryMedium(Pattern.Disk(1 << 20)), s_impatient, stepped: false) { ExpectsLeaks = true })
+        MemoryMedium medium = new(Pattern.Disk(1 << 20));
+        using (NvmeHost host = new(medium, s_impatient, stepped: false) { ExpectsLeaks = true })
         {
             host.Device.Misbehave = c => c.Queue == 1 ? NvmeMisbehaviour.Die : NvmeMisbehaviour.None;
             Mdl buffer = host.Buffer(4096);
@@ -158,7 +166,8 @@ public sealed class NvmeRecoveryTests
             Task[] reads = [.. Enumerable.Range(0, 300).Select(_ => host.Disk.ReadAsync(0, buffer, 0, 4096).AsTask())];
             foreach (Task read in reads)
             {
-                NvmeException error = await Assert.ThrowsAsync<NvmeException>(() => read.WaitAsync(TimeSpan.FromSeconds(30)));
+                NvmeException error = await Assert.ThrowsAsync<NvmeException>(
+                    () => read.WaitAsync(TimeSpan.FromSeconds(30)));
                 Assert.Equal(NvmeFailure.ControllerDead, error.Failure);
             }
             Assert.True(host.Controller.IsDead);
@@ -194,7 +203,9 @@ public sealed class NvmeRecoveryTests
     {
         byte[] content = Pattern.Disk(1 << 20);
         using NvmeHost host = new(new MemoryMedium(content), new() { QueueDepth = 16 });
-        host.Device.Misbehave = c => c.Queue == 1 && (c.CommandId & 1) == 0 ? NvmeMisbehaviour.CompleteTwice : NvmeMisbehaviour.None;
+        host.Device.Misbehave = c => c.Queue == 1 && (c.CommandId & 1) == 0
+            ? NvmeMisbehaviour.CompleteTwice
+            : NvmeMisbehaviour.None;
         await Task.WhenAll(Enumerable.Range(0, 24).Select(i => Task.Run(async () =>
         {
             using Mdl buffer = host.Buffer(4096);
@@ -236,10 +247,12 @@ public sealed class NvmeRecoveryTests
         using DmaSystem dma = DmaSystem.Start(machine, new());
         using DmaAdapter adapter = dma.CreateAdapter(function.Address, new(), "nvme");
         // Bus mastering is off: the controller cannot fetch its first command and says so by failing.
-        NvmeException refused = Assert.Throws<NvmeException>(() => NvmeController.Start(new(machine, adapter, registers)));
+        NvmeException refused = Assert.Throws<NvmeException>(
+            () => NvmeController.Start(new(machine, adapter, registers)));
         Assert.Equal(NvmeFailure.TimedOut, refused.Failure);
         device.Freeze();
-        NvmeException frozen = Assert.Throws<NvmeException>(() => NvmeController.Start(new(machine, adapter, registers)));
+        NvmeException frozen = Assert.Throws<NvmeException>(
+            () => NvmeController.Start(new(machine, adapter, registers)));
         Assert.Equal(NvmeFailure.ControllerDead, frozen.Failure);
     }
 
@@ -251,7 +264,8 @@ public sealed class NvmeRecoveryTests
     public void SteppedRecoveryUnderRandomMisbehaviour(int seed)
     {
         byte[] content = Pattern.Disk(1 << 20);
-        using NvmeHost host = new(new MemoryMedium(content), s_impatient with { QueueDepth = 9 }, stepped: true, seed: seed);
+        using NvmeHost host = new(
+            new MemoryMedium(content), s_impatient with { QueueDepth = 9 }, stepped: true, seed: seed);
         Random random = new(seed);
         host.Device.Misbehave = c => c.Queue == 1 && c.Opcode == Read && random.Next(25) == 0
             ? (NvmeMisbehaviour)random.Next(1, 3) is var how && random.Next(4) == 0 ? NvmeMisbehaviour.Fail : how

@@ -39,7 +39,10 @@ public sealed class NvmeStreamTests
         byte[] content = Pattern.Disk((256 << 10) - 100);
         byte[] oracle = content.ToArray();
         using NvmeHost host = new(new MemoryMedium(content), device: new() { BlockSizeLog2 = blockSizeLog2 });
-        using NvmeStream stream = host.Disk.OpenStream(new() { Length = content.Length, BufferBytes = 8192, Buffers = buffers });
+        using NvmeStream stream = host.Disk.OpenStream(new()
+        {
+            Length = content.Length, BufferBytes = 8192, Buffers = buffers,
+        });
         Random random = new(seed);
         byte[] scratch = new byte[40_000];
         for (int round = 0; round < 1500; round++)
@@ -61,12 +64,17 @@ public sealed class NvmeStreamTests
                 case 1 when random.Next(10) == 0:
                     if (sync) { stream.Flush(); }
                     else { await stream.FlushAsync(); }
-                    Assert.True(oracle.AsSpan().SequenceEqual(content), $"round {round}: flushed bytes are on the disk");
+                    Assert.True(
+                        oracle.AsSpan().SequenceEqual(content), $"round {round}: flushed bytes are on the disk");
                     break;
                 default:
-                    int read = sync ? stream.Read(scratch, 0, length) : await stream.ReadAsync(scratch.AsMemory(0, length));
+                    int read = sync
+                        ? stream.Read(scratch, 0, length)
+                        : await stream.ReadAsync(scratch.AsMemory(0, length));
                     Assert.True(read > 0 || length == 0 || at == oracle.Length);
-                    Assert.True(scratch.AsSpan(0, read).SequenceEqual(oracle.AsSpan(at, read)), $"round {round}: {read} bytes at {at}");
+                    Assert.True(
+                        scratch.AsSpan(0, read).SequenceEqual(oracle.AsSpan(at, read)),
+                        $"round {round}: {read} bytes at {at}");
                     break;
             }
         }

@@ -71,7 +71,8 @@ public sealed class NvmeControlTests : IDisposable
     [InlineData(0x000F_000FU, 0x0UL, 0x200000UL, 0x0046_0281U)] // 128 KiB pages: above MPSMAX
     [InlineData(0x000F_000FU, 0x1000UL, 0x2000UL, 0x0046_0011U)] // another command set
     [InlineData(0x000F_000FU, 0x1000UL, 0x2000UL, 0x0046_0801U)] // weighted round robin
-    public void WrongConfigurationIsFatalAndAResetRepairsIt(uint attributes, ulong submissions, ulong completions, uint configuration)
+    public void WrongConfigurationIsFatalAndAResetRepairsIt(
+        uint attributes, ulong submissions, ulong completions, uint configuration)
     {
         _rig.Registers.Write32(0x24, attributes);
         _rig.Registers.Write64(0x28, submissions);
@@ -229,7 +230,8 @@ public sealed class NvmeControlTests : IDisposable
         Assert.All(entry[64..], static b => Assert.Equal(0, b)); // no byte more than asked for
         Assert.Equal(0, _rig.ExecuteAdmin(2, 0xFFFF_FFFF, _rig.Data, 2 | (127u << 16)).Status);
         Assert.Equal(323, BitConverter.ToUInt16(_rig.ReadMemory(_rig.Data, 512), 1));
-        Assert.Equal(0x002, _rig.ExecuteAdmin(2, 0xFFFF_FFFF, _rig.Data, 2 | (127u << 16), 0, 516).Status); // beyond its end
+        // Beyond its end.
+        Assert.Equal(0x002, _rig.ExecuteAdmin(2, 0xFFFF_FFFF, _rig.Data, 2 | (127u << 16), 0, 516).Status);
         Assert.Equal(0, _rig.ExecuteAdmin(2, 0xFFFF_FFFF, _rig.Data, 3 | (127u << 16)).Status);
     }
 

@@ -31,7 +31,8 @@ public sealed class NvmeIoTests
     {
         using NvmeRig rig = new(new MemoryMedium(new byte[1 << 20]));
         Ring ring = rig.Enable().CreateQueues(1, 8, 8);
-        Answer answer = rig.Execute(ring, NvmeRig.Command(opcode, ns, rig.Data, 0, (uint)block, (uint)(block >> 32), count));
+        Answer answer = rig.Execute(
+            ring, NvmeRig.Command(opcode, ns, rig.Data, 0, (uint)block, (uint)(block >> 32), count));
         Assert.Equal(status, answer.Status);
         Assert.True(answer.DoNotRetry);
         Assert.Equal(0, rig.Execute(ring, NvmeRig.Command(Read, 1, rig.Data)).Status); // and the controller works on
@@ -79,10 +80,14 @@ public sealed class NvmeIoTests
             using NvmeRig rig = new(FileMedium.Open(path, readOnly: true));
             Ring ring = rig.Enable().CreateQueues(1, 8, 8);
             Assert.Equal(0, rig.Execute(ring, NvmeRig.Command(Read, 1, rig.Data, 0, 8, 0, 7)).Status);
-            using (FileStream file = new(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite)) { file.SetLength(4096 + 100); }
+            using (FileStream file = new(path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite))
+            {
+                file.SetLength(4096 + 100);
+            }
             Assert.Equal(0, rig.Execute(ring, NvmeRig.Command(Read, 1, rig.Data, 0, 0, 0, 7)).Status);
             Assert.Equal(0x281, rig.Execute(ring, NvmeRig.Command(Read, 1, rig.Data, 0, 8, 0, 7)).Status);
-            Assert.Equal(0x020, rig.Execute(ring, NvmeRig.Command(Write, 1, rig.Data)).Status); // opened for reading alone
+            // Opened for reading alone.
+            Assert.Equal(0x020, rig.Execute(ring, NvmeRig.Command(Write, 1, rig.Data)).Status);
         }
         finally
         {
@@ -94,7 +99,8 @@ public sealed class NvmeIoTests
     public void MediaSayWhyTheyDoNotOpen()
     {
         string path = Path.GetTempFileName();
-        Assert.Contains("empty", Assert.Throws<IOException>(() => FileMedium.Open(path, true)).Message, StringComparison.Ordinal);
+        IOException error = Assert.Throws<IOException>(() => FileMedium.Open(path, true));
+        Assert.Contains("empty", error.Message, StringComparison.Ordinal);
         File.Delete(path);
         Assert.Throws<FileNotFoundException>(() => FileMedium.Open(path, true));
     }
@@ -171,7 +177,9 @@ public sealed class NvmeIoTests
             byte[] given = Pattern(length, round);
             if (isWrite) { Scatter(rig, places, offset, page, given); }
             Answer answer = rig.Execute(
-                ring, NvmeRig.Command(isWrite ? Write : Read, 1, places[0] + (ulong)offset, prp2, first, 0, (uint)blocks - 1));
+                ring,
+                NvmeRig.Command(
+                    isWrite ? Write : Read, 1, places[0] + (ulong)offset, prp2, first, 0, (uint)blocks - 1));
             Assert.Equal(0, answer.Status);
             byte[] there = Gather(rig, places, offset, page, length);
             Assert.Equal(disk.AsSpan((int)first * 512, length).ToArray(), there);
@@ -239,7 +247,8 @@ public sealed class NvmeIoTests
         ulong prp2 = kind == 0 ? rig.Data + 4096 + prp2Offset : rig.Lists + prp2Offset;
         ulong entry = kind switch { 2 => rig.Data + 8, 3 => rig.Lists + 4096 + 8, _ => rig.Data };
         rig.WriteMemory(rig.Lists + (prp2Offset & ~7UL), BitConverter.GetBytes(entry));
-        Answer answer = rig.Execute(ring, NvmeRig.Command(Read, 1, rig.Data + prp1Offset, prp2, 0, 0, (uint)blocksFromZero));
+        Answer answer = rig.Execute(
+            ring, NvmeRig.Command(Read, 1, rig.Data + prp1Offset, prp2, 0, 0, (uint)blocksFromZero));
         Assert.Equal(0x013, answer.Status);
         Assert.True(answer.DoNotRetry);
     }

@@ -144,19 +144,26 @@ internal sealed class NvmeRig : IDisposable
         return answer;
     }
 
-    public Answer ExecuteAdmin(uint opcode, uint ns = 0, ulong prp1 = 0, uint d10 = 0, uint d11 = 0, uint d12 = 0, uint d13 = 0) =>
+    public Answer ExecuteAdmin(
+        uint opcode, uint ns = 0, ulong prp1 = 0, uint d10 = 0, uint d11 = 0, uint d12 = 0, uint d13 = 0) =>
         Execute(Admin, Command(opcode, ns, prp1, 0, d10, d11, d12, d13));
 
     public static uint[] Command(
-        uint opcode, uint ns = 1, ulong prp1 = 0, ulong prp2 = 0, uint d10 = 0, uint d11 = 0, uint d12 = 0, uint d13 = 0) =>
-        [opcode, ns, 0, 0, 0, 0, (uint)prp1, (uint)(prp1 >> 32), (uint)prp2, (uint)(prp2 >> 32), d10, d11, d12, d13, 0, 0];
+        uint opcode, uint ns = 1, ulong prp1 = 0, ulong prp2 = 0,
+        uint d10 = 0, uint d11 = 0, uint d12 = 0, uint d13 = 0) =>
+        [
+            opcode, ns, 0, 0, 0, 0, (uint)prp1, (uint)(prp1 >> 32),
+            (uint)prp2, (uint)(prp2 >> 32), d10, d11, d12, d13, 0, 0,
+        ];
 
     /// <summary>Creates I/O queue pair <paramref name="id"/> by raw commands.</summary>
     public Ring CreateQueues(int id, uint submissionSize, uint completionSize)
     {
         Ring ring = new(id, Page(16), Page(14), submissionSize, completionSize);
-        Assert.Equal(0, ExecuteAdmin(5, 0, ring.Completions, (uint)id | ((completionSize - 1) << 16), 0x0000_0001).Status);
-        Assert.Equal(0, ExecuteAdmin(1, 0, ring.Submissions, (uint)id | ((submissionSize - 1) << 16), 1u | ((uint)id << 16)).Status);
+        uint completionWord = (uint)id | ((completionSize - 1) << 16);
+        uint submissionWord = (uint)id | ((submissionSize - 1) << 16);
+        Assert.Equal(0, ExecuteAdmin(5, 0, ring.Completions, completionWord, 0x0000_0001).Status);
+        Assert.Equal(0, ExecuteAdmin(1, 0, ring.Submissions, submissionWord, 1u | ((uint)id << 16)).Status);
         return ring;
     }
 
@@ -167,7 +174,8 @@ internal sealed class NvmeRig : IDisposable
         return bytes;
     }
 
-    public void WriteMemory(ulong address, ReadOnlySpan<byte> bytes) => Assert.True(Machine.Memory.TryWrite(new(address), bytes));
+    public void WriteMemory(ulong address, ReadOnlySpan<byte> bytes) =>
+        Assert.True(Machine.Memory.TryWrite(new(address), bytes));
 
     public void Dispose()
     {
