@@ -47,7 +47,6 @@ public sealed class QemuMachineTests
         Assert.False(machine.Memory.TryRead64(new(0x8000_0000), out _));
     }
 
-    // Seen failing: the checksum command left out of the linker script's interpreter.
     [Fact]
     public void AcpiTablesAreWhereFirmwarePutsThem()
     {

@@ -7,7 +7,6 @@ namespace Sluice.Qemu.Tests;
 public sealed class RoundTripTests(ITestOutputHelper output)
 {
     /// <summary>Not a benchmark: posted commands must beat single ones, else the pipelining is broken.</summary>
-    // Seen failing: every posted command settled at once.
     [Fact]
     public void PostedCommandsAreFasterThanSingleOnes()
     {
