@@ -4,7 +4,8 @@ using System.Globalization;
 namespace Sluice.Qemu.Tests;
 
 /// <summary>
-/// Keeps the calling thread on one processor, the one QEMU is kept on: a command and its answer then need no wake-up across cores,
+/// Keeps the calling thread on one processor, the one QEMU is kept on: a command and its answer then need no wake-up
+/// across cores,
 /// which triples the commands per second.
 /// </summary>
 internal static class Pin
@@ -39,7 +40,8 @@ internal static class Pin
         try
         {
             using Process taskset = Process.Start(
-                new ProcessStartInfo("taskset", ["-cp", $"{Processor}", $"{thread}"]) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+                new ProcessStartInfo("taskset", ["-cp", $"{Processor}", $"{thread}"]) { RedirectStandardOutput = true,
+                    RedirectStandardError = true })!;
             taskset.WaitForExit();
         }
         catch (System.ComponentModel.Win32Exception)

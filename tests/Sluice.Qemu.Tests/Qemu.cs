@@ -3,7 +3,9 @@ using Sluice.Machines.Qemu;
 
 namespace Sluice.Qemu.Tests;
 
-/// <summary>Whether there is a QEMU to test with: fetched once by the script. Absent, tests are skipped; but not in CI.</summary>
+/// <summary>
+/// Whether there is a QEMU to test with: fetched once by the script. Absent, tests are skipped; but not in CI.
+/// </summary>
 internal static class Qemu
 {
     private static readonly Lazy<(string? Path, string Reason)> Found = new(Find);
@@ -23,7 +25,8 @@ internal static class Qemu
         string? script = Script();
         if (script is null) { return (null, "QEMU is not there, and neither is eng/qemu.sh"); }
         using Process process = Process.Start(
-            new ProcessStartInfo(script) { RedirectStandardError = true, RedirectStandardOutput = true, RedirectStandardInput = true })!;
+            new ProcessStartInfo(script) { RedirectStandardError = true, RedirectStandardOutput = true,
+                RedirectStandardInput = true })!;
         Task<string> errors = process.StandardError.ReadToEndAsync();
         string path = process.StandardOutput.ReadToEnd().Trim();
         process.WaitForExit();

@@ -47,7 +47,6 @@ public sealed class QemuMachineTests
         Assert.False(machine.Memory.TryRead64(new(0x8000_0000), out _));
     }
 
-    // Seen failing: the checksum command left out of the linker script's interpreter.
     [Fact]
     public void AcpiTablesAreWhereFirmwarePutsThem()
     {
@@ -97,7 +96,8 @@ public sealed class QemuMachineTests
     [Fact]
     public void ARefusedOptionIsOneLineWithWhatQemuSaid()
     {
-        QemuException e = Assert.Throws<QemuException>(static () => QemuMachine.Start(Options() with { Devices = ["no-such-device"] }));
+        QemuException e = Assert.Throws<QemuException>(static () =>
+            QemuMachine.Start(Options() with { Devices = ["no-such-device"] }));
         Assert.Contains("no-such-device", e.Message, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', e.Message);
         Assert.Empty(LeftOvers());
@@ -109,7 +109,8 @@ public sealed class QemuMachineTests
         _ = Qemu.Require();
         foreach (string launcher in (string[])["/bin/false", "/nonexistent/qemu"])
         {
-            QemuException e = Assert.Throws<QemuException>(() => QemuMachine.Start(Options() with { Launcher = launcher }));
+            QemuException e = Assert.Throws<QemuException>(() =>
+                QemuMachine.Start(Options() with { Launcher = launcher }));
             Assert.StartsWith("QEMU did not start: ", e.Message, StringComparison.Ordinal);
         }
         Assert.Empty(LeftOvers());
@@ -164,11 +165,13 @@ public sealed class QemuMachineTests
     private static IEnumerable<string> LeftOvers() =>
         Folders().SelectMany(root => Directory.EnumerateDirectories(root, $"sluice-qemu-{Environment.ProcessId}-*"));
 
-    private static IEnumerable<string> Folders() => Directory.Exists("/dev/shm") ? [Path.GetTempPath(), "/dev/shm"] : [Path.GetTempPath()];
+    private static IEnumerable<string> Folders() =>
+        Directory.Exists("/dev/shm") ? [Path.GetTempPath(), "/dev/shm"] : [Path.GetTempPath()];
 
     /// <summary>QEMUs under a shell of ours: grandchildren of this process.</summary>
     private static List<int> OwnQemus() =>
-        [.. Children(Environment.ProcessId).SelectMany(Children).Where(static id => CommandLine(id).Contains("qemu-system", StringComparison.Ordinal))];
+        [.. Children(Environment.ProcessId).SelectMany(Children).Where(static id =>
+            CommandLine(id).Contains("qemu-system", StringComparison.Ordinal))];
 
     private static IEnumerable<int> Children(int parent) =>
         Directory.EnumerateDirectories("/proc").Select(Path.GetFileName).Where(static name => int.TryParse(name, out _))
@@ -180,14 +183,16 @@ public sealed class QemuMachineTests
         try
         {
             string stat = File.ReadAllText($"/proc/{id}/stat");
-            return int.Parse(stat[(stat.LastIndexOf(')') + 2)..].Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture);
+            return int.Parse(stat[(stat.LastIndexOf(')') + 2)..].Split(' ')[1],
+                System.Globalization.CultureInfo.InvariantCulture);
         }
         catch (IOException) { return 0; }
     }
 
     private static string CommandLine(int id)
     {
-        try { return File.ReadAllText($"/proc/{id}/cmdline") is var line && !line.StartsWith("/bin/sh", StringComparison.Ordinal) ? line : ""; }
+        try { return File.ReadAllText($"/proc/{id}/cmdline") is var line
+            && !line.StartsWith("/bin/sh", StringComparison.Ordinal) ? line : ""; }
         catch (IOException) { return ""; }
     }
 }

@@ -7,7 +7,9 @@ using Sluice.Machines.Qemu;
 
 namespace Sluice.Qemu.Tests;
 
-/// <summary>Our operating-system side, DMA interface and drivers on QEMU's VT-d, NVMe and edu: the same code as on our machine.</summary>
+/// <summary>
+/// Our operating-system side, DMA interface and drivers on QEMU's VT-d, NVMe and edu: the same code as on our machine.
+/// </summary>
 public sealed class WholeRoadTests : IDisposable
 {
     private readonly string _disk = Path.GetTempFileName();
@@ -24,7 +26,8 @@ public sealed class WholeRoadTests : IDisposable
     [Fact]
     public void EnumerationFindsWhatQemuHas()
     {
-        using var machine = QemuMachine.Start(new() { Launcher = Qemu.Require(), MemoryBytes = 64 << 20, Disk = _disk });
+        using var machine = QemuMachine.Start(
+            new() { Launcher = Qemu.Require(), MemoryBytes = 64 << 20, Disk = _disk });
         IReadOnlyList<PciFunction> functions = PciBus.Enumerate(machine);
         PciFunction edu = functions.Single(static f => f.Address == PciAddress.From(0, 5, 0));
         Assert.Equal(0x0100_00EDu, edu.MapBar(0).Read32(0));
@@ -39,7 +42,8 @@ public sealed class WholeRoadTests : IDisposable
     {
         using var machine = QemuMachine.Start(new()
         {
-            Launcher = Qemu.Require(), MemoryBytes = 128 << 20, Disk = _disk, Iommu = iommu == DmaIommu.Vtd ? MachineIommu.Vtd : MachineIommu.None,
+            Launcher = Qemu.Require(), MemoryBytes = 128 << 20, Disk = _disk,
+                Iommu = iommu == DmaIommu.Vtd ? MachineIommu.Vtd : MachineIommu.None,
         });
         PciFunction function = PciBus.Enumerate(machine).Single(static f => f.ClassCode == 0x010802);
         using var dma = DmaSystem.Start(machine, new() { Iommu = iommu });
@@ -51,7 +55,8 @@ public sealed class WholeRoadTests : IDisposable
             function.EnableMsix(vector, line);
             return line;
         }
-        using NvmeController controller = await NvmeController.StartAsync(new(machine, adapter, function.MapBar(0), Connect));
+        using NvmeController controller = await NvmeController.StartAsync(
+            new(machine, adapter, function.MapBar(0), Connect));
         Assert.StartsWith("QEMU NVMe Ctrl", controller.ModelNumber, StringComparison.Ordinal);
         using NvmeStream stream = controller.Namespaces[0].OpenStream(new() { Length = _contents.Length });
         Assert.Equal(SHA256.HashData(_contents), await SHA256.HashDataAsync(stream));

@@ -4,7 +4,8 @@ using Sluice.Machines.Qtest;
 namespace Sluice.Machines.Qemu;
 
 /// <summary>
-/// QEMU's virtual clock: it stands still until told to move. Here it follows real time, and each turn of a polling loop pushes it
+/// QEMU's virtual clock: it stands still until told to move. Here it follows real time, and each turn of a polling
+/// loop pushes it
 /// ahead, so that waiting for a device's timer costs turns and not its full time. Safe from any thread.
 /// </summary>
 internal sealed class QemuClock(QtestClient client, Execution timers, long nanosecondsPerRelax) : IPlatformClock
@@ -15,7 +16,8 @@ internal sealed class QemuClock(QtestClient client, Execution timers, long nanos
     private long _machine;
 
     /// <summary>Real time since the start, plus what polling loops have skipped.</summary>
-    public long Nanoseconds => (long)(Stopwatch.GetElapsedTime(_start).TotalMilliseconds * 1e6) + Interlocked.Read(ref _skipped);
+    public long Nanoseconds => (long)(Stopwatch.GetElapsedTime(_start).TotalMilliseconds * 1e6)
+        + Interlocked.Read(ref _skipped);
 
     /// <summary>One step of the machine: one qtest command.</summary>
     public void Relax()

@@ -1,6 +1,8 @@
 namespace Sluice.Machines.Qemu;
 
-/// <summary>QEMU is not there, did not start, or refused an option. The message is one clear line, with what QEMU itself said.</summary>
+/// <summary>
+/// QEMU is not there, did not start, or refused an option. The message is one clear line, with what QEMU itself said.
+/// </summary>
 public sealed class QemuException : IOException
 {
     /// <summary>An error in one line.</summary>

@@ -4,7 +4,8 @@ using System.Text;
 namespace Sluice.Machines.Qemu;
 
 /// <summary>
-/// The part of firmware that operating-system code depends on, since none runs under qtest: it opens the ECAM window, makes the
+/// The part of firmware that operating-system code depends on, since none runs under qtest: it opens the ECAM window,
+/// makes the
 /// BIOS area RAM, and puts the ACPI tables that QEMU offers where its linker script says.
 /// </summary>
 /// <remarks>
@@ -31,12 +32,14 @@ internal sealed class QemuFirmware(PhysicalMemory memory, IPortIo ports, Physica
     {
         WriteConfig(0x60, 0xB000_0001);
         WriteConfig(0x64, 0);
-        // The F segment has a register half of its own, the other six registers hold two segments each: reads and writes go to RAM.
+        // The F segment has a register half of its own, the other six registers hold two segments each: reads and
+        // writes go to RAM.
         WriteConfig(0x90, 0x3333_3330);
         WriteConfig(0x94, 0x0033_3333);
 
         Dictionary<string, (ushort Selector, uint Size)> directory = ReadDirectory();
-        if (!directory.TryGetValue("etc/table-loader", out (ushort Selector, uint Size) loader) || loader.Size > MostCommandBytes)
+        if (!directory.TryGetValue("etc/table-loader", out (ushort Selector, uint Size) loader)
+            || loader.Size > MostCommandBytes)
         {
             throw new QemuException("QEMU offers no ACPI tables");
         }
@@ -55,21 +58,25 @@ internal sealed class QemuFirmware(PhysicalMemory memory, IPortIo ports, Physica
                 break;
             case 2:
                 PhysicalRange pointee = File(Name(arguments[NameBytes..]));
-                AddPointer(File(Name(arguments)), pointee.First, U32(arguments, 2 * NameBytes), arguments[2 * NameBytes + 4]);
+                AddPointer(File(Name(arguments)), pointee.First, U32(arguments, 2 * NameBytes),
+                    arguments[2 * NameBytes + 4]);
                 break;
             case 3:
                 AddChecksum(
-                    File(Name(arguments)), U32(arguments, NameBytes), U32(arguments, NameBytes + 4), U32(arguments, NameBytes + 8));
+                    File(Name(arguments)), U32(arguments, NameBytes), U32(arguments, NameBytes + 4),
+                        U32(arguments, NameBytes + 8));
                 break;
             default:
                 break;
         }
     }
 
-    private void Allocate(string file, uint alignment, byte zone, Dictionary<string, (ushort Selector, uint Size)> directory)
+    private void Allocate(string file, uint alignment, byte zone, Dictionary<string,
+        (ushort Selector, uint Size)> directory)
     {
         const byte LowZone = 2;
-        if (!directory.TryGetValue(file, out (ushort Selector, uint Size) entry)) { throw Malformed($"names {file}, which is not there"); }
+        if (!directory.TryGetValue(file,
+            out (ushort Selector, uint Size) entry)) { throw Malformed($"names {file}, which is not there"); }
         ref PhysicalAddress next = ref _nextHigh;
         PhysicalAddress last = area.Last;
         if (zone == LowZone)
@@ -79,10 +86,12 @@ internal sealed class QemuFirmware(PhysicalMemory memory, IPortIo ports, Physica
         }
         ulong align = Math.Max(alignment, 1);
         PhysicalAddress first = new((next.Value + align - 1) / align * align);
-        if (entry.Size == 0 || first + entry.Size - 1 > last) { throw Malformed($"wants {entry.Size} bytes for {file}, which do not fit"); }
+        if (entry.Size == 0 || first + entry.Size - 1 > last) { throw Malformed(
+            $"wants {entry.Size} bytes for {file}, which do not fit"); }
         next = first + entry.Size;
         _files[file] = PhysicalRange.FromLength(first, entry.Size);
-        if (!memory.TryWrite(first, Read(entry.Selector, entry.Size))) { throw Malformed($"puts {file} where there is no memory"); }
+        if (!memory.TryWrite(first, Read(entry.Selector, entry.Size))) { throw Malformed(
+            $"puts {file} where there is no memory"); }
     }
 
     /// <summary>The field holds an offset into the pointee; it becomes an address.</summary>
@@ -117,12 +126,15 @@ internal sealed class QemuFirmware(PhysicalMemory memory, IPortIo ports, Physica
         for (int i = 0; i < count; i++)
         {
             ReadOnlySpan<byte> entry = bytes.AsSpan(4 + i * 64, 64);
-            files[Name(entry[8..])] = (BinaryPrimitives.ReadUInt16BigEndian(entry[4..]), BinaryPrimitives.ReadUInt32BigEndian(entry));
+            files[Name(entry[8..])] = (BinaryPrimitives.ReadUInt16BigEndian(entry[4..]),
+                BinaryPrimitives.ReadUInt32BigEndian(entry));
         }
         return files;
     }
 
-    /// <summary>Reads a fw_cfg item by its DMA interface: one command block, the data behind it, both in the area.</summary>
+    /// <summary>
+    /// Reads a fw_cfg item by its DMA interface: one command block, the data behind it, both in the area.
+    /// </summary>
     private byte[] Read(ushort selector, uint length)
     {
         PhysicalAddress block = area.First;
@@ -137,7 +149,8 @@ internal sealed class QemuFirmware(PhysicalMemory memory, IPortIo ports, Physica
         // The low half starts the transfer, which is over when the write is.
         ports.Out32(FwCfgDma + 4, BinaryPrimitives.ReverseEndianness((uint)block.Value));
         memory.TryRead(block, command);
-        if (BinaryPrimitives.ReadUInt32BigEndian(command) != 0) { throw new QemuException($"QEMU does not hand out firmware item 0x{selector:X}"); }
+        if (BinaryPrimitives.ReadUInt32BigEndian(command) != 0) { throw new QemuException(
+            $"QEMU does not hand out firmware item 0x{selector:X}"); }
         byte[] bytes = new byte[length];
         memory.TryRead(data, bytes);
         return bytes;
@@ -150,10 +163,12 @@ internal sealed class QemuFirmware(PhysicalMemory memory, IPortIo ports, Physica
     }
 
     private PhysicalRange File(string name) =>
-        _files.TryGetValue(name, out PhysicalRange range) ? range : throw Malformed($"patches {name}, which it did not allocate");
+        _files.TryGetValue(name, out PhysicalRange range) ? range
+            : throw Malformed($"patches {name}, which it did not allocate");
 
     private static PhysicalAddress Inside(PhysicalRange file, uint offset, uint length) =>
-        length != 0 && (ulong)offset + length <= file.Length ? file.First + offset : throw Malformed("patches beyond the end of a file");
+        length != 0 && (ulong)offset + length <= file.Length ? file.First + offset
+            : throw Malformed("patches beyond the end of a file");
 
     private static string Name(ReadOnlySpan<byte> field)
     {
@@ -162,7 +177,8 @@ internal sealed class QemuFirmware(PhysicalMemory memory, IPortIo ports, Physica
         return Encoding.ASCII.GetString(end < 0 ? name : name[..end]);
     }
 
-    private static uint U32(ReadOnlySpan<byte> bytes, int offset) => BinaryPrimitives.ReadUInt32LittleEndian(bytes[offset..]);
+    private static uint U32(ReadOnlySpan<byte> bytes, int offset) =>
+        BinaryPrimitives.ReadUInt32LittleEndian(bytes[offset..]);
 
     private static QemuException Malformed(string what) => new($"QEMU's ACPI linker script {what}");
 }

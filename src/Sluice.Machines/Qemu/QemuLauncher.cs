@@ -5,7 +5,8 @@ public static class QemuLauncher
 {
     /// <summary>
     /// The program that starts QEMU: what <c>SLUICE_QEMU</c> names, else the one in the cache folder
-    /// (<c>SLUICE_CACHE</c>, else <c>sluice</c> in <c>XDG_CACHE_HOME</c>, else in <c>~/.cache</c>); null when there is none.
+    /// (<c>SLUICE_CACHE</c>, else <c>sluice</c> in <c>XDG_CACHE_HOME</c>, else in <c>~/.cache</c>); null when there is
+    /// none.
     /// </summary>
     public static string? Find()
     {

@@ -5,13 +5,16 @@ using Sluice.Machines.Qtest;
 namespace Sluice.Machines.Qemu;
 
 /// <summary>
-/// QEMU's q35 machine as a platform: its memory mapped into this process, its registers, ports and clock over qtest, no firmware
+/// QEMU's q35 machine as a platform: its memory mapped into this process, its registers, ports and clock over qtest,
+/// no firmware
 /// and no processor but us. Operating-system code, the DMA interface and the drivers run on it unchanged.
 /// </summary>
 /// <remarks>
 /// <para>
-/// Interrupts are polled. A device's message goes to QEMU's own interrupt controller, which qtest cannot look into, so every
-/// connected handler is called over and over: without pause while somebody writes registers and for a moment after, every few
+/// Interrupts are polled. A device's message goes to QEMU's own interrupt controller, which qtest cannot look into, so
+/// every
+/// connected handler is called over and over: without pause while somebody writes registers and for a moment after,
+/// every few
 /// milliseconds otherwise. Handlers must bear being called for nothing, as they must on any shared line.
 /// </para>
 /// <para>Safe from any thread, except <see cref="Dispose"/>. When QEMU dies or hangs, the next register access says so
@@ -136,7 +139,9 @@ public sealed class QemuMachine : IPlatform, IDisposable
         return new PolledLine(this, line);
     }
 
-    /// <summary>Polls until <paramref name="condition"/> holds, at most <paramref name="nanoseconds"/> of the machine's time.</summary>
+    /// <summary>
+    /// Polls until <paramref name="condition"/> holds, at most <paramref name="nanoseconds"/> of the machine's time.
+    /// </summary>
     /// <returns>Whether the condition held.</returns>
     public bool RunUntil(Func<bool> condition, long nanoseconds = 5_000_000_000)
     {
@@ -204,13 +209,18 @@ public sealed class QemuMachine : IPlatform, IDisposable
     /// <summary>A comma in a value is written twice.</summary>
     private static string Escape(string value) => value.Replace(",", ",,", StringComparison.Ordinal);
 
-    /// <summary>A folder in memory when there is room for the machine's, so that no disk is written; else in the temporary folder.</summary>
+    /// <summary>
+    /// A folder in memory when there is room for the machine's, so that no disk is written; else in the temporary
+    /// folder.
+    /// </summary>
     private static string CreateFolder(ulong bytes)
     {
         const string SharedMemory = "/dev/shm";
         if (!OperatingSystem.IsLinux()) { throw new QemuException("QEMU as a machine needs Linux"); }
-        bool hasRoom = Directory.Exists(SharedMemory) && (ulong)new DriveInfo(SharedMemory).AvailableFreeSpace > bytes + (64UL << 20);
-        string path = Path.Combine(hasRoom ? SharedMemory : Path.GetTempPath(), $"sluice-qemu-{Environment.ProcessId}-{Guid.NewGuid():N}"[..32]);
+        bool hasRoom = Directory.Exists(SharedMemory) && (ulong)new DriveInfo(SharedMemory).AvailableFreeSpace > bytes
+            + (64UL << 20);
+        string path = Path.Combine(hasRoom ? SharedMemory : Path.GetTempPath(),
+            $"sluice-qemu-{Environment.ProcessId}-{Guid.NewGuid():N}"[..32]);
         Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         return path;
     }
@@ -222,7 +232,8 @@ public sealed class QemuMachine : IPlatform, IDisposable
         NativeBlock block = NativeBlock.Map(file, bytes, writable: true);
         ulong low = MachineMap.LowMemory(bytes);
         MemoryBank lowBank = new(PhysicalAddress.Zero, block, 0, low);
-        return low == bytes ? new(lowBank) : new(lowBank, new MemoryBank(MachineMap.HighMemory, block, low, bytes - low));
+        return low == bytes ? new(lowBank)
+            : new(lowBank, new MemoryBank(MachineMap.HighMemory, block, low, bytes - low));
     }
 
     private sealed class PolledLine(QemuMachine owner, IInterruptLine line) : IInterruptLine

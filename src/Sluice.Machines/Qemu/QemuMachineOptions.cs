@@ -3,7 +3,9 @@ namespace Sluice.Machines.Qemu;
 /// <summary>How to start QEMU as a machine. Checked by <see cref="QemuMachine.Start"/>, and by QEMU itself.</summary>
 public sealed record QemuMachineOptions
 {
-    /// <summary>RAM in bytes: a multiple of 1 MiB, at least 16 MiB. It is a sparse file that both processes map.</summary>
+    /// <summary>
+    /// RAM in bytes: a multiple of 1 MiB, at least 16 MiB. It is a sparse file that both processes map.
+    /// </summary>
     public ulong MemoryBytes { get; init; } = 256UL << 20;
 
     /// <summary>The remapping unit.</summary>
@@ -31,7 +33,8 @@ public sealed record QemuMachineOptions
     public string? Launcher { get; init; }
 
     /// <summary>
-    /// The only processor QEMU may run on; null for any. A client thread on the same one triples the commands per second:
+    /// The only processor QEMU may run on; null for any. A client thread on the same one triples the commands per
+    /// second:
     /// no wake-up crosses to another core.
     /// </summary>
     public int? Processor { get; init; }
@@ -40,7 +43,8 @@ public sealed record QemuMachineOptions
     public TimeSpan Timeout { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>
-    /// By how much one turn of a polling loop moves QEMU's virtual clock, on top of the real time that passed: a device's timer of
+    /// By how much one turn of a polling loop moves QEMU's virtual clock, on top of the real time that passed: a
+    /// device's timer of
     /// 100 ms is then over in 500 turns, some tens of milliseconds.
     /// </summary>
     public long NanosecondsPerRelax { get; init; } = 200_000;

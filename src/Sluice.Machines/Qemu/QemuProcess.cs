@@ -6,13 +6,16 @@ using Sluice.Machines.Qtest;
 namespace Sluice.Machines.Qemu;
 
 /// <summary>
-/// A running QEMU under qtest, its connection, and a folder of its own. Disposing ends the process and removes the folder;
+/// A running QEMU under qtest, its connection, and a folder of its own. Disposing ends the process and removes the
+/// folder;
 /// so does the end of this process, however it comes, because a watching shell holds the other end of a pipe.
 /// </summary>
 internal sealed class QemuProcess : IDisposable
 {
-    // The shell is QEMU's parent. It learns of our end, a crash included, from the pipe that is its input; then QEMU goes, and
-    // the folder too. It ends only its own child, by its number, before it has waited for it: the number cannot be another's.
+    // The shell is QEMU's parent. It learns of our end, a crash included, from the pipe that is its input; then QEMU
+    // goes, and
+    // the folder too. It ends only its own child, by its number, before it has waited for it: the number cannot be
+    // another's.
     private const string Watcher = """
         folder=$1; shift
         exec 3<&0
@@ -36,7 +39,9 @@ internal sealed class QemuProcess : IDisposable
     /// <summary>The connection: QEMU has answered on it.</summary>
     public QtestClient Client { get; private set; } = null!;
 
-    /// <summary>Starts QEMU with <paramref name="arguments"/> plus the qtest ones, and waits until it answers.</summary>
+    /// <summary>
+    /// Starts QEMU with <paramref name="arguments"/> plus the qtest ones, and waits until it answers.
+    /// </summary>
     /// <param name="launcher">The program.</param>
     /// <param name="folder">A fresh folder of which this takes ownership, also when it throws.</param>
     /// <param name="arguments">Machine, memory and devices.</param>
@@ -53,10 +58,12 @@ internal sealed class QemuProcess : IDisposable
             using Socket listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
             listener.Bind(new UnixDomainSocketEndPoint(path));
             listener.Listen(1);
-            ProcessStartInfo start = new("/bin/sh") { RedirectStandardInput = true, RedirectStandardError = true, RedirectStandardOutput = true };
+            ProcessStartInfo start = new("/bin/sh") { RedirectStandardInput = true, RedirectStandardError = true,
+                RedirectStandardOutput = true };
             Add(start, "-c", Watcher, "sluice-qemu", folder);
             if (processor is { } pinned) { Add(start, "taskset", "-c", $"{pinned}"); }
-            Add(start, launcher, "-accel", "qtest", "-qtest", $"unix:{path}", "-qtest-log", "none", "-display", "none", "-nodefaults");
+            Add(start, launcher, "-accel", "qtest", "-qtest", $"unix:{path}", "-qtest-log", "none", "-display", "none",
+                "-nodefaults");
             foreach (string argument in arguments) { start.ArgumentList.Add(argument); }
             Process process = Process.Start(start) ?? throw new QemuException("no shell to start QEMU with");
             qemu = new(process, folder);

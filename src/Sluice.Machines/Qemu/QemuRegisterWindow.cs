@@ -3,7 +3,8 @@ using Sluice.Machines.Qtest;
 namespace Sluice.Machines.Qemu;
 
 /// <summary>Registers of QEMU's devices: each access is one qtest command of exactly its width.</summary>
-internal sealed class QemuRegisterWindow(QtestClient client, PhysicalAddress first, uint length, Action onWrite) : RegisterWindow
+internal sealed class QemuRegisterWindow(QtestClient client, PhysicalAddress first, uint length, Action onWrite)
+    : RegisterWindow
 {
     public override uint Length => length;
 

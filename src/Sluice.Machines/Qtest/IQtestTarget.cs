@@ -1,6 +1,8 @@
 namespace Sluice.Machines.Qtest;
 
-/// <summary>A machine as <see cref="QtestServer"/> drives it. Called by one thread. What it throws becomes a <c>FAIL</c> line.</summary>
+/// <summary>
+/// A machine as <see cref="QtestServer"/> drives it. Called by one thread. What it throws becomes a <c>FAIL</c> line.
+/// </summary>
 internal interface IQtestTarget
 {
     /// <summary>The virtual clock in nanoseconds.</summary>

@@ -1,7 +1,8 @@
 namespace Sluice.Machines.Qtest;
 
 /// <summary>
-/// The in-process machine as qtest sees a machine: time stands still between commands, and after each one devices work until they
+/// The in-process machine as qtest sees a machine: time stands still between commands, and after each one devices work
+/// until they
 /// have nothing left to do.
 /// </summary>
 internal sealed class MachineTarget : IQtestTarget
@@ -29,7 +30,8 @@ internal sealed class MachineTarget : IQtestTarget
         bytes.Clear();
         if (_machine.Memory.TryRead(address, bytes[..size])) { return BitConverter.ToUInt64(bytes); }
         if (!TryMap(address, size, out RegisterWindow? window)) { return 0; }
-        ulong value = size switch { 1 => window.Read8(0), 2 => window.Read16(0), 4 => window.Read32(0), _ => window.Read64(0) };
+        ulong value = size switch { 1 => window.Read8(0), 2 => window.Read16(0), 4 => window.Read32(0), _ =>
+            window.Read64(0) };
         Settle();
         return value;
     }
@@ -38,7 +40,8 @@ internal sealed class MachineTarget : IQtestTarget
     {
         Span<byte> bytes = stackalloc byte[8];
         BitConverter.TryWriteBytes(bytes, value);
-        if (_machine.Memory.TryWrite(address, bytes[..size]) || !TryMap(address, size, out RegisterWindow? window)) { return; }
+        if (_machine.Memory.TryWrite(address, bytes[..size])
+            || !TryMap(address, size, out RegisterWindow? window)) { return; }
         switch (size)
         {
             case 1: window.Write8(0, (byte)value); break;
@@ -105,7 +108,8 @@ internal sealed class MachineTarget : IQtestTarget
     private static int Piece(PhysicalAddress address, int length) =>
         length >= 4 && address.IsAligned(2) ? 4 : length >= 2 && address.IsAligned(1) ? 2 : 1;
 
-    private bool TryMap(PhysicalAddress address, int size, [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out RegisterWindow? window)
+    private bool TryMap(PhysicalAddress address, int size,
+        [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out RegisterWindow? window)
     {
         window = null;
         if ((address.Value & ((ulong)size - 1)) != 0) { return false; }

@@ -66,7 +66,9 @@ public sealed partial class QtestClient
     /// <summary>One 32-bit port write.</summary>
     public void Out32(ushort port, uint value) => Tell("outl"u8, port, value);
 
-    /// <summary>Moves the virtual clock forward, firing the timers on the way; the clock afterwards, in nanoseconds.</summary>
+    /// <summary>
+    /// Moves the virtual clock forward, firing the timers on the way; the clock afterwards, in nanoseconds.
+    /// </summary>
     public long StepClock(long nanoseconds)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(nanoseconds);
@@ -78,7 +80,10 @@ public sealed partial class QtestClient
         }
     }
 
-    /// <summary>Diverts the interrupt inputs of the device at <paramref name="path"/> in the machine's object tree to this client.</summary>
+    /// <summary>
+    /// Diverts the interrupt inputs of the device at <paramref name="path"/> in the machine's object tree to this
+    /// client.
+    /// </summary>
     /// <exception cref="QtestException">No such device, or another one is diverted already.</exception>
     public void InterceptInterruptsInto(string path) => Command($"irq_intercept_in {path}");
 

@@ -1,6 +1,8 @@
 namespace Sluice.Machines.Qtest;
 
-/// <summary>The other side of a qtest connection refused a command, died or hung. The message is one clear line.</summary>
+/// <summary>
+/// The other side of a qtest connection refused a command, died or hung. The message is one clear line.
+/// </summary>
 public sealed class QtestException : IOException
 {
     /// <summary>An error in one line.</summary>

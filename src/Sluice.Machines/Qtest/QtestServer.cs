@@ -6,11 +6,13 @@ using System.Text;
 namespace Sluice.Machines.Qtest;
 
 /// <summary>
-/// The machine's side of a qtest connection: reads a command a line, answers <c>OK …</c> or <c>FAIL reason</c>. Whatever a client
+/// The machine's side of a qtest connection: reads a command a line, answers <c>OK …</c> or <c>FAIL reason</c>.
+/// Whatever a client
 /// sends, the server goes on to the next line; when the client goes, it ends.
 /// </summary>
 /// <remarks>
-/// The commands, and the width of the numbers in the answers, are QEMU's. Where QEMU ends with an assertion (missing arguments,
+/// The commands, and the width of the numbers in the answers, are QEMU's. Where QEMU ends with an assertion (missing
+/// arguments,
 /// impossible sizes) the answer here is <c>FAIL</c>. Empty lines are passed over without an answer, as there.
 /// </remarks>
 internal sealed class QtestServer(Socket socket, IQtestTarget target)
@@ -88,11 +90,13 @@ internal sealed class QtestServer(Socket socket, IQtestTarget target)
             case "endianness":
                 return "OK little";
             case "clock_step":
-                return Advance(arguments.IsEmpty ? target.NextTimer ?? target.Now : Sum(target.Now, Number(arguments, 0)));
+                return Advance(arguments.IsEmpty ? target.NextTimer ?? target.Now
+                    : Sum(target.Now, Number(arguments, 0)));
             case "clock_set":
                 return Advance((long)Math.Min(Number(arguments, 0), long.MaxValue));
             case "irq_intercept_in" or "irq_intercept_out":
-                // There are no interrupt lines to divert: devices here send messages. The controller that QEMU's clients name exists.
+                // There are no interrupt lines to divert: devices here send messages. The controller that QEMU's
+                // clients name exists.
                 return Word(arguments, 0).EndsWith("ioapic", StringComparison.Ordinal) ? "OK" : "FAIL Unknown device";
             default:
                 return $"FAIL Unknown command '{(verb.Length > 64 ? verb[..64] : verb)}'";
@@ -123,7 +127,8 @@ internal sealed class QtestServer(Socket socket, IQtestTarget target)
     private static int Size(ReadOnlySpan<string> arguments)
     {
         ulong size = Number(arguments, 1);
-        return size <= LargestBlock ? (int)size : throw new FormatException($"{size} bytes are more than {LargestBlock} at once");
+        return size <= LargestBlock ? (int)size
+            : throw new FormatException($"{size} bytes are more than {LargestBlock} at once");
     }
 
     private static ushort Port(ReadOnlySpan<string> arguments)
@@ -138,15 +143,18 @@ internal sealed class QtestServer(Socket socket, IQtestTarget target)
         index < arguments.Length ? arguments[index] : throw new FormatException($"argument {index + 1} is missing");
 
     private static byte[] Hex(string word) =>
-        word.StartsWith("0x", StringComparison.Ordinal) ? Convert.FromHexString(word.AsSpan(2)) : throw new FormatException("data begins with 0x");
+        word.StartsWith("0x", StringComparison.Ordinal) ? Convert.FromHexString(word.AsSpan(2))
+            : throw new FormatException("data begins with 0x");
 
     /// <summary>As C reads it: 0x is hexadecimal, a leading 0 octal, the rest decimal.</summary>
     private static ulong Number(ReadOnlySpan<string> arguments, int index)
     {
         string word = Word(arguments, index);
         bool isHex = word.StartsWith("0x", StringComparison.OrdinalIgnoreCase);
-        if (isHex && ulong.TryParse(word.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out ulong value)) { return value; }
-        if (!isHex && word.Length > 1 && word[0] == '0' && word.AsSpan().IndexOfAnyExceptInRange('0', '7') < 0 && word.Length < 22)
+        if (isHex && ulong.TryParse(word.AsSpan(2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture,
+            out ulong value)) { return value; }
+        if (!isHex && word.Length > 1 && word[0] == '0' && word.AsSpan().IndexOfAnyExceptInRange('0', '7') < 0
+            && word.Length < 22)
         {
             return Convert.ToUInt64(word, 8);
         }
@@ -155,7 +163,8 @@ internal sealed class QtestServer(Socket socket, IQtestTarget target)
             : throw new FormatException($"'{(word.Length > 32 ? word[..32] : word)}' is no number");
     }
 
-    private static long Sum(long now, ulong step) => step > (ulong)(long.MaxValue - now) ? long.MaxValue : now + (long)step;
+    private static long Sum(long now, ulong step) =>
+        step > (ulong)(long.MaxValue - now) ? long.MaxValue : now + (long)step;
 
     private bool TryReadLine(out string line)
     {

@@ -68,9 +68,12 @@ internal sealed class Differ(SluiceTarget ours, Target theirs)
         IReadOnlyList<Step> shortest = Shrink(program);
         Difference? difference = Run(shortest) ?? Run(shortest);
         StringBuilder text = new();
-        text.AppendLine(CultureInfo.InvariantCulture, $"seed {seed}: the machines differ; left is ours, right is QEMU's");
-        for (int i = 0; i < shortest.Count; i++) { text.AppendLine(CultureInfo.InvariantCulture, $"  {i,3} {shortest[i]}"); }
-        text.AppendLine(CultureInfo.InvariantCulture, $"  then {difference?.What ?? "nothing: the difference does not repeat"}");
+        text.AppendLine(CultureInfo.InvariantCulture,
+            $"seed {seed}: the machines differ; left is ours, right is QEMU's");
+        for (int i = 0; i < shortest.Count; i++) { text.AppendLine(CultureInfo.InvariantCulture,
+            $"  {i,3} {shortest[i]}"); }
+        text.AppendLine(CultureInfo.InvariantCulture,
+            $"  then {difference?.What ?? "nothing: the difference does not repeat"}");
         return text.ToString();
     }
 
@@ -93,11 +96,13 @@ internal sealed class Differ(SluiceTarget ours, Target theirs)
             if (_ours[i] != _theirs[i])
             {
                 kind += $"{Target.Registers[i].Name} ";
-                text.Append(CultureInfo.InvariantCulture, $"{Target.Registers[i].Name} 0x{_ours[i]:X} | 0x{_theirs[i]:X}; ");
+                text.Append(CultureInfo.InvariantCulture,
+                    $"{Target.Registers[i].Name} 0x{_ours[i]:X} | 0x{_theirs[i]:X}; ");
             }
         }
         foreach ((ulong first, ulong length) in (ReadOnlySpan<(ulong, ulong)>)
-            [(Layout.RootTable, Layout.ControlEnd - Layout.RootTable), (Layout.FirstData, Layout.DataPages * 0x1000), (Layout.OtherData, Layout.DataPages * 0x1000)])
+            [(Layout.RootTable, Layout.ControlEnd - Layout.RootTable), (Layout.FirstData, Layout.DataPages * 0x1000),
+                (Layout.OtherData, Layout.DataPages * 0x1000)])
         {
             Span<byte> mine = Bytes(ours, first, length);
             Span<byte> other = Bytes(theirs, first, length);
@@ -106,11 +111,13 @@ internal sealed class Differ(SluiceTarget ours, Target theirs)
             if (!kind.EndsWith("memory", StringComparison.Ordinal)) { kind += "memory"; }
             int last = mine.Length - 1;
             while (mine[last] == other[last]) { last--; }
-            text.Append(CultureInfo.InvariantCulture, $"memory from 0x{first + (ulong)same:X} to 0x{first + (ulong)last:X}: 0x{mine[same]:X2}… | 0x{other[same]:X2}…; ");
+            text.Append(CultureInfo.InvariantCulture,
+                $"memory from 0x{first + (ulong)same:X} to 0x{first + (ulong)last:X}: 0x{mine[same]:X2}… | 0x{other[same]:X2}…; ");
         }
         return text.Length == 0 ? null : new(step, kind, text.ToString());
     }
 
     private static Span<byte> Bytes(Target target, ulong first, ulong length) =>
-        target.Memory.TryGetSpan(new(first), (int)length, out Span<byte> bytes) ? bytes : throw new InvalidOperationException("no memory");
+        target.Memory.TryGetSpan(new(first), (int)length, out Span<byte> bytes) ? bytes
+            : throw new InvalidOperationException("no memory");
 }

@@ -5,19 +5,23 @@ using Sluice.Iommu;
 namespace Sluice.Qemu.Tests.Differential;
 
 /// <summary>
-/// Our silicon and QEMU's run the same random programs. A failure prints the shortest program that shows it; replay one seed with
+/// Our silicon and QEMU's run the same random programs. A failure prints the shortest program that shows it; replay
+/// one seed with
 /// <c>SLUICE_SEED=n</c>, run many with <c>SLUICE_SEED=first SLUICE_PROGRAMS=count</c>.
 /// </summary>
 public sealed class DifferentialTests(ITestOutputHelper output)
 {
     private const int MostFailures = 5;
 
+    // Seen failing, each within seeds 1 to 300: a page-selective mask one bit short; large pages surviving a page-selective or
+    // a domain invalidation; a function mask that hides from the bottom; a root table set without dropping the caches;
+    // rights of links not ANDed; faults of another source compressed; a queue that does not wrap.
     [Fact]
     public void OurSiliconAnswersAsQemusDoes()
     {
         _ = Qemu.Require();
         int seed = Number("SLUICE_SEED", 1);
-        int programs = Number("SLUICE_PROGRAMS", Environment.GetEnvironmentVariable("SLUICE_SEED") is null ? 400 : 1);
+        int programs = Number("SLUICE_PROGRAMS", Environment.GetEnvironmentVariable("SLUICE_SEED") is null ? 320 : 1);
         Assert.Equal(0, Pin.Run(() => RunAll(seed, programs)));
     }
 
@@ -33,7 +37,8 @@ public sealed class DifferentialTests(ITestOutputHelper output)
             List<string> found = [];
             foreach ((string name, IReadOnlyList<Step> program) in SingleBitPrograms.All())
             {
-                if (differ.Run(program) is { } difference) { found.Add($"{name}: at step {difference.Step}, {difference.What}"); }
+                if (differ.Run(program) is { } difference) { found.Add(
+                    $"{name}: at step {difference.Step}, {difference.What}"); }
             }
             return found;
         });
@@ -60,5 +65,6 @@ public sealed class DifferentialTests(ITestOutputHelper output)
     }
 
     private static int Number(string variable, int otherwise) =>
-        int.TryParse(Environment.GetEnvironmentVariable(variable), NumberStyles.None, CultureInfo.InvariantCulture, out int value) ? value : otherwise;
+        int.TryParse(Environment.GetEnvironmentVariable(variable), NumberStyles.None, CultureInfo.InvariantCulture,
+            out int value) ? value : otherwise;
 }

@@ -4,7 +4,8 @@ using Sluice.Formats.Vtd;
 namespace Sluice.Qemu.Tests.Differential;
 
 /// <summary>
-/// The only ways in which the two machines may differ, each under the letter it has in docs/differences.md. Makes registers equal that
+/// The only ways in which the two machines may differ, each under the letter it has in docs/differences.md. Makes
+/// registers equal that
 /// differ in such a way; whatever is unequal after it is an error of ours.
 /// </summary>
 internal sealed class KnownDifferences(SluiceTarget target)
@@ -51,11 +52,13 @@ internal sealed class KnownDifferences(SluiceTarget target)
         if ((ours[Status] & theirs[Status] & VtdGlobal.QueuedInvalidationEnable) == 0) { ours[QueueAddress] = theirs[QueueAddress]; }
     }
 
-    // (b) A fault event is no longer pending when nothing is left to be told of; QEMU notices at the next write of FSTS.
+    // (b) A fault event is no longer pending when nothing is left to be told of; QEMU notices at the next write of
+    // FSTS.
     private static void ForgiveServedEvent(Span<ulong> ours, Span<ulong> theirs)
     {
         const ulong Conditions = VtdFaultStatus.WriteOneToClear | VtdFaultStatus.Pending;
-        if (((ours[FaultStatus] | theirs[FaultStatus]) & Conditions) == 0 && (ours[FaultEvent] & VtdRegister.EventPending) == 0)
+        if (((ours[FaultStatus] | theirs[FaultStatus]) & Conditions) == 0
+            && (ours[FaultEvent] & VtdRegister.EventPending) == 0)
         {
             theirs[FaultEvent] &= ~(ulong)VtdRegister.EventPending;
         }
@@ -77,7 +80,8 @@ internal sealed class KnownDifferences(SluiceTarget target)
         FaultRecord other = new(theirs[RecordLow], theirs[RecordHigh]);
         if (mine == other || !mine.IsValid || mine.Source != Layout.Requester(dma.Device)) { return false; }
         ContextEntry context = ContextOf(ours, mine.Source);
-        bool sameRequest = other.IsValid && mine.Page == other.Page && mine.Source == other.Source && mine.Access == other.Access;
+        bool sameRequest = other.IsValid && mine.Page == other.Page && mine.Source == other.Source
+            && mine.Access == other.Access;
         bool isRight = mine.Reason is VtdFaultReason.NoReadPermission or VtdFaultReason.NoWritePermission;
         bool forgiven = mine.Reason switch
         {
@@ -86,11 +90,13 @@ internal sealed class KnownDifferences(SluiceTarget target)
             VtdFaultReason.PagingEntryAccess when sameRequest && other.Reason == VtdFaultReason.ContextInvalid =>
                 !context.IsPresent || !_memory.TryRead64(context.SecondStageTable, out _),
             // (h) Beyond the width of a pass-through context: QEMU does not look at such a device's addresses at all.
-            VtdFaultReason.AddressBeyondWidth => !other.IsValid && context.TranslationType == TranslationType.PassThrough,
+            VtdFaultReason.AddressBeyondWidth =>
+                !other.IsValid && context.TranslationType == TranslationType.PassThrough,
             // (j) An entry that is malformed, or leads to one, and lacks the right besides: QEMU tells of the right.
             VtdFaultReason.PagingEntryAccess or VtdFaultReason.PagingEntryReserved =>
                 sameRequest && other.Reason == MissingRight(mine.Access) && LacksRight(context, mine.Page, mine.Access),
-            // (i) A cached page without the right: QEMU refuses and records nothing, or only what came after it in the same transfer.
+            // (i) A cached page without the right: QEMU refuses and records nothing, or only what came after it in the
+            // same transfer.
             _ when isRight && hit => !other.IsValid || (other.Source == mine.Source && other.Page > mine.Page),
             _ => false,
         };
@@ -102,25 +108,30 @@ internal sealed class KnownDifferences(SluiceTarget target)
     // (h), (i) When the record is taken already, what QEMU does not tell of shows as an overflow on our side only.
     private bool ForgiveOverflow(Step.Dma dma, bool hit, Span<ulong> ours, Span<ulong> theirs)
     {
-        if ((ours[FaultStatus] ^ theirs[FaultStatus]) != VtdFaultStatus.Overflow || (ours[FaultStatus] & VtdFaultStatus.Overflow) == 0)
+        if ((ours[FaultStatus] ^ theirs[FaultStatus]) != VtdFaultStatus.Overflow
+            || (ours[FaultStatus] & VtdFaultStatus.Overflow) == 0)
         {
             return false;
         }
-        if (!hit && ContextOf(ours, Layout.Requester(dma.Device)).TranslationType != TranslationType.PassThrough) { return false; }
+        if (!hit && ContextOf(ours, Layout.Requester(
+            dma.Device)).TranslationType != TranslationType.PassThrough) { return false; }
         theirs[FaultStatus] = ours[FaultStatus];
         return true;
     }
 
-    // (o) Reserved bits in a context entry that asks for silence (FPD): suppressed by the specification, recorded by QEMU.
+    // (o) Reserved bits in a context entry that asks for silence (FPD): suppressed by the specification, recorded by
+    // QEMU.
     private bool ForgiveLoudContext(Step.Dma dma, Span<ulong> ours, Span<ulong> theirs)
     {
         FaultRecord other = new(theirs[RecordLow], theirs[RecordHigh]);
         bool recorded = (ours[RecordHigh] & FaultRecord.ValidBit) == 0
-            && other is { IsValid: true, Reason: VtdFaultReason.ContextReserved } && other.Source == Layout.Requester(dma.Device);
+            && other is { IsValid: true, Reason: VtdFaultReason.ContextReserved }
+                && other.Source == Layout.Requester(dma.Device);
         bool overflowed = (ours[FaultStatus] ^ theirs[FaultStatus]) == VtdFaultStatus.Overflow
             && (theirs[FaultStatus] & VtdFaultStatus.Overflow) != 0;
         ContextEntry context = ContextOf(ours, Layout.Requester(dma.Device));
-        if (!(recorded || overflowed) || !context.FaultsDisabled || !context.HasReservedBits(HostAddressBits)) { return false; }
+        if (!(recorded || overflowed) || !context.FaultsDisabled
+            || !context.HasReservedBits(HostAddressBits)) { return false; }
         foreach (int i in (ReadOnlySpan<int>)[RecordLow, RecordHigh, FaultStatus, FaultEvent]) { theirs[i] = ours[i]; }
         return true;
     }
@@ -134,7 +145,8 @@ internal sealed class KnownDifferences(SluiceTarget target)
         PhysicalAddress table = context.SecondStageTable;
         for (int level = context.TopLevel; level >= 0; level--)
         {
-            if (!_memory.TryRead64(table + ((address.Value >> (12 + 9 * level)) & 511) * 8, out ulong word)) { return false; }
+            if (!_memory.TryRead64(table + ((address.Value >> (12 + 9 * level)) & 511) * 8,
+                out ulong word)) { return false; }
             VtdSecondStageEntry entry = new(word);
             if ((entry.Access & access) != access) { return true; }
             if (entry.IsLargeLeaf) { return false; }

@@ -4,11 +4,13 @@ using Sluice.Formats.Vtd;
 namespace Sluice.Qemu.Tests.Differential;
 
 /// <summary>
-/// Where everything lies that the programs play with, the same on both machines: two root tables, two context tables, one set of
+/// Where everything lies that the programs play with, the same on both machines: two root tables, two context tables,
+/// one set of
 /// page tables per device, a queue, status words, data pages.
 /// </summary>
 /// <remarks>
-/// Data pages lie at the same place in two 2 MiB regions, and logical addresses have the same low bits: whatever size of page
+/// Data pages lie at the same place in two 2 MiB regions, and logical addresses have the same low bits: whatever size
+/// of page
 /// maps them, an access ends on a data page and is looked at.
 /// </remarks>
 internal static class Layout
@@ -34,13 +36,18 @@ internal static class Layout
     /// <summary>Memory ends below: a pointer here leads nowhere, on both machines.</summary>
     public const ulong Nowhere = 0x1000_0000;
 
-    /// <summary>Each begins 2 MiB that the tables cover. The low 30 bits of each are those of a region of data pages.</summary>
+    /// <summary>
+    /// Each begins 2 MiB that the tables cover. The low 30 bits of each are those of a region of data pages.
+    /// </summary>
     public static readonly ulong[] Bases = [FirstData, OtherData, 0x4080_0000, 0x80_0080_0000, 0xFFFF_C0A0_0000];
 
     /// <summary>00:05.0, .4 and .6: function masks tell them apart, or do not.</summary>
     public static RequesterId Requester(int device) => RequesterId.From(0, 5, device switch { 0 => 0, 1 => 4, _ => 6 });
 
-    /// <summary>The table of <paramref name="device"/> that an entry for <paramref name="baseIndex"/> lies in at <paramref name="level"/>.</summary>
+    /// <summary>
+    /// The table of <paramref name="device"/> that an entry for <paramref name="baseIndex"/> lies in at <paramref
+    /// name="level"/>.
+    /// </summary>
     public static ulong Table(int device, int level, int baseIndex)
     {
         // One top table, a table per distinct path below it: the first two bases share all but the last level.
@@ -69,7 +76,9 @@ internal static class Layout
     public static ContextEntry Context(int device, int topLevel = 3) => ContextEntry.For(
         TranslationType.Translated, new(Table(device, topLevel, 0)), topLevel, (ushort)(1 + 8 * device));
 
-    /// <summary>A memory as every program finds it: all tables linked, half of the pages mapped, data recognisable.</summary>
+    /// <summary>
+    /// A memory as every program finds it: all tables linked, half of the pages mapped, data recognisable.
+    /// </summary>
     public static void Initialise(PhysicalMemory memory)
     {
         Clear(memory, RootTable, ControlEnd - RootTable);
@@ -81,10 +90,13 @@ internal static class Layout
         }
         foreach (ulong region in (ulong[])[FirstData, OtherData])
         {
-            if (!memory.TryGetSpan(new(region), DataPages * 0x1000, out Span<byte> bytes)) { throw new InvalidOperationException("no memory"); }
-            for (int i = 0; i < bytes.Length; i++) { bytes[i] = (byte)(i * 7 + (i >> 12) * 31 + (region == OtherData ? 128 : 0)); }
+            if (!memory.TryGetSpan(new(region), DataPages * 0x1000,
+                out Span<byte> bytes)) { throw new InvalidOperationException("no memory"); }
+            for (int i = 0; i < bytes.Length; i++) { bytes[i] = (byte)(i * 7 + (i >> 12) * 31
+                + (region == OtherData ? 128 : 0)); }
         }
-        foreach ((ulong root, ulong contexts) in (ReadOnlySpan<(ulong, ulong)>)[(RootTable, ContextTable), (OtherRootTable, OtherContextTable)])
+        foreach ((ulong root, ulong contexts) in (ReadOnlySpan<(ulong, ulong)>)[(RootTable, ContextTable),
+            (OtherRootTable, OtherContextTable)])
         {
             Put(memory, RootEntryAt(root), RootEntry.For(new(contexts)).Low);
             for (int device = 0; device < Devices; device++)
@@ -98,10 +110,12 @@ internal static class Layout
         {
             for (int b = 0; b < Bases.Length; b++)
             {
-                for (int level = 3; level > 0; level--) { Put(memory, Entry(device, level, b, 0), Link(device, level, b)); }
+                for (int level = 3; level > 0; level--) { Put(memory, Entry(device, level, b, 0),
+                    Link(device, level, b)); }
                 for (int page = 0; page < DataPages; page++)
                 {
-                    if ((page + b + device) % 2 == 0) { Put(memory, Entry(device, 0, b, page), Leaf(DataPage(b + page, page), DmaAccess.ReadWrite, 0)); }
+                    if ((page + b + device) % 2 == 0) { Put(memory, Entry(device, 0, b, page),
+                        Leaf(DataPage(b + page, page), DmaAccess.ReadWrite, 0)); }
                 }
             }
         }
@@ -110,9 +124,11 @@ internal static class Layout
     public static ulong Link(int device, int level, int baseIndex) =>
         VtdSecondStageEntry.Table(new(Table(device, level - 1, baseIndex))).Word;
 
-    public static ulong Leaf(ulong page, DmaAccess access, int level) => VtdSecondStageEntry.Leaf(new(page), access, level).Word;
+    public static ulong Leaf(ulong page, DmaAccess access, int level) =>
+        VtdSecondStageEntry.Leaf(new(page), access, level).Word;
 
-    public static ulong DataPage(int region, int page) => ((region & 1) == 0 ? FirstData : OtherData) + (ulong)page * 0x1000;
+    public static ulong DataPage(int region, int page) =>
+        ((region & 1) == 0 ? FirstData : OtherData) + (ulong)page * 0x1000;
 
     private static void Put(PhysicalMemory memory, ulong address, ulong value)
     {
@@ -121,7 +137,8 @@ internal static class Layout
 
     private static void Clear(PhysicalMemory memory, ulong address, ulong length)
     {
-        if (!memory.TryGetSpan(new(address), (int)length, out Span<byte> bytes)) { throw new InvalidOperationException("no memory"); }
+        if (!memory.TryGetSpan(new(address), (int)length,
+            out Span<byte> bytes)) { throw new InvalidOperationException("no memory"); }
         bytes.Clear();
     }
 }

@@ -2,7 +2,10 @@ using Sluice.Formats.Vtd;
 
 namespace Sluice.Qemu.Tests.Differential;
 
-/// <summary>Turns a seed into a program. It keeps to what the architecture defines; docs/differences.md lists what that leaves out.</summary>
+/// <summary>
+/// Turns a seed into a program. It keeps to what the architecture defines; docs/differences.md lists what that leaves
+/// out.
+/// </summary>
 internal sealed class ProgramGenerator
 {
     private const uint UnmaskedTranslation = VtdGlobal.TranslationEnable;
@@ -13,7 +16,8 @@ internal sealed class ProgramGenerator
     private uint _tail;
     private bool _translating = true;
 
-    // (l) Devices whose context may have been one of pass-through: QEMU decides that when told of a change, not when asked.
+    // (l) Devices whose context may have been one of pass-through: QEMU decides that when told of a change, not when
+    // asked.
     private readonly bool[] _wild = new bool[Layout.Devices];
     private ulong _root = Layout.RootTable;
 
@@ -24,7 +28,9 @@ internal sealed class ProgramGenerator
         _lax = _random.Next(2) == 0;
     }
 
-    /// <summary>The steps that put both machines into the same state, whatever ran before. Memory is initialised before them.</summary>
+    /// <summary>
+    /// The steps that put both machines into the same state, whatever ran before. Memory is initialised before them.
+    /// </summary>
     public static IReadOnlyList<Step> Prologue { get; } =
     [
         // A queue that is on is disabled only when it is empty and a wait came last; the memory is full of waits now.
@@ -33,7 +39,8 @@ internal sealed class ProgramGenerator
         Wide(VtdRegister.InvalidationQueueTail, 0, "tail"),
         Wide(VtdRegister.RootTableAddress, Layout.RootTable, "root table"),
         Narrow(VtdRegister.GlobalCommand, VtdGlobal.SetRootTable, "set root table, all off"),
-        Wide(VtdRegister.ContextCommand, VtdContextCommand.For(InvalidationGranularity.Global).Word, "drop all contexts"),
+        Wide(VtdRegister.ContextCommand, VtdContextCommand.For(InvalidationGranularity.Global).Word,
+            "drop all contexts"),
         Wide(0xF8, VtdIotlbCommand.For(InvalidationGranularity.Global).Word, "drop all pages"),
         Wide(0xF0, 0, "IVA"),
         Wide(0x228, FaultRecord.ValidBit, "clear the fault record"),
@@ -116,10 +123,13 @@ internal sealed class ProgramGenerator
         length = Math.Min(length, room);
         bool toMemory = _random.Next(2) == 0;
         _steps.Add(new Step.Dma(
-            _random.Next(Layout.Devices), toMemory, address + (ulong)(page * 4096 + offset), _random.Next(4096 - length + 1), length));
+            _random.Next(Layout.Devices), toMemory, address + (ulong)(page * 4096 + offset),
+                _random.Next(4096 - length + 1), length));
     }
 
-    /// <summary>Warms the caches, changes what they hold, invalidates something that may or may not cover it, and looks.</summary>
+    /// <summary>
+    /// Warms the caches, changes what they hold, invalidates something that may or may not cover it, and looks.
+    /// </summary>
     private void StalePages()
     {
         int device = _random.Next(Layout.Devices);
@@ -129,21 +139,26 @@ internal sealed class ProgramGenerator
         int other = page ^ (1 << _random.Next(3));
         foreach (int each in (ReadOnlySpan<int>)[page, other])
         {
-            _steps.Add(new Step.Store(Layout.Entry(device, level, index, each), LeafFor(level, each), $"device {device}, level {level}, leaf"));
+            _steps.Add(new Step.Store(Layout.Entry(device, level, index, each), LeafFor(level, each),
+                $"device {device}, level {level}, leaf"));
         }
         InvalidatePages(device, AtLeastDomain(), 0, 0);
         Touch(device, index, page);
         Touch(device, index, other);
         foreach (int each in (ReadOnlySpan<int>)[page, other])
         {
-            ulong word = _random.Next(3) == 0 && level > 0 ? Layout.Link(device, level, index) : LeafFor(level, each + 1);
-            _steps.Add(new Step.Store(Layout.Entry(device, level, index, each), word, $"device {device}, level {level}, changed"));
+            ulong word = _random.Next(3) == 0 && level > 0 ? Layout.Link(device, level, index)
+                : LeafFor(level, each + 1);
+            _steps.Add(new Step.Store(Layout.Entry(device, level, index, each), word,
+                $"device {device}, level {level}, changed"));
         }
         if (_random.Next(4) == 0) { InvalidatePages(_random.Next(Layout.Devices), AtLeastDomain(), 0, 0); }
         else
         {
-            ulong near = Layout.Bases[index] ^ ((ulong)_random.Next(16) << 12) ^ (_random.Next(4) == 0 ? 1UL << _random.Next(16, 32) : 0);
-            InvalidatePages(_random.Next(4) == 0 ? _random.Next(Layout.Devices) : device, InvalidationGranularity.Selective, near, _random.Next(_random.Next(2) == 0 ? 5 : 19));
+            ulong near = Layout.Bases[index] ^ ((ulong)_random.Next(16) << 12) ^ (_random.Next(4) == 0
+                ? 1UL << _random.Next(16, 32) : 0);
+            InvalidatePages(_random.Next(4) == 0 ? _random.Next(Layout.Devices) : device,
+                InvalidationGranularity.Selective, near, _random.Next(_random.Next(2) == 0 ? 5 : 19));
         }
         Touch(device, index, page);
         Touch(device, index, other);
@@ -161,7 +176,8 @@ internal sealed class ProgramGenerator
     }
 
     private void Touch(int device, int index, int page) => _steps.Add(new Step.Dma(
-        device, _random.Next(2) == 0, Layout.Bases[index] + (ulong)page * 0x1000 + (ulong)_random.Next(4000), _random.Next(4000), Pick(1, 4, 64)));
+        device, _random.Next(2) == 0, Layout.Bases[index] + (ulong)page * 0x1000 + (ulong)_random.Next(4000),
+            _random.Next(4000), Pick(1, 4, 64)));
 
     /// <summary>As above with context entries: all devices warm, all entries gone, some invalidated.</summary>
     private void StaleContexts()
@@ -171,7 +187,8 @@ internal sealed class ProgramGenerator
         ulong table = _root == Layout.RootTable ? Layout.ContextTable : Layout.OtherContextTable;
         for (int device = 0; device < Layout.Devices; device++)
         {
-            _steps.Add(new Step.Store(Layout.ContextEntryAt(table, device), 0, $"context entry of device {device}, absent, no invalidation"));
+            _steps.Add(new Step.Store(Layout.ContextEntryAt(table, device), 0,
+                $"context entry of device {device}, absent, no invalidation"));
         }
         InvalidateContexts(_random.Next(Layout.Devices), InvalidationGranularity.Selective);
         for (int device = 0; device < Layout.Devices; device++)
@@ -181,7 +198,8 @@ internal sealed class ProgramGenerator
         }
         for (int device = 0; device < Layout.Devices; device++)
         {
-            _steps.Add(new Step.Store(Layout.ContextEntryAt(table, device), Layout.Context(device).Low, $"context entry of device {device}, good again"));
+            _steps.Add(new Step.Store(Layout.ContextEntryAt(table, device), Layout.Context(device).Low,
+                $"context entry of device {device}, good again"));
         }
         _steps.Add(new Step.Group("contexts again", DropAll()));
     }
@@ -194,7 +212,8 @@ internal sealed class ProgramGenerator
         int level = _random.Next(10) switch { < 6 => 0, < 8 => 1, 8 => 2, _ => 3 };
         ulong entry = Layout.Entry(device, level, index, page);
         bool leaf = level == 0 || (level < 3 && _random.Next(2) == 0);
-        ulong target = level switch { 0 => Layout.DataPage(_random.Next(2), _random.Next(Layout.DataPages)), 1 => Layout.DataPage(_random.Next(2), 0), _ => 0 };
+        ulong target = level switch { 0 => Layout.DataPage(_random.Next(2), _random.Next(Layout.DataPages)), 1 =>
+            Layout.DataPage(_random.Next(2), 0), _ => 0 };
         var access = (DmaAccess)_random.Next(1, 4);
         ulong good = leaf ? Layout.Leaf(target, access, level) : Layout.Link(device, level, index);
         (ulong value, string what) = _random.Next(12) switch
@@ -206,7 +225,8 @@ internal sealed class ProgramGenerator
             4 when !leaf => ((good & ~3UL) | (ulong)access, "link with fewer rights"),
             _ => (good, leaf ? "leaf" : "link"),
         };
-        _steps.Add(new Step.Store(entry, value, $"device {device}, level {level}, {what} for 0x{Layout.Bases[index] + (ulong)page * 0x1000:X}"));
+        _steps.Add(new Step.Store(entry, value,
+            $"device {device}, level {level}, {what} for 0x{Layout.Bases[index] + (ulong)page * 0x1000:X}"));
         if (_lax && _random.Next(2) == 0) { return; }
         ulong address = Layout.Bases[index] + (ulong)page * 0x1000;
         InvalidatePages(device, level == 0 ? Granularity() : AtLeastDomain(), address, _random.Next(4));
@@ -215,7 +235,8 @@ internal sealed class ProgramGenerator
     private void ChangeContext()
     {
         int device = _random.Next(Layout.Devices);
-        ulong at = Layout.ContextEntryAt(_root == Layout.RootTable ? Layout.ContextTable : Layout.OtherContextTable, device);
+        ulong at = Layout.ContextEntryAt(_root == Layout.RootTable ? Layout.ContextTable : Layout.OtherContextTable,
+            device);
         ContextEntry good = Layout.Context(device, _random.Next(4) == 0 ? 2 : 3);
         ulong low = good.Low, high = good.High;
         switch (_random.Next(10))
@@ -238,7 +259,8 @@ internal sealed class ProgramGenerator
         if (_random.Next(5) == 0) { ChangeRoot(); }
         if (_lax && !_wild[device] && _random.Next(3) == 0)
         {
-            // Nobody is told: the old entry may live on in the context cache, on both sides in the same way as long as its
+            // Nobody is told: the old entry may live on in the context cache, on both sides in the same way as long as
+            // its
             // translation type and domain stay.
             (ulong value, string what) = _random.Next(4) switch
             {
@@ -267,7 +289,8 @@ internal sealed class ProgramGenerator
             2 => RootEntry.For(new(Layout.Nowhere)).Low,
             _ => RootEntry.For(new(_root == Layout.RootTable ? Layout.ContextTable : Layout.OtherContextTable)).Low,
         };
-        _steps.Add(new Step.Group("change the root entry", [new Step.Store(Layout.RootEntryAt(_root), word, "low"), .. DropAll()]));
+        _steps.Add(new Step.Group("change the root entry",
+            [new Step.Store(Layout.RootEntryAt(_root), word, "low"), .. DropAll()]));
     }
 
     private Step[] DropAll()
@@ -276,11 +299,13 @@ internal sealed class ProgramGenerator
         {
             return
             [
-                Wide(VtdRegister.ContextCommand, VtdContextCommand.For(InvalidationGranularity.Global).Word, "drop all contexts"),
+                Wide(VtdRegister.ContextCommand, VtdContextCommand.For(InvalidationGranularity.Global).Word,
+                    "drop all contexts"),
                 Wide(0xF8, VtdIotlbCommand.For(InvalidationGranularity.Global).Word, "drop all pages"),
             ];
         }
-        Push(InvalidationDescriptor.ForContextCache(InvalidationGranularity.Global), InvalidationDescriptor.ForIotlb(InvalidationGranularity.Global));
+        Push(InvalidationDescriptor.ForContextCache(InvalidationGranularity.Global),
+            InvalidationDescriptor.ForIotlb(InvalidationGranularity.Global));
         Step last = _steps[^1];
         _steps.RemoveAt(_steps.Count - 1);
         return [last];
@@ -292,7 +317,8 @@ internal sealed class ProgramGenerator
         if (_random.Next(3) == 0) { InvalidateContexts(device, Granularity()); }
         else
         {
-            ulong address = Layout.Bases[_random.Next(Layout.Bases.Length)] + (ulong)_random.Next(Layout.DataPages) * 0x1000;
+            ulong address = Layout.Bases[_random.Next(Layout.Bases.Length)]
+                + (ulong)_random.Next(Layout.DataPages) * 0x1000;
             InvalidatePages(device, Granularity(), address, _random.Next(20));
         }
     }
@@ -305,7 +331,8 @@ internal sealed class ProgramGenerator
     {
         ushort domain = Layout.Context(device).DomainId;
         mask = Math.Min(mask, 18);
-        if (_queued) { Push(InvalidationDescriptor.ForIotlb(granularity, domain, new(address), mask, _random.Next(2) == 0)); }
+        if (_queued) { Push(InvalidationDescriptor.ForIotlb(granularity, domain, new(address), mask,
+            _random.Next(2) == 0)); }
         else
         {
             Add(0xF0, (address & ~0xFFFUL) | (uint)mask, "IVA");
@@ -319,7 +346,8 @@ internal sealed class ProgramGenerator
         int mask = _random.Next(4);
         // (f) QEMU drops more for a domain, which shows when entries are stale.
         if (_lax && granularity == InvalidationGranularity.Domain) { granularity = InvalidationGranularity.Selective; }
-        // (m) Pages are dropped as well, as the specification wants it: QEMU looks for a page before it looks for a context.
+        // (m) Pages are dropped as well, as the specification wants it: QEMU looks for a page before it looks for a
+        // context.
         if (_queued)
         {
             Push(
@@ -329,7 +357,9 @@ internal sealed class ProgramGenerator
         }
         _steps.Add(new Step.Group("drop contexts, and all pages",
         [
-            Wide(VtdRegister.ContextCommand, VtdContextCommand.For(granularity, domain, Layout.Requester(device), mask).Word, $"contexts: {granularity}"),
+            Wide(VtdRegister.ContextCommand,
+                VtdContextCommand.For(granularity, domain, Layout.Requester(device), mask).Word,
+                $"contexts: {granularity}"),
             Wide(0xF8, VtdIotlbCommand.For(InvalidationGranularity.Global).Word, "all pages"),
         ]));
     }
@@ -358,7 +388,8 @@ internal sealed class ProgramGenerator
         int bit = _random.Next(128);
         // (c) A wait that neither stores nor interrupts is a fence by the specification, an error in QEMU.
         if (good.Type == InvalidationType.Wait && bit == 5) { bit = 8; }
-        InvalidationDescriptor bad = bit < 64 ? new(good.Low ^ (1UL << bit), good.High) : new(good.Low, good.High ^ (1UL << (bit - 64)));
+        InvalidationDescriptor bad = bit < 64 ? new(good.Low ^ (1UL << bit), good.High)
+            : new(good.Low, good.High ^ (1UL << (bit - 64)));
         if (_random.Next(8) == 0)
         {
             Add(VtdRegister.InvalidationQueueTail, Layout.QueueBytes << _random.Next(7), "tail beyond the queue");
@@ -403,9 +434,11 @@ internal sealed class ProgramGenerator
         {
             case 0: Add(VtdRegister.FaultEventControl, word, "fault event control", wide: false); break;
             case 1: Add(VtdRegister.FaultEventData, (word & 0xFF) | 0x20, "fault event data", wide: false); break;
-            case 2: Add(VtdRegister.FaultEventAddress, 0xFEE0_0000 | (word & 0xFFFFF), "fault event address", wide: false); break;
+            case 2: Add(VtdRegister.FaultEventAddress, 0xFEE0_0000 | (word & 0xFFFFF), "fault event address",
+                wide: false); break;
             case 3: Add(VtdRegister.InvalidationEventControl, word, "completion event control", wide: false); break;
-            case 4: Add(VtdRegister.InvalidationEventData, (word & 0xFF) | 0x20, "completion event data", wide: false); break;
+            case 4: Add(VtdRegister.InvalidationEventData, (word & 0xFF) | 0x20, "completion event data",
+                wide: false); break;
             case 5: Add(VtdRegister.InvalidationCompletionStatus, word, "completion status", wide: false); break;
             case 6: Add(VtdRegister.Capability, word, "capabilities"); break;
             case 7: Add(VtdRegister.GlobalStatus, word, "global status", wide: false); break;

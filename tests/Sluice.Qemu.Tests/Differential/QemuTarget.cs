@@ -14,7 +14,8 @@ internal sealed class QemuTarget : Target
     {
         _machine = QemuMachine.Start(new()
         {
-            Launcher = launcher, MemoryBytes = Layout.MemoryBytes, IommuProperties = iommuProperties, Processor = processor,
+            Launcher = launcher, MemoryBytes = Layout.MemoryBytes, IommuProperties = iommuProperties,
+                Processor = processor,
             Devices = [.. Enumerable.Range(0, Layout.Devices).Select(Layout.Requester)
                 .Select(static id => $"edu,addr={id.Device:x}.{id.Function},multifunction=on,dma_mask=0xffffffffffffffff")],
         });

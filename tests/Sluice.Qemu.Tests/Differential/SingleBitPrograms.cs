@@ -2,7 +2,10 @@ using Sluice.Formats.Vtd;
 
 namespace Sluice.Qemu.Tests.Differential;
 
-/// <summary>One program for every bit of every structure that the unit reads from memory: a good one with just that bit flipped.</summary>
+/// <summary>
+/// One program for every bit of every structure that the unit reads from memory: a good one with just that bit
+/// flipped.
+/// </summary>
 internal static class SingleBitPrograms
 {
     private const int Device = 0;
@@ -25,12 +28,14 @@ internal static class SingleBitPrograms
         ];
         foreach ((string name, ulong address, ulong good) in words)
         {
-            for (int bit = 0; bit < 64; bit++) { yield return ($"{name}, bit {bit}", TryOut(address, good ^ (1UL << bit))); }
+            for (int bit = 0; bit < 64; bit++) { yield return ($"{name}, bit {bit}",
+                TryOut(address, good ^ (1UL << bit))); }
         }
         (string Name, InvalidationDescriptor Good)[] descriptors =
         [
             ("context descriptor", InvalidationDescriptor.ForContextCache(InvalidationGranularity.Domain, 1)),
-            ("page descriptor", InvalidationDescriptor.ForIotlb(InvalidationGranularity.Selective, 1, new(Layout.FirstData), 1)),
+            ("page descriptor", InvalidationDescriptor.ForIotlb(InvalidationGranularity.Selective, 1,
+                new(Layout.FirstData), 1)),
             ("domain descriptor", InvalidationDescriptor.ForIotlb(InvalidationGranularity.Domain, 1)),
             ("interrupt descriptor", new((ulong)InvalidationType.InterruptEntryCache, 0)),
             ("wait descriptor", InvalidationDescriptor.ForWait(new(Layout.Status), 0x1234)),
@@ -39,9 +44,11 @@ internal static class SingleBitPrograms
         {
             for (int bit = 0; bit < 128; bit++)
             {
-                InvalidationDescriptor flipped = bit < 64 ? new(good.Low ^ (1UL << bit), good.High) : new(good.Low, good.High ^ (1UL << (bit - 64)));
+                InvalidationDescriptor flipped = bit < 64 ? new(good.Low ^ (1UL << bit), good.High)
+                    : new(good.Low, good.High ^ (1UL << (bit - 64)));
                 // (c) A wait that neither stores nor interrupts.
-                if (flipped is { Type: InvalidationType.Wait, WritesStatus: false, RaisesInterrupt: false }) { continue; }
+                if (flipped is { Type: InvalidationType.Wait, WritesStatus: false,
+                    RaisesInterrupt: false }) { continue; }
                 yield return ($"{name}, bit {bit}", Enqueue(flipped));
             }
         }
@@ -73,7 +80,8 @@ internal static class SingleBitPrograms
             [
                 new Step.Store(Layout.Queue, wait.Low, "a wait instead"),
                 new Step.Store(Layout.Queue + 8, wait.High, "a wait instead"),
-                new Step.Register(VtdRegister.FaultStatus, VtdFaultStatus.WriteOneToClear, false, "clear the queue error"),
+                new Step.Register(VtdRegister.FaultStatus, VtdFaultStatus.WriteOneToClear, false,
+                    "clear the queue error"),
                 new Step.Register(VtdRegister.InvalidationQueueTail, 32, true, "tail again"),
             ]),
         ];

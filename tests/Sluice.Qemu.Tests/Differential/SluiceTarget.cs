@@ -12,10 +12,12 @@ internal sealed class SluiceTarget : Target
 
     public SluiceTarget(VtdOptions options)
     {
-        _machine = Machine.Create(new() { MemoryBytes = Layout.MemoryBytes, Iommu = MachineIommu.Vtd, Vtd = options, Deterministic = true });
+        _machine = Machine.Create(new() { MemoryBytes = Layout.MemoryBytes, Iommu = MachineIommu.Vtd, Vtd = options,
+            Deterministic = true });
         for (int device = 0; device < Layout.Devices; device++)
         {
-            _machine.Plug(new EduModel(new() { DmaMask = ulong.MaxValue, DmaDelayNanoseconds = 0 }), new(0, Layout.Requester(device)));
+            _machine.Plug(new EduModel(new() { DmaMask = ulong.MaxValue, DmaDelayNanoseconds = 0 }),
+                new(0, Layout.Requester(device)));
         }
         Configure(_machine.Ports);
         _unit = _machine.MapRegisters(new(UnitBase), 0x1000);
@@ -39,7 +41,8 @@ internal sealed class SluiceTarget : Target
         edu.Write64(0x88, dma.ToMemory ? dma.Address : buffer);
         edu.Write64(0x90, (ulong)dma.Length);
         edu.Write64(0x98, dma.ToMemory ? 3UL : 1UL);
-        if (!_machine.RunUntil(() => (edu.Read64(0x98) & 1) == 0, 10_000)) { throw new InvalidOperationException("edu never ends its DMA"); }
+        if (!_machine.RunUntil(() => (edu.Read64(0x98) & 1) == 0,
+            10_000)) { throw new InvalidOperationException("edu never ends its DMA"); }
     }
 
     public override void Settle()

@@ -13,8 +13,10 @@ internal abstract class Target : IDisposable
     /// <summary>The registers compared after every step.</summary>
     public static readonly (uint Offset, int Bytes, string Name)[] Registers =
     [
-        (VtdRegister.GlobalStatus, 4, "GSTS"), (VtdRegister.RootTableAddress, 8, "RTADDR"), (VtdRegister.ContextCommand, 8, "CCMD"),
-        (VtdRegister.FaultStatus, 4, "FSTS"), (VtdRegister.FaultEventControl, 4, "FECTL"), (VtdRegister.FaultEventData, 4, "FEDATA"),
+        (VtdRegister.GlobalStatus, 4, "GSTS"), (VtdRegister.RootTableAddress, 8, "RTADDR"),
+            (VtdRegister.ContextCommand, 8, "CCMD"),
+        (VtdRegister.FaultStatus, 4, "FSTS"), (VtdRegister.FaultEventControl, 4, "FECTL"),
+            (VtdRegister.FaultEventData, 4, "FEDATA"),
         (VtdRegister.FaultEventAddress, 4, "FEADDR"), (VtdRegister.FaultEventUpperAddress, 4, "FEUADDR"),
         (VtdRegister.InvalidationQueueHead, 8, "IQH"), (VtdRegister.InvalidationQueueTail, 8, "IQT"),
         (VtdRegister.InvalidationQueueAddress, 8, "IQA"), (VtdRegister.InvalidationCompletionStatus, 4, "ICS"),
@@ -77,14 +79,18 @@ internal abstract class Target : IDisposable
         }
     }
 
-    /// <summary>Finds nothing, assumes everything: both machines have them where the layout says. Sets BAR 0 and lets them master.</summary>
+    /// <summary>
+    /// Finds nothing, assumes everything: both machines have them where the layout says. Sets BAR 0 and lets them
+    /// master.
+    /// </summary>
     protected static void Configure(IPortIo ports)
     {
         for (int device = 0; device < Layout.Devices; device++)
         {
             uint function = 0x8000_0000 | ((uint)Layout.Requester(device).Value << 8);
             ports.Out32(0xCF8, function);
-            if (ports.In32(0xCFC) != 0x11E8_1234) { throw new InvalidOperationException($"no edu at {Layout.Requester(device)}"); }
+            if (ports.In32(0xCFC) != 0x11E8_1234) { throw new InvalidOperationException(
+                $"no edu at {Layout.Requester(device)}"); }
             ports.Out32(0xCF8, function | 0x10);
             ports.Out32(0xCFC, (uint)(FirstBar + (ulong)device * BarStride));
             ports.Out32(0xCF8, function | 4);
