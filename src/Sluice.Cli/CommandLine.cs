@@ -12,6 +12,7 @@ internal static class CommandLine
         RootCommand root = new("DMA remapping for .NET: block, log and explain every bad DMA.")
         {
             Cli.Run.RunCommand.Create(), Bench.BenchCommand.Create(), Walk.WalkCommand.Create(),
+            Serve.MachineCommand.Create(),
         };
         ParseResult parsed = root.Parse(args);
         try

@@ -16,7 +16,8 @@ internal static class QemuFetcher
         string script = FindScript()
             ?? throw new CommandException("QEMU is not there; set SLUICE_QEMU to a qemu-system-x86_64 of version 11 or newer");
         Console.Error.WriteLine("sluice run: QEMU is not there yet; fetching it once, this takes about ten seconds…");
-        using Process process = Process.Start(new ProcessStartInfo(script) { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        ProcessStartInfo start = new(script) { RedirectStandardOutput = true, RedirectStandardError = true };
+        using Process process = Process.Start(start)!;
         Task<string> said = process.StandardError.ReadToEndAsync();
         string launcher = process.StandardOutput.ReadToEnd().Trim();
         if (!process.WaitForExit(Patience))

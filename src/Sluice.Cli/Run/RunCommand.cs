@@ -11,7 +11,10 @@ internal static class RunCommand
     /// <summary>The verb.</summary>
     public static Command Create()
     {
-        Option<string?> disk = new("--disk") { HelpName = "FILE", Description = "The disk image to read: any file. Without it, 64 MiB are made for this run." };
+        Option<string?> disk = new("--disk")
+        {
+            HelpName = "FILE", Description = "The disk image to read: any file. Without it, 64 MiB are made for this run.",
+        };
         Option<string> machine = new("--machine")
         {
             HelpName = "sim|qemu",
@@ -27,7 +30,8 @@ internal static class RunCommand
         Option<string> policy = new("--policy")
         {
             HelpName = "strict|deferred|shadow",
-            Description = "When memory that a driver takes back becomes unreachable: at once, within milliseconds, or never mapped (copied).",
+            Description = "When memory that a driver takes back becomes unreachable: "
+                + "at once, within milliseconds, or never mapped (copied).",
             DefaultValueFactory = static _ => "strict",
         };
         Option<string> memory = new("--memory")

@@ -1,0 +1,93 @@
+using System.Globalization;
+using Sluice.Machines;
+using Sluice.Machines.Nvme;
+
+namespace Sluice.Cli.Serve;
+
+/// <summary>One <c>--device</c>: <c>edu</c> or <c>nvme,disk=FILE</c>, both with an optional <c>addr=SLOT.FUNCTION</c>.</summary>
+/// <param name="IsNvme">An NVMe controller; else an edu device.</param>
+/// <param name="Disk">What the controller reads and writes.</param>
+/// <param name="Address">Where it is plugged in; null for the first free slot.</param>
+/// <param name="DmaMask">The bits that an edu device drives.</param>
+internal sealed record DeviceWords(bool IsNvme, string? Disk, PciAddress? Address, ulong DmaMask)
+{
+    private const ulong EduDefaultMask = (1 << 28) - 1;
+    private const int FirstFreeSlot = 1;
+    private const int LastFreeSlot = 0x1E;
+
+    /// <summary>Reads the words.</summary>
+    /// <exception cref="CommandException">They name no device that there is.</exception>
+    public static DeviceWords Parse(string words)
+    {
+        string[] parts = words.Split(',');
+        if (parts[0] is not ("edu" or "nvme"))
+        {
+            throw new CommandException($"--device does not know '{parts[0]}'; use edu or nvme,disk=FILE");
+        }
+        DeviceWords device = new(parts[0] == "nvme", null, null, EduDefaultMask);
+        foreach (string part in parts.Skip(1))
+        {
+            (string name, string value) = part.Split('=', 2) is [var n, var v] ? (n, v) : (part, "");
+            device = (name, device.IsNvme) switch
+            {
+                ("addr", _) => device with { Address = ParseAddress(value) },
+                ("disk", true) => device with { Disk = value },
+                ("dma_mask", false) => device with { DmaMask = ParseMask(value) },
+                _ => throw new CommandException($"--device {parts[0]} has no property '{name}'"),
+            };
+        }
+        if (device is { IsNvme: true, Disk: null or "" })
+        {
+            throw new CommandException("--device nvme needs disk=FILE");
+        }
+        return device;
+    }
+
+    /// <summary>Plugs it in.</summary>
+    /// <exception cref="CommandException">Its disk cannot be used.</exception>
+    /// <exception cref="MachineException">Its slot is taken, or none is left.</exception>
+    public void PlugInto(Machine machine)
+    {
+        PciDevice device = IsNvme ? new NvmeDevice(OpenDisk()) : new EduModel(new() { DmaMask = DmaMask });
+        if (Address is { } address)
+        {
+            machine.Plug(device, address);
+            return;
+        }
+        for (int slot = FirstFreeSlot; slot <= LastFreeSlot; slot++)
+        {
+            PciAddress free = PciAddress.From(0, slot, 0);
+            if (machine.Functions.Any(function => function.Address.Requester.Device == slot)) { continue; }
+            machine.Plug(device, free);
+            return;
+        }
+        throw new MachineException($"too many devices: no slot is left for {device.Name}");
+    }
+
+    private FileMedium OpenDisk()
+    {
+        try
+        {
+            return FileMedium.Open(Disk!, readOnly: false);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            throw new CommandException($"cannot open the disk: {error.Message.ReplaceLineEndings(" ").TrimEnd('.')}");
+        }
+    }
+
+    private static PciAddress ParseAddress(string value) => PciAddress.TryParse("00:" + Pad(value), out PciAddress address)
+        ? address
+        : throw new CommandException($"addr={value} is no slot and function; write it as addr=5.0");
+
+    private static string Pad(string value) => value.Contains('.', StringComparison.Ordinal) ? value : value + ".0";
+
+    private static ulong ParseMask(string value)
+    {
+        bool isHexadecimal = value.StartsWith("0x", StringComparison.OrdinalIgnoreCase);
+        NumberStyles style = isHexadecimal ? NumberStyles.AllowHexSpecifier : NumberStyles.None;
+        return ulong.TryParse(isHexadecimal ? value[2..] : value, style, CultureInfo.InvariantCulture, out ulong mask)
+            ? mask
+            : throw new CommandException($"dma_mask={value} is not a number");
+    }
+}

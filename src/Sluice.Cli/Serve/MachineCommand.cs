@@ -1,0 +1,80 @@
+using System.CommandLine;
+using Sluice.Iommu;
+using Sluice.Machines;
+
+namespace Sluice.Cli.Serve;
+
+/// <summary><c>sluice machine</c>: serves the in-process machine to a qtest client.</summary>
+internal static class MachineCommand
+{
+    private const string Help = """
+        Serves the in-process machine over QEMU's qtest protocol: one client script drives QEMU and this machine alike.
+        It connects to SOCKET, as QEMU's -qtest unix:SOCKET does, and ends when the client goes.
+
+        Examples:
+          sluice machine --qtest /tmp/qtest.sock --device edu,addr=5.0
+          sluice machine --qtest /tmp/qtest.sock --memory 1G --device edu --device nvme,disk=disk.img,addr=6.0
+          sluice machine --qtest /tmp/qtest.sock --iommu none --device edu
+        """;
+
+    /// <summary>The verb.</summary>
+    public static Command Create()
+    {
+        Option<string> socket = new("--qtest")
+        {
+            HelpName = "SOCKET", Description = "The unix socket on which the client listens.", Required = true,
+        };
+        Option<string> iommu = new("--iommu")
+        {
+            HelpName = "vtd|none",
+            Description = "The remapping unit; vtd is register for register QEMU's.",
+            DefaultValueFactory = static _ => "vtd",
+        };
+        Option<string> memory = new("--memory")
+        {
+            HelpName = "SIZE", Description = "The machine's memory.", DefaultValueFactory = static _ => "512M",
+        };
+        Option<string[]> devices = new("--device")
+        {
+            HelpName = "edu|nvme,disk=FILE",
+            Description = "A device, with addr=SLOT.FUNCTION where it shall be plugged in; may be given several times.",
+        };
+        Command command = new("machine", Help) { socket, iommu, memory, devices };
+        command.SetAction(result => Serve(
+            result.GetRequiredValue(socket),
+            result.GetRequiredValue(iommu),
+            result.GetRequiredValue(memory),
+            [.. (result.GetValue(devices) ?? []).Select(DeviceWords.Parse)]));
+        return command;
+    }
+
+    private static int Serve(string socket, string iommu, string memory, IReadOnlyList<DeviceWords> devices)
+    {
+        if (iommu is not ("vtd" or "none"))
+        {
+            throw new CommandException($"--iommu does not know '{iommu}'; use vtd or none");
+        }
+        if (!ByteSize.TryParse(memory, out ulong bytes))
+        {
+            throw new CommandException($"--memory '{memory}' is not a size; write it as 512M");
+        }
+        try
+        {
+            using Machine machine = Machine.Create(new()
+            {
+                MemoryBytes = bytes,
+                Iommu = iommu == "vtd" ? MachineIommu.Vtd : MachineIommu.None,
+                Vtd = VtdOptions.Qemu,
+                Deterministic = true,
+            });
+            // Those with an address first: the others take what is left, as QEMU's do.
+            foreach (DeviceWords device in devices.OrderBy(static d => d.Address is null)) { device.PlugInto(machine); }
+            MachineServer.Serve(machine, socket);
+            return ExitCode.Clean;
+        }
+        catch (Exception error) when (error is MachineException or System.Net.Sockets.SocketException)
+        {
+            throw new CommandException($"{error.Message.ReplaceLineEndings(" ").TrimEnd('.')} ({socket})");
+        }
+    }
+}
