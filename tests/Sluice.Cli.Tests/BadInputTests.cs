@@ -62,9 +62,10 @@ public sealed class BadInputTests
     public void NoRoomForTheDiskThatIsMade()
     {
         // A limit on file size stands in for a full disk: both fail in the middle of writing.
-        string[] before = Directory.GetFiles(Path.GetTempPath(), "sluice-*.img");
-        Outcome outcome = SluiceProcess.Run("trap '' XFSZ; ulimit -f 100; exec \"$@\"", ["run"]);
-        outcome.SingleErrorLine();
-        Assert.Equal(before, Directory.GetFiles(Path.GetTempPath(), "sluice-*.img"));
+        DirectoryInfo folder = Directory.CreateTempSubdirectory("sluice-full");
+        string shell = $"export TMPDIR={folder.FullName}; trap '' XFSZ; ulimit -f 100; exec \"$@\"";
+        SluiceProcess.Run(shell, ["run"]).SingleErrorLine();
+        Assert.Empty(folder.GetFiles("sluice-*"));
+        folder.Delete(recursive: true);
     }
 }

@@ -7,7 +7,7 @@ namespace Sluice.Cli.Tests;
 /// </summary>
 public sealed class RogueTests
 {
-    private static readonly Dictionary<string, string> Kinds = new(StringComparer.Ordinal)
+    internal static readonly Dictionary<string, string> Kinds = new(StringComparer.Ordinal)
     {
         ["unmapped-read"] = "never-mapped",
         ["unmapped-write"] = "never-mapped",

@@ -13,10 +13,14 @@ internal static class DiskReader
     // Pools grow and methods are compiled during the first requests; steady state begins after them.
     private const long WarmUpBytes = 64L * ChunkBytes;
 
+    private const long EnoughRequests = 1000;
+    private static readonly TimeSpan LongestRepetition = TimeSpan.FromMilliseconds(500);
+
     /// <summary>What was read, and its price.</summary>
     /// <param name="Sha256">Of the disk's bytes, lower-case hexadecimal.</param>
     /// <param name="Elapsed">Wall time of the reading.</param>
-    /// <param name="AllocatedBytesPerRequest">Heap bytes of all threads over the requests of the reading.</param>
+    /// <param name="AllocatedBytesPerRequest">Heap bytes of all threads per request: the median of as many readings as make 1000 requests, so one reading for
+    /// a large disk.</param>
     /// <param name="Before">What the DMA had come to before the reading: bringing the controller up, and warming
     /// up.</param>
     /// <param name="After">What it had come to after it.</param>
@@ -32,9 +36,38 @@ internal static class DiskReader
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         WarmUp(stream, hash, chunk);
 
-        DiskCounters before = DiskCounters.Of(pc);
-        long allocatedBefore = GC.GetTotalAllocatedBytes(precise: true);
-        long start = Stopwatch.GetTimestamp();
+        Result result = default;
+        List<long> allocatedPerRequest = new((int)EnoughRequests);
+        long requests = 0;
+        long begin = Stopwatch.GetTimestamp();
+        do
+        {
+            // Only the first reading is the answer. A small disk is read again to see what requests allocate in steady
+            // state, while the runtime still compiles in the background and now and then makes an object of its own.
+            bool isFirst = requests == 0;
+            stream.Position = 0;
+            stream.DropReadAhead();
+            DiskCounters before = DiskCounters.Of(pc);
+            long allocatedBefore = GC.GetTotalAllocatedBytes(precise: true);
+            long start = Stopwatch.GetTimestamp();
+            ReadOnce(stream, hash, chunk, length, isFirst ? progress : null);
+            TimeSpan elapsed = Stopwatch.GetElapsedTime(start);
+            long allocated = GC.GetTotalAllocatedBytes(precise: true) - allocatedBefore;
+            DiskCounters after = DiskCounters.Of(pc);
+            long inThisReading = Math.Max(1, after.Dma.Requests - before.Dma.Requests);
+            requests += inThisReading;
+            allocatedPerRequest.Add(allocated / inThisReading);
+            string sha256 = Convert.ToHexStringLower(hash.GetHashAndReset());
+            if (isFirst) { result = new(sha256, elapsed, 0, before, after); }
+        }
+        while (requests < EnoughRequests && Stopwatch.GetElapsedTime(begin) < LongestRepetition);
+        allocatedPerRequest.Sort();
+        return result with { AllocatedBytesPerRequest = allocatedPerRequest[allocatedPerRequest.Count / 2] };
+    }
+
+    private static void ReadOnce(
+        NvmeStream stream, IncrementalHash hash, byte[] chunk, long length, Action<long>? progress)
+    {
         for (long done = 0; done < length;)
         {
             int count = stream.Read(chunk);
@@ -43,11 +76,6 @@ internal static class DiskReader
             done += count;
             progress?.Invoke(done);
         }
-        TimeSpan elapsed = Stopwatch.GetElapsedTime(start);
-        long allocated = GC.GetTotalAllocatedBytes(precise: true) - allocatedBefore;
-        DiskCounters after = DiskCounters.Of(pc);
-        long requests = Math.Max(1, after.Dma.Requests - before.Dma.Requests);
-        return new(Convert.ToHexStringLower(hash.GetHashAndReset()), elapsed, allocated / requests, before, after);
     }
 
     // A small disk is read over and over until as much was read as warms a large one.

@@ -1,0 +1,54 @@
+using System.Net.Sockets;
+using System.Text;
+using Sluice.Iommu;
+
+namespace Sluice.Cli.Tests;
+
+/// <summary><c>sluice machine</c> answers a qtest client that listens, and ends with it.</summary>
+public sealed class MachineTests
+{
+    [Fact]
+    public async Task AClientFindsTheDevicesAndTheUnit()
+    {
+        using TemporaryFile disk = new(1 << 20);
+        string path = Path.Combine(Path.GetTempPath(), $"sq{Guid.NewGuid():N}"[..20]);
+        using Socket listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        listener.Bind(new UnixDomainSocketEndPoint(path));
+        listener.Listen(1);
+        Task<Outcome> served = Task.Run(() => SluiceProcess.Run(
+            "machine", "--qtest", path, "--device", "edu,addr=5.0", "--device", $"nvme,disk={disk.Path},addr=6.0"));
+        using CancellationTokenSource limit = new(TimeSpan.FromSeconds(30));
+        using (Socket client = await listener.AcceptAsync(limit.Token))
+        {
+            File.Delete(path);
+            using NetworkStream stream = new(client);
+            using StreamReader answers = new(stream, Encoding.ASCII);
+            async Task<string?> Ask(string line)
+            {
+                await stream.WriteAsync(Encoding.ASCII.GetBytes(line + "\n"), limit.Token);
+                return await answers.ReadLineAsync(limit.Token);
+            }
+
+            Assert.Equal("OK", await Ask("outl 0xcf8 0x80002800"));
+            Assert.Equal("OK 0x11e81234", await Ask("inl 0xcfc"));
+            Assert.Equal("OK", await Ask("outl 0xcf8 0x80003000"));
+            Assert.Equal("OK 0x101b36", await Ask("inl 0xcfc"), ignoreCase: true);
+            Assert.Equal($"OK 0x{VtdOptions.Qemu.Capability.Word:x16}", await Ask("readq 0xfed90008"), ignoreCase: true);
+            Assert.StartsWith("FAIL ", await Ask("sing"), StringComparison.Ordinal);
+        }
+        Outcome outcome = await served.WaitAsync(limit.Token);
+        Assert.Equal("", outcome.Error);
+        Assert.Equal(0, outcome.ExitCode);
+    }
+
+    [Theory]
+    [InlineData("does not know 'sound'", "--qtest", "/tmp/none", "--device", "sound")]
+    [InlineData("needs disk=FILE", "--qtest", "/tmp/none", "--device", "nvme")]
+    [InlineData("no property 'colour'", "--qtest", "/tmp/none", "--device", "edu,colour=blue")]
+    [InlineData("addr=40.0", "--qtest", "/tmp/none", "--device", "edu,addr=40.0")]
+    [InlineData("/no/such", "--qtest", "/tmp/none", "--device", "nvme,disk=/no/such")]
+    [InlineData("/no/such/socket", "--qtest", "/no/such/socket")]
+    [InlineData("--qtest", "--device", "edu")]
+    public void BadWordsGetOneLine(string expected, params string[] words) =>
+        Assert.Contains(expected, SluiceProcess.Run(["machine", .. words]).SingleErrorLine(), StringComparison.Ordinal);
+}

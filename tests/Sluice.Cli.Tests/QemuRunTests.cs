@@ -1,0 +1,53 @@
+using System.Text.Json;
+using Sluice.Machines.Qemu;
+
+namespace Sluice.Cli.Tests;
+
+/// <summary>The same command on QEMU's hardware: QEMU's VT-d is the judge.</summary>
+public sealed class QemuRunTests
+{
+    [Theory]
+    [InlineData("vtd", 1)]
+    [InlineData("vtd", (1 << 20) + 1)]
+    [InlineData("none", 4095)]
+    public void TheHashIsTheFiles(string iommu, long bytes)
+    {
+        RequireQemu();
+        using TemporaryFile disk = new(bytes);
+        Outcome outcome = SluiceProcess.Run("run", "--machine", "qemu", "--iommu", iommu, "--disk", disk.Path, "--json");
+        Assert.Equal("", outcome.Error);
+        Assert.Equal(0, outcome.ExitCode);
+        Assert.Equal("qemu", outcome.Json.GetProperty("machine").GetString());
+        Assert.Equal(disk.Sha256, outcome.Json.GetProperty("disk").GetProperty("sha256").GetString());
+        Assert.Equal(0, outcome.Json.GetProperty("dma").GetProperty("blocked").GetInt64());
+    }
+
+    [Fact]
+    public void AllNineAreBlockedLoggedHarmlessAndExplained()
+    {
+        RequireQemu();
+        Outcome outcome = SluiceProcess.Run("run", "--machine", "qemu", "--rogue", "all", "--json");
+        Assert.Equal("", outcome.Error);
+        Assert.Equal(0, outcome.ExitCode);
+        Assert.Equal(
+            RogueTests.Kinds.Select(static pair => $"{pair.Key} {pair.Value}"),
+            outcome.Json.GetProperty("rogue").EnumerateArray().Select(static rogue =>
+                $"{rogue.GetProperty("case")} {rogue.GetProperty("report").GetProperty("kind")}"));
+    }
+
+    [Fact]
+    public void AMachineThatQemuRefusesIsOneLine()
+    {
+        RequireQemu();
+        Outcome outcome = SluiceProcess.Run("run", "--machine", "qemu", "--memory", "8M");
+        Assert.Contains("memory", outcome.SingleErrorLine(), StringComparison.Ordinal);
+    }
+
+    private static void RequireQemu()
+    {
+        if (QemuLauncher.Find() is not null) { return; }
+        const string Reason = "QEMU is not there: eng/qemu.sh brings it";
+        if (Environment.GetEnvironmentVariable("CI") == "true") { Assert.Fail(Reason); }
+        Assert.Skip(Reason);
+    }
+}
