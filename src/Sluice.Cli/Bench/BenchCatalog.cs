@@ -39,6 +39,10 @@ internal static class BenchCatalog
         .. Tables<DartU3>("dart-u3"),
         .. Tables<Gart>("gart"),
         .. Policies.Select(static policy => new BenchEntry(NvmeCase.NameOf(policy), () => new NvmeCase(policy))),
+        .. QtestCase.IsPossible
+            ? new[] { false, true }.Select(static pinned =>
+                new BenchEntry(QtestCase.NameOf(pinned), () => new QtestCase(pinned)))
+            : [],
     ];
 
     private static IEnumerable<BenchEntry> Tables<TFormat>(string format)

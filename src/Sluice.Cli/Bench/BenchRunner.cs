@@ -9,6 +9,9 @@ namespace Sluice.Cli.Bench;
 internal static class BenchRunner
 {
     private const int WarmUpBatches = 12;
+
+    // The compiler's last word on a method comes some hundred milliseconds after its first call.
+    private static readonly TimeSpan WarmUp = TimeSpan.FromMilliseconds(600);
     private const int Batches = 60;
     private const double BatchNanoseconds = 2_000_000;
     private const int MostOperations = 1 << 20;
@@ -17,7 +20,8 @@ internal static class BenchRunner
     public static BenchResult Measure(BenchCase work)
     {
         int operations = Math.Clamp((int)(BatchNanoseconds / work.ExpectedNanoseconds), 16, MostOperations);
-        for (int i = 0; i < WarmUpBatches; i++)
+        long begin = Stopwatch.GetTimestamp();
+        for (int i = 0; i < WarmUpBatches || Stopwatch.GetElapsedTime(begin) < WarmUp; i++)
         {
             work.Run(operations);
             work.RunBaseline(operations);
