@@ -29,6 +29,9 @@ internal abstract class BenchCase : IDisposable
     /// </summary>
     public virtual BenchAnchor? Anchor => null;
 
+    /// <summary>How long to run before measuring, for the compiler to have its last word on all methods.</summary>
+    public virtual TimeSpan WarmUp => TimeSpan.FromMilliseconds(600);
+
     /// <summary>About how long one operation takes, to size the first batch.</summary>
     public virtual double ExpectedNanoseconds => 50;
 

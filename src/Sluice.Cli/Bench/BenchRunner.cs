@@ -9,9 +9,6 @@ namespace Sluice.Cli.Bench;
 internal static class BenchRunner
 {
     private const int WarmUpBatches = 12;
-
-    // The compiler's last word on a method comes some hundred milliseconds after its first call.
-    private static readonly TimeSpan WarmUp = TimeSpan.FromMilliseconds(600);
     private const int Batches = 60;
     private const double BatchNanoseconds = 2_000_000;
     private const int MostOperations = 1 << 20;
@@ -21,7 +18,7 @@ internal static class BenchRunner
     {
         int operations = Math.Clamp((int)(BatchNanoseconds / work.ExpectedNanoseconds), 16, MostOperations);
         long begin = Stopwatch.GetTimestamp();
-        for (int i = 0; i < WarmUpBatches || Stopwatch.GetElapsedTime(begin) < WarmUp; i++)
+        for (int i = 0; i < WarmUpBatches || Stopwatch.GetElapsedTime(begin) < work.WarmUp; i++)
         {
             work.Run(operations);
             work.RunBaseline(operations);

@@ -35,6 +35,9 @@ internal sealed class NvmeCase : BenchCase
     public override string BaselineName => "the same without a unit";
 
     /// <inheritdoc/>
+    public override TimeSpan WarmUp => TimeSpan.FromSeconds(4);
+
+    /// <inheritdoc/>
     public override double ExpectedNanoseconds => 2_000;
 
     /// <summary>A row's name.</summary>

@@ -233,9 +233,11 @@ public sealed partial class NvmeStream : Stream
 
     private void Wait(StreamBuffer buffer)
     {
-        for (IPlatformClock clock = _controller.Platform.Clock; !buffer.TrySettle(); clock.Relax())
+        while (!buffer.TrySettle())
         {
             _controller.Poll();
+            if (buffer.TrySettle()) { return; }
+            _controller.Platform.Clock.Relax();
         }
     }
 

@@ -67,8 +67,11 @@ internal sealed class ThreadedExecution : Execution
     /// <summary>Until the next timer is due, at most a second: a lost wake then costs a second, not for ever.</summary>
     private TimeSpan UntilNextTimer()
     {
+        // Waits are in whole milliseconds; a shorter one would return at once, again and again, on a processor that
+        // somebody else needs.
+        const long PerMillisecond = 1_000_000;
         long nanoseconds = Math.Clamp(Timers.NextDue - Nanoseconds, 0, PerSecond);
-        return TimeSpan.FromTicks((nanoseconds + 99) / 100);
+        return TimeSpan.FromMilliseconds((nanoseconds + PerMillisecond - 1) / PerMillisecond);
     }
 
     private sealed class ThreadAgent(ThreadedExecution owner, string name, Func<bool> step, bool sleepsUntilTimer)
