@@ -43,7 +43,8 @@ internal sealed record KnownDifference(string What, string Theirs, string Ours)
         .. new[] { 0, 1, 2, 5, 8, 9 }.Select(static o =>
             new KnownDifference($"opcode {o} on namespace 2: ", Field, Namespace)),
         .. new[] { 1, 2, 5 }.Select(static o => new KnownDifference($"{o} fused: ", MayRetry, Field)),
-        .. new[] { 1, 2, 5 }.Select(static o => new KnownDifference($"{o} scattered: ", "type 0 code 0f retry 0", Field)),
+        .. new[] { 1, 2, 5 }.Select(static o =>
+            new KnownDifference($"{o} scattered: ", "type 0 code 0f retry 0", Field)),
         new("fused admin command: ", MayRetry, Field),
         new("read to a byte: ", Done, "type 0 code 13 retry 0"),
         new("read by a list at a dword: ", Done, "type 0 code 13 retry 0"),

@@ -21,6 +21,7 @@ internal sealed class NvmeClient(DeviceSide side)
         public bool Phase;
     }
 
+    /// <summary>The rings are a page each: no queue here is longer than 64.</summary>
     public static ulong SubmissionRing(int queue) => Rings + (ulong)queue * 0x2000;
 
     public static ulong CompletionRing(int queue) => SubmissionRing(queue) + 0x1000;
@@ -77,7 +78,7 @@ internal sealed class NvmeClient(DeviceSide side)
         string what, byte opcode, ulong first, uint blocks, ulong prp1, ulong prp2 = 0, uint ns = 1, uint flags = 0) =>
         Submit(1, what, opcode, ns, prp1, prp2, (uint)first, (uint)(first >> 32), blocks - 1, flags);
 
-    /// <summary>Rings one command in, waits for its completion, logs all of it but the phase's place; dword 0.</summary>
+    /// <summary>Rings one command in, waits for its completion and logs it; dword 0.</summary>
     public uint Submit(
         int queue, string what, byte opcode, uint ns = 0, ulong prp1 = 0, ulong prp2 = 0, uint d10 = 0, uint d11 = 0,
         uint d12 = 0, uint flags = 0)
