@@ -38,7 +38,7 @@ public sealed partial class NvmeDevice
             case AdminOpcode.AsyncEventRequest:
                 if (!_events.TryAddRequest(command.CommandId))
                 {
-                    return NvmeStatus.AsyncEventLimitExceeded | NvmeStatus.DoNotRetry;
+                    return NvmeStatus.AsyncEventLimitExceeded; // there is room again after the next event
                 }
                 DeliverEvents(queue);
                 return null;

@@ -20,12 +20,29 @@ public sealed partial class NvmeDevice
         if (wanted == before || _isDead) { return false; }
         _applied = wanted;
         bool enable = (wanted & NvmeRegister.Enable) != 0;
-        if (!enable && (before & NvmeRegister.Enable) != 0) { Disable(); }
+        if (!enable && (before & NvmeRegister.Enable) != 0)
+        {
+            ResetRegisters(wanted);
+            Disable();
+            return true;
+        }
         if (enable && (before & NvmeRegister.Enable) == 0) { Enable(wanted); }
         uint shutdown = NvmeRegister.Shutdown(wanted);
         if (shutdown != 0 && shutdown != NvmeRegister.Shutdown(before)) { Shutdown(); }
         if (shutdown == 0) { SetStatus(0, NvmeRegister.ShutdownMask); }
         return true;
+    }
+
+    /// <summary>A controller reset: CC and the interrupt mask too are as after power-on (3.1.5, CC.EN).</summary>
+    private void ResetRegisters(uint expected)
+    {
+        lock (_registers)
+        {
+            _applied = 0;
+            Volatile.Write(ref _interruptMask, 0);
+            // Unless the driver has written again already: that is carried out by the next step.
+            if (_configuration == expected) { Volatile.Write(ref _configuration, 0); }
+        }
     }
 
     private void Enable(uint configuration)

@@ -71,7 +71,7 @@ public sealed partial class NvmeDevice
     {
         uint id = command.Dword10 & 0xFFFF;
         if (id == 0 || id >= _completions.Length || _completions[id] is not { } ring) { return NoSuchQueue; }
-        if (ring.Users != 0) { return NvmeStatus.InvalidQueueDeletion | NvmeStatus.DoNotRetry; }
+        if (ring.Users != 0) { return NvmeStatus.InvalidQueueDeletion; } // it works once its users are gone
         Volatile.Write(ref _completions[id], null);
         return NvmeStatus.Success;
     }

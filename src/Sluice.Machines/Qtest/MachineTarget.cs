@@ -29,6 +29,11 @@ internal sealed class MachineTarget : IQtestTarget
         Span<byte> bytes = stackalloc byte[8];
         bytes.Clear();
         if (_machine.Memory.TryRead(address, bytes[..size])) { return BitConverter.ToUInt64(bytes); }
+        if (!IsAligned(address, size))
+        {
+            Read(address, bytes[..size]);
+            return BitConverter.ToUInt64(bytes);
+        }
         if (!TryMap(address, size, out RegisterWindow? window)) { return 0; }
         ulong value = size switch { 1 => window.Read8(0), 2 => window.Read16(0), 4 => window.Read32(0), _ =>
             window.Read64(0) };
@@ -40,8 +45,13 @@ internal sealed class MachineTarget : IQtestTarget
     {
         Span<byte> bytes = stackalloc byte[8];
         BitConverter.TryWriteBytes(bytes, value);
-        if (_machine.Memory.TryWrite(address, bytes[..size])
-            || !TryMap(address, size, out RegisterWindow? window)) { return; }
+        if (_machine.Memory.TryWrite(address, bytes[..size])) { return; }
+        if (!IsAligned(address, size))
+        {
+            Write(address, bytes[..size]);
+            return;
+        }
+        if (!TryMap(address, size, out RegisterWindow? window)) { return; }
         switch (size)
         {
             case 1: window.Write8(0, (byte)value); break;
@@ -105,6 +115,9 @@ internal sealed class MachineTarget : IQtestTarget
 
     private void Settle() => _execution.RunReady(MostSteps);
 
+    /// <summary>The bus cuts an access that is not aligned into pieces that are.</summary>
+    private static bool IsAligned(PhysicalAddress address, int size) => (address.Value & ((ulong)size - 1)) == 0;
+
     private static int Piece(PhysicalAddress address, int length) =>
         length >= 4 && address.IsAligned(2) ? 4 : length >= 2 && address.IsAligned(1) ? 2 : 1;
 
@@ -112,7 +125,6 @@ internal sealed class MachineTarget : IQtestTarget
         [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out RegisterWindow? window)
     {
         window = null;
-        if ((address.Value & ((ulong)size - 1)) != 0) { return false; }
         try
         {
             window = _machine.MapRegisters(address, (uint)size);
