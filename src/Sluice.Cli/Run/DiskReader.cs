@@ -19,8 +19,8 @@ internal static class DiskReader
     /// <summary>What was read, and its price.</summary>
     /// <param name="Sha256">Of the disk's bytes, lower-case hexadecimal.</param>
     /// <param name="Elapsed">Wall time of the reading.</param>
-    /// <param name="AllocatedBytesPerRequest">Heap bytes of all threads per request: the median of as many readings as make 1000 requests, so one reading for
-    /// a large disk.</param>
+    /// <param name="AllocatedBytesPerRequest">Heap bytes of all threads per request: the median of as many readings as
+    /// make 1000 requests, so of one for a large disk.</param>
     /// <param name="Before">What the DMA had come to before the reading: bringing the controller up, and warming
     /// up.</param>
     /// <param name="After">What it had come to after it.</param>

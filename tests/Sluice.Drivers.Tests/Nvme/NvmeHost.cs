@@ -97,6 +97,7 @@ internal sealed class FlakyMedium(byte[] content) : INvmeMedium
 {
     private readonly MemoryMedium _memory = new(content);
     private readonly ManualResetEventSlim _gate = new(true);
+    private readonly ManualResetEventSlim _errors = new(true);
 
     /// <summary>From this byte on nothing can be read, as in a file that was cut.</summary>
     public long ReadableLength { get; set; } = long.MaxValue;
@@ -121,10 +122,16 @@ internal sealed class FlakyMedium(byte[] content) : INvmeMedium
 
     public void Open() => _gate.Set();
 
+    /// <summary>Reads that fail wait before they do, at most ten seconds.</summary>
+    public void HoldErrors() => _errors.Reset();
+
+    public void ReleaseErrors() => _errors.Set();
+
     public MediumStatus Read(long offset, Span<byte> destination)
     {
         if (offset >= GatedFrom) { _gate.Wait(TimeSpan.FromSeconds(10)); }
         bool isUnreadable = offset < UnreadableLength || offset + destination.Length > ReadableLength;
+        if (isUnreadable) { _errors.Wait(TimeSpan.FromSeconds(10)); }
         return isUnreadable ? MediumStatus.ReadError : _memory.Read(offset, destination);
     }
 
@@ -137,5 +144,9 @@ internal sealed class FlakyMedium(byte[] content) : INvmeMedium
         return MediumStatus.Done;
     }
 
-    public void Dispose() => _gate.Dispose();
+    public void Dispose()
+    {
+        _gate.Dispose();
+        _errors.Dispose();
+    }
 }
