@@ -7,6 +7,7 @@ namespace Sluice.Qemu.Tests;
 /// <summary>The same client on QEMU's devices and on ours: every answer is the same.</summary>
 public sealed class DeviceDifferentialTests
 {
+    // Seen failing: 8 bytes read below 0x80 as zeros; accesses that are not aligned dropped.
     [Fact]
     public void EduRegistersAnswerAlike() => DeviceSide.Compare(static side =>
     {
@@ -76,6 +77,7 @@ public sealed class DeviceDifferentialTests
         side.Log("upper half alone", client.Read64(new(bar + 0x80)));
     }
 
+    // Seen failing: the mask applied to DMA reads alone.
     [Theory]
     [InlineData(DeviceSide.NarrowEdu)]
     [InlineData(DeviceSide.WideEdu)]
@@ -117,6 +119,7 @@ public sealed class DeviceDifferentialTests
         side.Log("done", client.Read64(new(bar + 0x98)));
     }
 
+    // Seen failing: CC kept over a controller reset; a shutdown that never completes.
     [Fact]
     public void NvmeStartsAndStopsAlike() => DeviceSide.Compare(static side =>
     {
@@ -180,8 +183,8 @@ public sealed class DeviceDifferentialTests
     private static readonly (string Name, int Offset, int Length)[] ControllerFields =
     [
         ("VID", 0, 2), ("SSVID", 2, 2), ("SN", 4, 20), ("RAB", 72, 1), ("IEEE", 73, 3), ("CMIC", 76, 1),
-        ("MDTS", 77, 1), ("CNTLID", 78, 2), ("VER", 80, 4), ("RTD3R", 84, 8), ("CNTRLTYPE", 111, 1), ("ACL", 258, 1), ("AERL", 259, 1),
-        ("FRMW", 260, 1), ("ELPE", 262, 1), ("NPSS", 263, 1), ("AVSCC", 264, 2), ("WCTEMP", 266, 4), ("SQES", 512, 1),
+        ("MDTS", 77, 1), ("CNTLID", 78, 2), ("VER", 80, 4), ("RTD3R", 84, 8), ("CNTRLTYPE", 111, 1), ("ACL", 258, 1),
+        ("AERL", 259, 1), ("FRMW", 260, 1), ("ELPE", 262, 1), ("NPSS", 263, 1), ("AVSCC", 264, 2), ("WCTEMP", 266, 4), ("SQES", 512, 1),
         ("CQES", 513, 1), ("MAXCMD", 514, 2), ("FUSES", 522, 2), ("FNA", 524, 1), ("VWC", 525, 1), ("AWUN", 526, 4),
         ("NWPC", 531, 1), ("ACWU", 532, 2), ("PSD0", 2048, 12), ("OACS", 256, 2), ("LPA", 261, 1), ("NN", 516, 4),
         ("ONCS", 520, 2), ("SGLS", 536, 4),
@@ -194,6 +197,7 @@ public sealed class DeviceDifferentialTests
         ("NSATTR", 99, 1), ("LBAF0", 128, 4), ("NAWUN", 34, 8),
     ];
 
+    // Seen failing: namespace 1 listed as coming after itself.
     [Fact]
     public void NvmeIdentifiesItselfAlike() => DeviceSide.Compare(static side =>
     {
@@ -230,6 +234,7 @@ public sealed class DeviceDifferentialTests
         foreach ((string name, int offset, int length) in fields) { side.Log(name, page.AsSpan(offset, length)); }
     }
 
+    // Seen failing: "do not retry" for a completion queue still in use.
     [Fact]
     public void NvmeQueuesComeAndGoAlike() => DeviceSide.Compare(static side =>
     {
@@ -310,6 +315,7 @@ public sealed class DeviceDifferentialTests
         nvme.Admin("vector 99", Get, d10: 9, d11: 99);
     }
 
+    // Seen failing: ranges zeroed on hints that do not say "deallocate".
     [Fact]
     public void NvmeCommandsAnswerAlike() => DeviceSide.Compare(static side =>
     {
@@ -423,6 +429,7 @@ public sealed class DeviceDifferentialTests
         nvme.Submit(1, "past the end, hint", 9, ns: 1, prp1: Ranges, d10: 2, d11: 0);
     }
 
+    // Seen failing: a value outside its ring reported as a doorbell of no queue.
     [Fact]
     public void NvmeReportsBadDoorbellsAlike() => DeviceSide.Compare(static side =>
     {

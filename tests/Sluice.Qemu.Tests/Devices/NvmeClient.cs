@@ -12,6 +12,7 @@ internal sealed class NvmeClient(DeviceSide side)
     private const ulong Rings = 0x20_0000;
     private readonly Queue[] _queues = new Queue[DeviceSide.QueuePairs + 1];
     private ushort _nextCommand = 0x100;
+    private bool _isSilent;
 
     private struct Queue
     {
@@ -116,7 +117,10 @@ internal sealed class NvmeClient(DeviceSide side)
         ulong slot = CompletionRing(queue) + q.Head * 16;
         ulong last = 0;
         bool phase = q.Phase;
-        if (!DeviceSide.Wait(() => (((last = side.Client.Read64(new(slot + 8))) >> 48) & 1) == (phase ? 1u : 0)))
+        // Whoever did not answer once is not waited for again.
+        _isSilent = _isSilent
+            || !DeviceSide.Wait(() => (((last = side.Client.Read64(new(slot + 8))) >> 48) & 1) == (phase ? 1u : 0));
+        if (_isSilent)
         {
             side.Log(what, "no answer");
             return 0;
