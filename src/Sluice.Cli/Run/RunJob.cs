@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json;
 using Sluice.Dma;
 using Sluice.Machines;
+using Sluice.Machines.Qemu;
 
 namespace Sluice.Cli.Run;
 
@@ -47,6 +48,10 @@ internal static class RunJob
             };
         }
         catch (Exception error) when (error is MachineException or DmaException or Remapping.RemappingException)
+        {
+            throw new CommandException(error.Message);
+        }
+        catch (QemuException error)
         {
             throw new CommandException(error.Message);
         }
