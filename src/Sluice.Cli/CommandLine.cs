@@ -14,6 +14,12 @@ internal static class CommandLine
             Cli.Run.RunCommand.Create(), Bench.BenchCommand.Create(), Walk.WalkCommand.Create(),
             Serve.MachineCommand.Create(),
         };
+        if (args.Length == 0)
+        {
+            // Somebody who knows nothing yet: show what there is.
+            root.Parse(["--help"]).Invoke();
+            return ExitCode.Error;
+        }
         ParseResult parsed = root.Parse(args);
         try
         {
