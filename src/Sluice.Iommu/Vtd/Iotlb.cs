@@ -21,9 +21,9 @@ internal sealed class Iotlb
     private const ulong KeyBit = 1UL << 61;
     private const ulong DomainMask = 0xFFFFUL << DomainShift;
 
-    private long _epoch;
-    private int _gate;
-    private long _fillsDropped;
+    private readonly SharedWord _epoch = new();
+    private readonly SharedWord _gate = new();
+    private readonly SharedWord _fillsDropped = new();
 
     internal Iotlb(VtdOptions options)
     {
@@ -43,9 +43,9 @@ internal sealed class Iotlb
     internal SetAssociativeCache Pages1G { get; }
 
     /// <summary>Read it before a walk begins.</summary>
-    internal long Epoch => Volatile.Read(ref _epoch);
+    internal long Epoch => Volatile.Read(ref _epoch.Value);
 
-    internal long FillsDropped => Volatile.Read(ref _fillsDropped);
+    internal long FillsDropped => Volatile.Read(ref _fillsDropped.Value);
 
     /// <summary>The key of the page of size 2^(12 + 9·level) that holds an address below 2^57.</summary>
     internal static ulong KeyOf(in CachedContext context, LogicalAddress address, int level) =>
@@ -60,14 +60,14 @@ internal sealed class Iotlb
     /// </summary>
     internal void Fill(SetAssociativeCache cache, ulong key, ulong value, long epoch)
     {
-        if (Interlocked.CompareExchange(ref _gate, 1, 0) == 0)
+        if (Interlocked.CompareExchange(ref _gate.Value, 1, 0) == 0)
         {
-            bool current = epoch == _epoch;
+            bool current = epoch == _epoch.Value;
             if (current) { cache.Insert(key, value); }
-            Volatile.Write(ref _gate, 0);
+            Volatile.Write(ref _gate.Value, 0);
             if (current) { return; }
         }
-        Interlocked.Increment(ref _fillsDropped);
+        Interlocked.Increment(ref _fillsDropped.Value);
     }
 
     /// <summary>Drops context entries: all, of one domain, or of one function and those its mask hides.</summary>
@@ -133,9 +133,9 @@ internal sealed class Iotlb
     private void Begin()
     {
         SpinWait spin = default;
-        while (Interlocked.CompareExchange(ref _gate, 1, 0) != 0) { spin.SpinOnce(sleep1Threshold: -1); }
-        Volatile.Write(ref _epoch, _epoch + 1);
+        while (Interlocked.CompareExchange(ref _gate.Value, 1, 0) != 0) { spin.SpinOnce(sleep1Threshold: -1); }
+        Volatile.Write(ref _epoch.Value, _epoch.Value + 1);
     }
 
-    private void End() => Volatile.Write(ref _gate, 0);
+    private void End() => Volatile.Write(ref _gate.Value, 0);
 }

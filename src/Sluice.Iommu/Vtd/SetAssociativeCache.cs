@@ -21,7 +21,7 @@ internal sealed class SetAssociativeCache
     private readonly int _ways;
     private readonly int _setsLog2;
     private readonly int _strideLog2;
-    private int _count;
+    private readonly SharedWord _count = new();
 
     internal SetAssociativeCache(int setsLog2, int ways)
     {
@@ -33,7 +33,7 @@ internal sealed class SetAssociativeCache
     }
 
     /// <summary>Entries now.</summary>
-    internal int Count => Volatile.Read(ref _count);
+    internal int Count => (int)Volatile.Read(ref _count.Value);
 
     /// <summary>Finds the value of a key. A set that changes at this moment counts as a miss.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -63,7 +63,7 @@ internal sealed class SetAssociativeCache
         int last = set + Header + 2 * (_ways - 1);
         int slot = set + Header;
         while (slot < last && _words[slot] != key && _words[slot] != 0) { slot += 2; }
-        if (_words[slot] == 0) { Volatile.Write(ref _count, _count + 1); }
+        if (_words[slot] == 0) { Volatile.Write(ref _count.Value, _count.Value + 1); }
         BeginChange(set);
         for (; slot > set + Header; slot -= 2) { Put(slot, _words[slot - 2], _words[slot - 1]); }
         Put(slot, key, value);
@@ -73,7 +73,7 @@ internal sealed class SetAssociativeCache
     /// <summary>Removes every entry whose key and value have the given bits.</summary>
     internal void Remove(ulong keyMask, ulong keyBits, ulong valueMask = 0, ulong valueBits = 0)
     {
-        for (int set = 0; _count > 0 && set < _words.Length; set += 1 << _strideLog2)
+        for (int set = 0; _count.Value > 0 && set < _words.Length; set += 1 << _strideLog2)
         {
             RemoveInSet(set, keyMask, keyBits, valueMask, valueBits);
         }
@@ -86,7 +86,7 @@ internal sealed class SetAssociativeCache
     internal void RemoveRun(ulong key, int runLog2)
     {
         ulong low = (1UL << runLog2) - 1;
-        if (_count == 0) { return; }
+        if (_count.Value == 0) { return; }
         if (runLog2 >= _setsLog2) { Remove(~low, key & ~low); return; }
         for (ulong i = 0; i <= low; i++)
         {
@@ -109,7 +109,7 @@ internal sealed class SetAssociativeCache
         {
             ulong key = _words[slot];
             if (key == 0 || (key & keyMask) != keyBits || (_words[slot + 1] & valueMask) != valueBits) { continue; }
-            Volatile.Write(ref _count, _count - 1);
+            Volatile.Write(ref _count.Value, _count.Value - 1);
             BeginChange(set);
             Put(slot, 0, 0);
             EndChange(set);
