@@ -20,7 +20,6 @@ public sealed class RogueTests
         ["physical"] = "physical-address",
     };
 
-    // Seen failing: reports joined to the newest mapping instead of the one that covers the address; FPD set on attach.
     [Fact]
     public void AllNineAreBlockedLoggedHarmlessAndExplained()
     {

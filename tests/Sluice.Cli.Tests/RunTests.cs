@@ -19,7 +19,6 @@ public sealed class RunTests
         }
     }
 
-    // Seen failing: a stream that hands out its last read-ahead buffer twice; a policy that skips the copy out of the
     // pool.
     [Theory]
     [MemberData(nameof(Combinations))]
