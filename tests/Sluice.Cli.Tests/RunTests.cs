@@ -19,7 +19,6 @@ public sealed class RunTests
         }
     }
 
-    // pool.
     [Theory]
     [MemberData(nameof(Combinations))]
     public void TheHashIsTheFiles(long bytes, string iommu, string policy)
