@@ -17,6 +17,9 @@ internal interface IDmaBackend
     /// <summary>Whether refused DMAs are ever reported, so that times are worth keeping.</summary>
     bool ReportsFaults { get; }
 
+    /// <summary>What it does for its device and why it was chosen; the adapter adds its map registers.</summary>
+    DmaCapabilities Capabilities { get; }
+
     /// <summary>Bytes copied because of the policy, both ways, since the start.</summary>
     long BouncedBytes { get; }
 

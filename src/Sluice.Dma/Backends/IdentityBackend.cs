@@ -16,6 +16,14 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
     public bool ReportsFaults => false;
 
     /// <inheritdoc/>
+    public DmaCapabilities Capabilities => new()
+    {
+        Kind = DmaBackendKind.Identity,
+        Reason = "no remapping unit is in use, so logical addresses are physical and nothing is refused",
+        AddressBits = device.AddressBits,
+    };
+
+    /// <inheritdoc/>
     public long BouncedBytes => 0;
 
     /// <inheritdoc/>
