@@ -9,7 +9,7 @@ public sealed class BackendTests
 
     public static TheoryData<string> All => ["none", "bounce", "strict", "deferred", "shadow"];
 
-    private static InvalidationPolicy? PolicyOf(string name) => name switch
+    internal static InvalidationPolicy? PolicyOf(string name) => name switch
     {
         "strict" => InvalidationPolicy.Strict,
         "deferred" => InvalidationPolicy.Deferred,
