@@ -11,7 +11,7 @@ namespace Sluice.Dma;
 /// the first element. A device that takes one element gets one: its own pages where they follow each other, else a run
 /// of the pool for the whole transfer.
 /// </remarks>
-internal sealed class BounceBackend(
+internal sealed partial class BounceBackend(
     IPlatform platform, DeviceDescription device, BouncePool pool, bool always, bool trusted) : IDmaBackend
 {
     private const int PageLog2 = 12;
@@ -42,7 +42,8 @@ internal sealed class BounceBackend(
         DmaFailure failure = Plan(mapping.Transfer, out BounceNeed need, out culprit);
         if (failure != DmaFailure.None) { return failure; }
         BounceHold? hold = null;
-        if (need.Pages > 0 && !pool.TryTake(need, mapping.Backend.Ticket, out hold))
+        if (need.Pages > 0 && mapping.Backend.Reservation is BounceReservation reserved) { hold = reserved.Hold; }
+        else if (need.Pages > 0 && !pool.TryTake(need, mapping.Backend.Ticket, out hold))
         {
             return DmaFailure.OutOfResources;
         }
@@ -61,7 +62,7 @@ internal sealed class BounceBackend(
             if (device.ScatterGather) { CopyBack(mapping.Transfer, hold); }
             else { CopyRunBack(mapping.Transfer, new(mapping.Only.Address.Value)); }
         }
-        pool.Give(hold);
+        if (mapping.Backend.Reservation is null) { pool.Give(hold); }
         return true;
     }
 
@@ -85,7 +86,12 @@ internal sealed class BounceBackend(
     public bool FreeCommon(in CommonMemory memory) => _direct.FreeCommon(memory);
 
     /// <inheritdoc/>
-    public void Close(bool leaked) => Ticket!.Leave();
+    public void Close(bool leaked)
+    {
+        Ticket!.Leave();
+        // Reservations went back with the adapter.
+        Ticket.Wake();
+    }
 
     /// <inheritdoc/>
     public void Release()

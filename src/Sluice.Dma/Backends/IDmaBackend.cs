@@ -57,6 +57,31 @@ internal interface IDmaBackend
     {
     }
 
+    /// <summary>
+    /// Sets aside everything that one transfer of up to <paramref name="pages"/> pages at a time needs: logical
+    /// addresses, page tables, pages to copy through.
+    /// </summary>
+    /// <remarks>
+    /// When <see cref="BackendState.Reservation"/> is set, <see cref="TryMap"/> uses only that: it allocates nothing
+    /// and never answers <see cref="DmaFailure.OutOfResources"/>, and <see cref="Unmap"/> gives back to it.
+    /// </remarks>
+    DmaFailure TryReserve(int pages, out BackendReservation? reservation);
+
+    /// <summary>Gives a reservation back. Nothing of it is mapped.</summary>
+    void Unreserve(BackendReservation reservation);
+
+    /// <summary>
+    /// As <see cref="TryReserve"/>, for the first request in the adapter's queue: where it is short of what other
+    /// adapters hold, it has its turn among theirs (<see cref="Ticket"/>).
+    /// </summary>
+    DmaFailure TryReserveInTurn(int pages, out BackendReservation? reservation) => TryReserve(pages, out reservation);
+
+    /// <summary>Whether that many pages could be reserved if everything else were given back.</summary>
+    bool CouldEverReserve(int pages) => pages <= MostRegisters;
+
+    /// <summary>The most pages that one transfer could ever be given at once: what a driver may plan with.</summary>
+    int MostRegisters => int.MaxValue;
+
     /// <summary>Takes and maps zeroed memory for long use, one logical run.</summary>
     /// <param name="length">Bytes.</param>
     /// <param name="access">What the device may do.</param>

@@ -45,7 +45,20 @@ internal sealed partial class BouncePool : IDisposable
     /// <summary>Pages it has now, and may ever have.</summary>
     internal (int Now, int AtMost) Pages => (Volatile.Read(ref _pages), _options.MaximumPages);
 
-    internal PhysicalMemory Memory => _platform.Memory;
+    /// <summary>The longest run it could ever have: of a block, or, when it may grow, of what it may grow to.</summary>
+    internal int LongestRun
+    {
+        get
+        {
+            int room = Math.Clamp(_options.MaximumPages - Pages.Now, 0, 1 << LargestBlockLog2);
+            int longest = room == 0 ? 0 : 1 << BitOperations.Log2((uint)room);
+            foreach (BounceArea area in _areas)
+            {
+                foreach (BounceBlock block in area.Blocks) { longest = Math.Max(longest, block.Pages); }
+            }
+            return longest;
+        }
+    }
 
     internal BounceStatistics Statistics
     {
