@@ -18,6 +18,9 @@ public sealed partial class DmaAdapter
     private ScatterGatherWaiter? _freeWaiters;
     private long _tickets;
     private int _serveCalls;
+    private int _server;
+    private long _waited;
+    private long _longestWait;
 
     /// <summary>As <see cref="TryGetScatterGatherList"/>, but waits in a queue while resources are short.</summary>
     /// <remarks>
@@ -104,6 +107,7 @@ public sealed partial class DmaAdapter
     {
         int calls = Interlocked.Increment(ref _serveCalls);
         if (calls != 1) { return; }
+        Volatile.Write(ref _server, Environment.CurrentManagedThreadId);
         ExceptionDispatchInfo? thrown = null;
         do
         {
@@ -116,6 +120,7 @@ public sealed partial class DmaAdapter
             calls = Interlocked.Add(ref _serveCalls, -calls);
         }
         while (calls != 0);
+        Interlocked.CompareExchange(ref _server, 0, Environment.CurrentManagedThreadId);
         thrown?.Throw();
     }
 
@@ -126,6 +131,7 @@ public sealed partial class DmaAdapter
         if (waiter is null)
         {
             _gate.Exit();
+            _ticket?.Leave();
             return false;
         }
         (Transfer transfer, MappingOrigin origin) = (waiter.Transfer, waiter.Origin);
@@ -141,14 +147,21 @@ public sealed partial class DmaAdapter
             Refuse(waiter, ticket, gone);
             return true;
         }
+        bool mayWait = failure == DmaFailure.OutOfResources && CouldEver(transfer);
+        long now = failure == DmaFailure.None ? _platform.Clock.Nanoseconds : 0;
         _gate.Enter();
         bool retry = _returned != returned;
-        if (failure == DmaFailure.OutOfResources && (retry || _outstanding != 0))
+        if (mayWait && (retry || _outstanding != 0 || _ticket is { IsQueued: true }))
         {
             _gate.Exit();
             return retry;
         }
         bool ours = waiter.Ticket == ticket && Remove(waiter);
+        if (ours && failure == DmaFailure.None)
+        {
+            _waited++;
+            _longestWait = Math.Max(_longestWait, now - waiter.Since);
+        }
         _gate.Exit();
         if (ours) { Answer(waiter, list, failure, culprit); }
         else if (failure == DmaFailure.None)
@@ -199,6 +212,7 @@ public sealed partial class DmaAdapter
 
     private bool Enqueue(ScatterGatherWaiter waiter)
     {
+        waiter.Since = _platform.Clock.Nanoseconds;
         _gate.Enter();
         bool open = !_closed;
         if (open)

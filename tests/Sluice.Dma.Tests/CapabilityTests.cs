@@ -22,7 +22,11 @@ public sealed class CapabilityTests
         Assert.Equal((DmaBackendKind.Identity, false, null), (none.Kind, none.IsRemapped, none.Policy));
         Assert.Equal((false, false, 0u, false), (none.EnforcesRights, none.ReportsFaults, none.SubPageIsolation,
             none.Coalesces));
-        Assert.Contains("no remapping unit", none.Reason, StringComparison.Ordinal);
+        Assert.Contains("no unit", none.Reason, StringComparison.Ordinal);
+
+        DmaCapabilities bounce = Of(platform, null, new() { Bounce = new() { Pages = 8 } });
+        Assert.Equal((DmaBackendKind.Bounce, false, 32), (bounce.Kind, bounce.IsRemapped, bounce.AddressBits));
+        Assert.Contains("drives 32 address bits and memory ends at 0x1", bounce.Reason, StringComparison.Ordinal);
 
         DmaCapabilities strict = Of(platform, InvalidationPolicy.Strict);
         Assert.Equal((DmaBackendKind.Remapping, true, InvalidationPolicy.Strict),

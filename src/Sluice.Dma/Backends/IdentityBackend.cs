@@ -4,7 +4,7 @@ namespace Sluice.Dma;
 /// No remapping unit: a logical address is a physical address. Nothing protects memory, nothing moves a buffer; pages
 /// that the device cannot drive are refused, as are pages that are no buffer.
 /// </summary>
-internal sealed class IdentityBackend(IPlatform platform, DeviceDescription device) : IDmaBackend
+internal sealed class IdentityBackend(IPlatform platform, DeviceDescription device, string reason) : IDmaBackend
 {
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
@@ -19,7 +19,7 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
     public DmaCapabilities Capabilities => new()
     {
         Kind = DmaBackendKind.Identity,
-        Reason = "no remapping unit is in use, so logical addresses are physical and nothing is refused",
+        Reason = reason,
         AddressBits = device.AddressBits,
     };
 

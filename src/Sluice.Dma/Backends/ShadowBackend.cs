@@ -164,7 +164,7 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
             bytes[(int)(inPage + here)..].Clear();
             (done, inPage) = (done + here, 0);
         }
-        Interlocked.Add(ref _bouncedBytes, transfer.Length);
+        if (transfer.Direction != DmaDirection.FromDevice) { Interlocked.Add(ref _bouncedBytes, transfer.Length); }
     }
 
     private void CopyBack(in Transfer transfer, ReadOnlySpan<PhysicalAddress> pages, uint inPage)
