@@ -14,9 +14,10 @@ namespace Sluice.Dma;
 /// the device. Dispose the adapter when the device is stopped and no call is under way: what was not given back is
 /// then reported as leaked, and its memory kept out of circulation.
 /// </remarks>
-public sealed partial class DmaAdapter : IDisposable
+public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
 {
     private const int PageLog2 = 12;
+    private const uint PageMask = (1 << PageLog2) - 1;
 
     private readonly DmaSystem _system;
     private readonly IPlatform _platform;
@@ -119,11 +120,14 @@ public sealed partial class DmaAdapter : IDisposable
         if (mapping is null || mapping.Adapter != this || !mapping.TryClose(list.Number)) { ThrowNotOurs(list); }
         if (!_backend.Unmap(mapping))
         {
+            DmaReservation? broken = mapping.Backend.Reservation?.Owner;
             Abandon(mapping);
+            broken?.Leave();
             return;
         }
         Mdl mdl = mapping.Transfer.Mdl!;
         int registers = mapping.Backend.MapRegisters;
+        DmaReservation? reservation = mapping.Backend.Reservation?.Owner;
         Recycle(mapping);
         bool exact = false;
         long time = _keepsTime ? _putClock.Read(_platform.Clock, out exact) : 0;
@@ -131,12 +135,14 @@ public sealed partial class DmaAdapter : IDisposable
         mdl.UnpinChain();
         _gate.Enter();
         _table.Give(mapping);
-        _registersFree += registers;
+        if (reservation is null) { _registersFree += registers; }
+        else { reservation.GiveRecord(_table.TakeWithoutGrowing()); }
         _outstanding--;
         _returned++;
         bool othersWait = _firstWaiter is not null;
         _gate.Exit();
         if (othersWait) { Serve(); }
+        reservation?.Leave();
     }
 
     private DmaFailure TryMap(
@@ -195,11 +201,12 @@ public sealed partial class DmaAdapter : IDisposable
     // Drops what the record holds of others, so that history keeps no buffer alive.
     private void Recycle(Mapping mapping)
     {
+        bool reserved = mapping.Backend.Reservation is not null;
         mapping.Transfer = default;
         mapping.Backend = default;
         if (mapping.Many is not { } many) { return; }
         mapping.Many = null;
-        _elements.Return(many);
+        if (!reserved) { _elements.Return(many); }
     }
 
     private void Check(Mdl mdl, uint offset, uint length, DmaDirection direction)
@@ -235,7 +242,7 @@ public sealed partial class DmaAdapter : IDisposable
         return (int)(((start + length - 1) >> PageLog2) - (start >> PageLog2)) + 1;
     }
 
-    private DmaException Explain(DmaFailure failure, uint length, PhysicalAddress culprit) =>
+    internal DmaException Explain(DmaFailure failure, uint length, PhysicalAddress culprit) =>
         new(failure, failure switch
     {
         DmaFailure.Unreachable =>

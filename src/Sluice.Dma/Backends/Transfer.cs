@@ -13,6 +13,9 @@ internal struct BackendState
     /// <summary>Map registers held: pages of the transfer.</summary>
     internal int MapRegisters;
 
+    /// <summary>What to use, and nothing else; null for the pools that all transfers share.</summary>
+    internal BackendReservation? Reservation;
+
     /// <summary>Remapping: what was mapped for this transfer alone; no pages when nothing was.</summary>
     internal DomainMapping Mapping;
 
