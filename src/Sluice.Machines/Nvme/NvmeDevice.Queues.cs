@@ -14,7 +14,8 @@ public sealed partial class NvmeDevice
         if (id == 0 || id >= _completions.Length || _completions[id] is not null) { return NoSuchQueue; }
         NvmeStatus status = CheckRing(command, size);
         if (status != NvmeStatus.Success) { return status; }
-        if (vector >= _completions.Length) { return NvmeStatus.InvalidInterruptVector | NvmeStatus.DoNotRetry; }
+        // Without MSI-X there is the pin alone, which is vector 0.
+        if (vector >= _completions.Length || (vector != 0 && !IsMsixEnabled)) { return NvmeStatus.InvalidInterruptVector | NvmeStatus.DoNotRetry; }
         Volatile.Write(
             ref _completions[id],
             new((ushort)id, new(command.Prp1), size, vector, (command.Dword11 & InterruptsEnabled) != 0));
@@ -73,6 +74,7 @@ public sealed partial class NvmeDevice
         if (id == 0 || id >= _completions.Length || _completions[id] is not { } ring) { return NoSuchQueue; }
         if (ring.Users != 0) { return NvmeStatus.InvalidQueueDeletion; } // it works once its users are gone
         Volatile.Write(ref _completions[id], null);
+        UpdatePin();
         return NvmeStatus.Success;
     }
 }
