@@ -12,10 +12,10 @@ public sealed partial class NvmeDevice
         (uint id, uint size) = (command.Dword10 & 0xFFFF, (command.Dword10 >> 16) + 1);
         int vector = (int)(command.Dword11 >> 16);
         if (id == 0 || id >= _completions.Length || _completions[id] is not null) { return NoSuchQueue; }
-        NvmeStatus status = CheckRing(command, size);
-        if (status != NvmeStatus.Success) { return status; }
         // Without MSI-X there is the pin alone, which is vector 0.
-        if (vector >= _completions.Length || (vector != 0 && !IsMsixEnabled)) { return NvmeStatus.InvalidInterruptVector | NvmeStatus.DoNotRetry; }
+        bool hasVector = vector < (IsMsixEnabled ? _completions.Length : 1);
+        NvmeStatus status = CheckRing(command, size, hasVector);
+        if (status != NvmeStatus.Success) { return status; }
         Volatile.Write(
             ref _completions[id],
             new((ushort)id, new(command.Prp1), size, vector, (command.Dword11 & InterruptsEnabled) != 0));
@@ -39,13 +39,14 @@ public sealed partial class NvmeDevice
         return NvmeStatus.Success;
     }
 
-    private NvmeStatus CheckRing(in SubmissionEntry command, uint size)
+    private NvmeStatus CheckRing(in SubmissionEntry command, uint size, bool hasVector = true)
     {
         if (size < 2 || size > _options.MaxQueueEntries) { return NvmeStatus.InvalidQueueSize | NvmeStatus.DoNotRetry; }
         if (!new LogicalAddress(command.Prp1).IsAligned(NvmeRegister.PageLog2(_applied)))
         {
             return NvmeStatus.InvalidPrpOffset | NvmeStatus.DoNotRetry;
         }
+        if (!hasVector) { return NvmeStatus.InvalidInterruptVector | NvmeStatus.DoNotRetry; }
         bool isWellFormed = (command.Dword11 & PhysicallyContiguous) != 0 && NvmeRegister.HasRightEntrySizes(_applied);
         return isWellFormed ? NvmeStatus.Success : Invalid;
     }
