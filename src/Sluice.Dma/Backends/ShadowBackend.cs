@@ -48,7 +48,10 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
         uint inPage = ((uint)transfer.Mdl!.ByteOffset + transfer.Offset) & (PageSize - 1);
         int pages = (int)((inPage + (ulong)transfer.Length + PageSize - 1) >> PageLog2);
         BackendReservation? reservation = mapping.Backend.Reservation;
-        if (pages > pool.LargestSlot || reservation is RemappingReservation) { return direct.TryMap(mapping, ref list, out footprint, out culprit); }
+        if (pages > pool.LargestSlot || reservation is RemappingReservation)
+        {
+            return direct.TryMap(mapping, ref list, out footprint, out culprit);
+        }
         if (!CheckFrames(transfer, out culprit)) { return DmaFailure.NotABuffer; }
         DmaAccess access = transfer.Direction.ToAccess();
         ShadowSlot slot;
