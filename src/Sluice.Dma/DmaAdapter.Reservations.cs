@@ -66,6 +66,7 @@ public sealed partial class DmaAdapter
         lock (_reservations) { _reservations.Remove(reservation); }
         _backend.Unreserve(reservation.Backend);
         GiveReserved(reservation.MapRegisters, record);
+        _ticket?.Wake();
     }
 
     internal void CheckReserved(DmaReservation reservation, Mdl mdl, uint offset, uint length, DmaDirection direction)
