@@ -138,8 +138,15 @@ public sealed partial class DmaAdapter
         (long ticket, long returned) = (waiter.Ticket, _returned);
         _gate.Exit();
 
-        DmaFailure failure = TryMap(transfer, origin, ahead: true, out ScatterGatherLease list,
-            out PhysicalAddress culprit);
+        DmaFailure failure;
+        ScatterGatherLease list = default;
+        PhysicalAddress culprit = default;
+        try { failure = TryMap(transfer, origin, ahead: true, out list, out culprit); }
+        catch (ObjectDisposedException gone)
+        {
+            Refuse(waiter, ticket, gone);
+            return true;
+        }
         bool mayWait = failure == DmaFailure.OutOfResources && CouldEver(transfer);
         long now = failure == DmaFailure.None ? _platform.Clock.Nanoseconds : 0;
         _gate.Enter();
@@ -167,6 +174,17 @@ public sealed partial class DmaAdapter
             _gate.Exit();
         }
         return true;
+    }
+
+    // Its buffer was disposed while it waited. It alone hears of it: the queue goes on.
+    private void Refuse(ScatterGatherWaiter waiter, long ticket, Exception reason)
+    {
+        _gate.Enter();
+        bool ours = waiter.Ticket == ticket && Remove(waiter);
+        _gate.Exit();
+        if (!ours) { return; }
+        if (waiter.Callback is null) { waiter.Fail(reason); }
+        else { Answer(waiter, default, DmaFailure.NotABuffer, default); }
     }
 
     private void Answer(ScatterGatherWaiter waiter, ScatterGatherLease list, DmaFailure failure,

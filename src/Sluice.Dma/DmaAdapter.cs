@@ -64,6 +64,9 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
     /// <summary>Pages that may be mapped for transfers at once.</summary>
     public int MapRegisters { get; }
 
+    /// <summary>Whether the device is remapped, by which policy, and why: now.</summary>
+    public DmaCapabilities Capabilities => _backend.Capabilities with { MapRegisters = MapRegisters };
+
     /// <summary>
     /// What this adapter's DMA came to so far, as far as the adapter knows it: faults are counted by the system.
     /// </summary>

@@ -45,10 +45,12 @@ public sealed partial class DmaSystem
 
     private IDmaBackend WithoutUnit(PciAddress device, DeviceDescription description)
     {
-        if (!ChooseWithoutUnit(device, description).Bounces) { return new IdentityBackend(Platform, description); }
+        (bool bounces, string reason) = ChooseWithoutUnit(device, description);
+        if (!bounces) { return new IdentityBackend(Platform, description, reason); }
         BounceOptions options = _options.Bounce!;
         return new BounceBackend(
-            Platform, description, PoolFor(description.LastAddress, options), options.Always, _options.Trusts(device));
+            Platform, description, PoolFor(description.LastAddress, options), options.Always, _options.Trusts(device),
+            reason);
     }
 
     // One for all devices that reach equally far, and one for those that reach everything. Under the lock.

@@ -12,11 +12,11 @@ namespace Sluice.Dma;
 /// of the pool for the whole transfer.
 /// </remarks>
 internal sealed partial class BounceBackend(
-    IPlatform platform, DeviceDescription device, BouncePool pool, bool always, bool trusted) : IDmaBackend
+    IPlatform platform, DeviceDescription device, BouncePool pool, bool always, bool trusted, string reason) : IDmaBackend
 {
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
-    private readonly IdentityBackend _direct = new(platform, device);
+    private readonly IdentityBackend _direct = new(platform, device, reason);
     private readonly ulong _limit = device.LastAddress.Value;
     private readonly Lock _leaking = new();
     private readonly List<BounceHold> _leaked = [];
@@ -27,6 +27,16 @@ internal sealed partial class BounceBackend(
 
     /// <inheritdoc/>
     public bool ReportsFaults => false;
+
+    /// <inheritdoc/>
+    public DmaCapabilities Capabilities => new()
+    {
+        Kind = DmaBackendKind.Bounce,
+        Reason = reason,
+        SubPageIsolation = always || !trusted ? uint.MaxValue : 0,
+        Coalesces = !device.ScatterGather,
+        AddressBits = device.AddressBits,
+    };
 
     /// <inheritdoc/>
     public long BouncedBytes => Volatile.Read(ref _bouncedBytes);

@@ -15,6 +15,9 @@ internal interface IDmaBackend
     /// <summary>Whether refused DMAs are ever reported, so that times are worth keeping.</summary>
     bool ReportsFaults { get; }
 
+    /// <summary>What it does for its device and why it was chosen; the adapter adds its map registers.</summary>
+    DmaCapabilities Capabilities { get; }
+
     /// <summary>
     /// Bytes of transfers that were copied since the start, each way they went: to the device at map, from it at unmap.
     /// </summary>

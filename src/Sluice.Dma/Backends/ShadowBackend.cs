@@ -25,6 +25,17 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
     public bool ReportsFaults => true;
 
     /// <inheritdoc/>
+    public DmaCapabilities Capabilities => direct.Capabilities is { IsBlocked: false } open
+        ? open with
+        {
+            Kind = DmaBackendKind.Shadow,
+            Reason = "the device works in a pool behind a remapping unit and never reaches a driver's page, "
+                + "except for transfers longer than the pool's slots",
+            SubPageIsolation = (uint)(pool.LargestSlot - 1) << PageLog2,
+        }
+        : direct.Capabilities with { Kind = DmaBackendKind.Shadow };
+
+    /// <inheritdoc/>
     public long BouncedBytes => Volatile.Read(ref _bouncedBytes);
 
     /// <inheritdoc/>
@@ -37,7 +48,10 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
         uint inPage = ((uint)transfer.Mdl!.ByteOffset + transfer.Offset) & (PageSize - 1);
         int pages = (int)((inPage + (ulong)transfer.Length + PageSize - 1) >> PageLog2);
         BackendReservation? reservation = mapping.Backend.Reservation;
-        if (pages > pool.LargestSlot || reservation is RemappingReservation) { return direct.TryMap(mapping, ref list, out footprint, out culprit); }
+        if (pages > pool.LargestSlot || reservation is RemappingReservation)
+        {
+            return direct.TryMap(mapping, ref list, out footprint, out culprit);
+        }
         if (!CheckFrames(transfer, out culprit)) { return DmaFailure.NotABuffer; }
         DmaAccess access = transfer.Direction.ToAccess();
         ShadowSlot slot;
