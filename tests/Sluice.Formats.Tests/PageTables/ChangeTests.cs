@@ -158,7 +158,7 @@ public sealed class ChangeTests
     private static ulong LeafOf(TestedTable table, ulong page)
     {
         List<ulong> found = [];
-        foreach (ulong frame in table.Frames.Allocated)
+        foreach ((ulong frame, _) in table.Frames.Allocated)
         {
             for (ulong at = frame; at < frame + 4096; at += 8)
             {

@@ -210,7 +210,7 @@ public sealed class SplitTests
     private static ulong[] Words(TestedTable table)
     {
         List<ulong> words = [];
-        foreach ((ulong frame, int size) in table.Frames.AllocatedSizes.OrderBy(static f => f.Key))
+        foreach ((ulong frame, int size) in table.Frames.Allocated.OrderBy(static f => f.Key))
         {
             for (ulong at = frame; at < frame + (1UL << size); at += 8)
             {

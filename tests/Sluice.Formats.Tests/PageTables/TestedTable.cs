@@ -178,7 +178,7 @@ public sealed class TestedTable<TFormat> : TestedTable
 
     private void Mark(Func<ulong, bool> isMeant, bool dirty)
     {
-        foreach ((ulong frame, int size) in Frames.AllocatedSizes)
+        foreach ((ulong frame, int size) in Frames.Allocated)
         {
             for (ulong at = frame; at < frame + (1UL << size); at += 8)
             {
