@@ -429,6 +429,26 @@ public sealed class DeviceDifferentialTests
         nvme.Submit(1, "past the end, hint", 9, ns: 1, prp1: Ranges, d10: 2, d11: 0);
     }
 
+    [Fact]
+    public void NvmeKeepsFeaturesInItsOwnWay() => DeviceSide.Compare(static side =>
+    {
+        const byte Set = 0x09, Get = 0x0A, Event = 0x0C;
+        NvmeClient nvme = new(side);
+        nvme.Enable();
+        nvme.Admin("threshold", Set, d10: 4, d11: 0x100);
+        nvme.Admin("write cache off", Set, d10: 6);
+        nvme.Put(0, Event);
+        nvme.Ring(0);
+        nvme.Admin("events on while hot", Set, d10: 0xB, d11: 2);
+        nvme.Write32(0x1000 + 7 * 8, 1);
+        nvme.Take(0, "first event");
+        nvme.Disable();
+        nvme.Enable();
+        nvme.Admin("threshold after a reset", Get, d10: 4);
+        nvme.Admin("write cache after a reset", Get, d10: 6);
+        nvme.Admin("events after a reset", Get, d10: 0xB);
+    }, KnownDifference.Features);
+
     // Seen failing: a value outside its ring reported as a doorbell of no queue.
     [Fact]
     public void NvmeReportsBadDoorbellsAlike() => DeviceSide.Compare(static side =>
