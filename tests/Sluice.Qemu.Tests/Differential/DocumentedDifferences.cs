@@ -56,7 +56,8 @@ internal static class DocumentedDifferences
             + "FRCD.high 0x8000000500000028 | 0x0; "),
         ('j',
         [
-            new Step.Store(Layout.Entry(0, 0, 0, 0), Layout.Leaf(First, DmaAccess.Read, 0) | (1UL << 62), "reserved bit"),
+            new Step.Store(
+                Layout.Entry(0, 0, 0, 0), Layout.Leaf(First, DmaAccess.Read, 0) | (1UL << 62), "reserved bit"),
             On, Write(0, Mapped),
         ],
             "2: FRCD.high 0x8000000C00000028 | 0x8000000500000028; "),

@@ -55,7 +55,7 @@ internal sealed class KnownDifferences(SluiceTarget target, char unforgiven = ' 
         }
     }
 
-    // (b) A fault event is no longer pending when nothing is left to be told of; QEMU notices at the next write of FSTS.
+    // (b) A fault event is no longer pending when nothing is left to be told of; QEMU sees it when FSTS is written.
     private static void ForgiveServedEvent(Span<ulong> ours, Span<ulong> theirs)
     {
         const ulong Conditions = VtdFaultStatus.WriteOneToClear | VtdFaultStatus.Pending;
@@ -89,8 +89,8 @@ internal sealed class KnownDifferences(SluiceTarget target, char unforgiven = ' 
         {
             // (g) A context entry whose tables lie nowhere: reason 7 by the specification, 3 in QEMU. (An entry that is
             // absent by now lives on in the context cache, and cannot be looked at.)
-            VtdFaultReason.PagingEntryAccess when unforgiven != 'g' && sameRequest && other.Reason == VtdFaultReason.ContextInvalid =>
-                !context.IsPresent || !_memory.TryRead64(context.SecondStageTable, out _),
+            VtdFaultReason.PagingEntryAccess
+                when unforgiven != 'g' && sameRequest && other.Reason == VtdFaultReason.ContextInvalid => !context.IsPresent || !_memory.TryRead64(context.SecondStageTable, out _),
             // (h) Beyond the width of a pass-through context: QEMU does not look at such a device's addresses at all.
             VtdFaultReason.AddressBeyondWidth => unforgiven != 'h' &&
                 !other.IsValid && context.TranslationType == TranslationType.PassThrough,
@@ -100,7 +100,8 @@ internal sealed class KnownDifferences(SluiceTarget target, char unforgiven = ' 
                     && LacksRight(context, mine.Page, mine.Access),
             // (i) A cached page without the right: QEMU refuses and records nothing, or only what came after it in
             // the same transfer.
-            _ when unforgiven != 'i' && isRight && hit => !other.IsValid || (other.Source == mine.Source && other.Page > mine.Page),
+            _ when unforgiven != 'i' && isRight && hit =>
+                !other.IsValid || (other.Source == mine.Source && other.Page > mine.Page),
             _ => false,
         };
         if (!forgiven) { return false; }

@@ -4,12 +4,12 @@ using Sluice.Formats.Vtd;
 namespace Sluice.Qemu.Tests.Differential;
 
 /// <summary>
-/// Where everything lies that the programs play with, the same on both machines: two root tables, two context tables, one
-/// set of page tables per device, a queue, status words, data pages.
+/// Where everything lies that the programs play with, the same on both machines: two root tables, two context tables,
+/// one set of page tables per device, a queue, status words, data pages.
 /// </summary>
 /// <remarks>
-/// Data pages lie at the same place in two 2 MiB regions, and logical addresses have the same low bits: whatever size of
-/// page maps them, an access ends on a data page and is looked at.
+/// Data pages lie at the same place in two 2 MiB regions, and logical addresses have the same low bits: whatever size
+/// of page maps them, an access ends on a data page and is looked at.
 /// </remarks>
 internal static class Layout
 {

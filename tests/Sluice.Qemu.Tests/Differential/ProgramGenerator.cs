@@ -220,8 +220,12 @@ internal sealed class ProgramGenerator
         int level = _random.Next(10) switch { < 6 => 0, < 8 => 1, 8 => 2, _ => 3 };
         ulong entry = Layout.Entry(device, level, index, page);
         bool leaf = level == 0 || (level < 3 && _random.Next(2) == 0);
-        ulong target = level switch { 0 => Layout.DataPage(_random.Next(2), _random.Next(Layout.DataPages)), 1 =>
-            Layout.DataPage(_random.Next(2), 0), _ => 0 };
+        ulong target = level switch
+        {
+            0 => Layout.DataPage(_random.Next(2), _random.Next(Layout.DataPages)),
+            1 => Layout.DataPage(_random.Next(2), 0),
+            _ => 0,
+        };
         var access = (DmaAccess)_random.Next(1, 4);
         ulong good = leaf ? Layout.Leaf(target, access, level) : Layout.Link(device, level, index);
         (ulong value, string what) = _random.Next(12) switch
@@ -268,8 +272,7 @@ internal sealed class ProgramGenerator
         if (_lax && !_wild[device] && _random.Next(3) == 0)
         {
             // Nobody is told: the old entry may live on in the context cache, on both sides in the same way as long as
-            // its
-            // translation type and domain stay.
+            // its translation type and domain stay.
             (ulong value, string what) = _random.Next(4) switch
             {
                 0 => (0UL, "absent"),
@@ -339,8 +342,10 @@ internal sealed class ProgramGenerator
     {
         ushort domain = Context(device).DomainId;
         mask = Math.Min(mask, 18);
-        if (_queued) { Push(InvalidationDescriptor.ForIotlb(granularity, domain, new(address), mask,
-            _random.Next(2) == 0)); }
+        if (_queued)
+        {
+            Push(InvalidationDescriptor.ForIotlb(granularity, domain, new(address), mask, _random.Next(2) == 0));
+        }
         else
         {
             Add(0xF0, (address & ~0xFFFUL) | (uint)mask, "IVA");
