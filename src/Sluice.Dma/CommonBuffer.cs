@@ -46,6 +46,10 @@ public sealed class CommonBuffer : IDisposable
     /// <summary>Bytes.</summary>
     public uint Length { get; }
 
+    internal Mapping Mapping => _mapping;
+
+    internal long Number => _number;
+
     /// <summary>One 32-bit load.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The word is unaligned or passes the end.</exception>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

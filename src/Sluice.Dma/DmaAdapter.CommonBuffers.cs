@@ -48,6 +48,7 @@ public sealed partial class DmaAdapter
         mapping.Transfer = new(null, 0, length, options.Access.ToDirection());
         mapping.Common = memory;
         (mapping.Only, mapping.Count) = (new(memory.First, length), 1);
+        _verifier?.OnCommon(mapping, number);
         mapping.Publish(number, memory.Footprint, new(options.Tag, site, file), common: true);
         return new(this, _platform.Memory, mapping, number, length);
     }
@@ -60,6 +61,7 @@ public sealed partial class DmaAdapter
             Abandon(mapping);
             return;
         }
+        _verifier?.Forget(mapping);
         (mapping.Transfer, mapping.Common) = (default, default);
         mapping.Retire(DisposeMember, nameof(CommonBuffer), _platform.Clock.Nanoseconds, exact: true);
         _gate.Enter();

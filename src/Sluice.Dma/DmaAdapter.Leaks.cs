@@ -30,7 +30,9 @@ public sealed partial class DmaAdapter
 
         foreach (Mapping mapping in _table.All)
         {
-            if (mapping.Phase == MappingPhase.Live && mapping.TryClose(mapping.Number)) { Abandon(mapping); }
+            if (mapping.Phase != MappingPhase.Live || !mapping.TryClose(mapping.Number)) { continue; }
+            _verifier?.OnOutstanding(mapping);
+            Abandon(mapping);
         }
         _gate.Enter();
         _backendClosed = true;
@@ -38,6 +40,9 @@ public sealed partial class DmaAdapter
         _gate.Exit();
         _backend.Close(leaked);
         _system.Remove(this);
+        if (_verifier is null) { return; }
+        _verifier.OnReleased(new(DisposeMember, nameof(DmaAdapter)));
+        DmaVerifier.Conclude();
     }
 
     internal void ReleaseLeak(Mapping mapping)
@@ -58,6 +63,7 @@ public sealed partial class DmaAdapter
     // Only by who closed it.
     private void Abandon(Mapping mapping)
     {
+        _verifier?.OnLeaked(mapping);
         Withdraw(mapping);
         mapping.Quarantine();
         _gate.Enter();

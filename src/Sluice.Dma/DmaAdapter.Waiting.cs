@@ -40,7 +40,7 @@ public sealed partial class DmaAdapter
             CancellationToken cancellationToken = default,
         [CallerMemberName] string site = "", [CallerFilePath] string file = "")
     {
-        Check(mdl, offset, length, direction);
+        Check(mdl, offset, length, direction, site, file);
         if (cancellationToken.IsCancellationRequested)
         {
             return ValueTask.FromCanceled<ScatterGatherLease>(cancellationToken);
@@ -83,10 +83,11 @@ public sealed partial class DmaAdapter
         uint tag = 0, [CallerMemberName] string site = "", [CallerFilePath] string file = "")
     {
         ArgumentNullException.ThrowIfNull(callback);
-        Check(mdl, offset, length, direction);
+        Check(mdl, offset, length, direction, site, file);
         Transfer transfer = new(mdl, offset, length, direction);
         MappingOrigin origin = new(tag, site, file);
         DmaFailure failure = TryMap(transfer, origin, ahead: false, out ScatterGatherLease list, out _);
+        if (failure == DmaFailure.RuleBroken) { throw DmaVerifier.Broken(); }
         if (failure != DmaFailure.OutOfResources)
         {
             callback(list, failure, state);
@@ -144,6 +145,7 @@ public sealed partial class DmaAdapter
         bool ours = waiter.Ticket == ticket && Remove(waiter);
         _gate.Exit();
         if (ours) { Answer(waiter, list, failure, culprit); }
+        else if (failure == DmaFailure.RuleBroken) { _ = DmaVerifier.Broken(); }
         else if (failure == DmaFailure.None)
         {
             // Cancelled while it was served: nobody ever sees the list, so it does not count as a request.
@@ -162,6 +164,7 @@ public sealed partial class DmaAdapter
         if (waiter.Callback is { } callback)
         {
             object? state = waiter.CallbackState;
+            if (failure == DmaFailure.RuleBroken) { _ = DmaVerifier.Broken(); }
             GiveWaiter(waiter);
             callback(list, failure, state);
         }

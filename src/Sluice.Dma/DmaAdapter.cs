@@ -25,6 +25,7 @@ public sealed partial class DmaAdapter : IDisposable
     private readonly ElementPool _elements = new();
     private readonly bool _keepsTime;
 
+    private readonly AdapterVerifier? _verifier;
     private PutClock _putClock;
     private SpinGate _gate;
     private bool _closed;
@@ -44,6 +45,7 @@ public sealed partial class DmaAdapter : IDisposable
         MapRegisters = _registersFree = options.MapRegistersPerAdapter;
         _keepsTime = backend.ReportsFaults;
         _table = new(this, options.RecentMappings);
+        if (system.Verifier is { } verifier) { _verifier = new(this, verifier); }
     }
 
     /// <summary>The device.</summary>
@@ -74,6 +76,9 @@ public sealed partial class DmaAdapter : IDisposable
 
     internal MappingTable Table => _table;
 
+    /// <summary>Holds this adapter's calls against the rules; null while verification is off.</summary>
+    internal AdapterVerifier? Verifier => _verifier;
+
     /// <summary>
     /// Makes bytes of a buffer reachable for the device, in one direction and no more, and lends the list of their
     /// logical addresses. Never waits.
@@ -95,12 +100,16 @@ public sealed partial class DmaAdapter : IDisposable
         Mdl mdl, uint offset, uint length, DmaDirection direction, out ScatterGatherLease list, uint tag = 0,
         [CallerMemberName] string site = "", [CallerFilePath] string file = "")
     {
-        Check(mdl, offset, length, direction);
+        Check(mdl, offset, length, direction, site, file);
         DmaFailure failure = TryMap(
             new(mdl, offset, length, direction), new(tag, site, file), ahead: false, out list,
                 out PhysicalAddress culprit);
         if (failure == DmaFailure.None) { return true; }
-        if (failure == DmaFailure.OutOfResources && RegistersOf(mdl, offset, length) <= MapRegisters) { return false; }
+        if (failure == DmaFailure.OutOfResources && RegistersOf(mdl, offset, length) <= MapRegisters)
+        {
+            _verifier?.OnShort();
+            return false;
+        }
         throw Explain(failure, length, culprit);
     }
 
@@ -116,12 +125,18 @@ public sealed partial class DmaAdapter : IDisposable
         in ScatterGatherLease list, [CallerMemberName] string site = "", [CallerFilePath] string file = "")
     {
         Mapping? mapping = list.Mapping;
-        if (mapping is null || mapping.Adapter != this || !mapping.TryClose(list.Number)) { ThrowNotOurs(list); }
+        if (mapping is null || mapping.Adapter != this || !mapping.TryClose(list.Number))
+        {
+            ThrowNotOurs(list, site, file);
+        }
+        _verifier?.OnClosing(mapping, new(site, file));
         if (!_backend.Unmap(mapping))
         {
             Abandon(mapping);
+            if (_verifier is not null) { DmaVerifier.Conclude(); }
             return;
         }
+        _verifier?.OnClosed(mapping, new(site, file));
         Mdl mdl = mapping.Transfer.Mdl!;
         int registers = mapping.Backend.MapRegisters;
         Recycle(mapping);
@@ -137,6 +152,7 @@ public sealed partial class DmaAdapter : IDisposable
         bool othersWait = _firstWaiter is not null;
         _gate.Exit();
         if (othersWait) { Serve(); }
+        if (_verifier is not null) { DmaVerifier.Conclude(); }
     }
 
     private DmaFailure TryMap(
@@ -152,7 +168,9 @@ public sealed partial class DmaAdapter : IDisposable
             bool closed = _closed;
             _gate.Exit();
             transfer.Mdl.UnpinChain();
-            return closed ? DmaFailure.Disposed : DmaFailure.OutOfResources;
+            DmaFailure refusal = closed ? DmaFailure.Disposed : DmaFailure.OutOfResources;
+            return ahead || _verifier is null ? refusal
+                : _verifier.OnRefused(refusal, transfer, registers, default, origin);
         }
         _registersFree -= registers;
         _outstanding++;
@@ -164,12 +182,17 @@ public sealed partial class DmaAdapter : IDisposable
 
         mapping.Transfer = transfer;
         mapping.Backend.MapRegisters = registers;
+        _verifier?.Guard(mapping);
         ElementBuilder builder = new(mapping, Description, _elements);
         DmaFailure failure = _backend.TryMap(mapping, ref builder, out Footprint footprint, out culprit);
         if (failure == DmaFailure.None && mapping.Count > 1 && !Description.ScatterGather)
         {
             _backend.Unmap(mapping);
             failure = DmaFailure.TooFragmented;
+        }
+        if (_verifier is { } verifier)
+        {
+            failure = Verify(verifier, failure, mapping, number, transfer, culprit, origin);
         }
         if (failure == DmaFailure.None)
         {
@@ -192,6 +215,22 @@ public sealed partial class DmaAdapter : IDisposable
         return failure;
     }
 
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private DmaFailure Verify(
+        AdapterVerifier verifier, DmaFailure failure, Mapping mapping, long number, in Transfer transfer,
+        PhysicalAddress culprit, in MappingOrigin origin)
+    {
+        if (failure == DmaFailure.None)
+        {
+            if (verifier.OnMapped(mapping, number, origin)) { return failure; }
+            _backend.Unmap(mapping);
+            verifier.Forget(mapping);
+            return DmaFailure.RuleBroken;
+        }
+        verifier.Forget(mapping);
+        return verifier.OnRefused(failure, transfer, mapping.Backend.MapRegisters, culprit, origin);
+    }
+
     // Drops what the record holds of others, so that history keeps no buffer alive.
     private void Recycle(Mapping mapping)
     {
@@ -202,12 +241,17 @@ public sealed partial class DmaAdapter : IDisposable
         _elements.Return(many);
     }
 
-    private void Check(Mdl mdl, uint offset, uint length, DmaDirection direction)
+    private void Check(Mdl mdl, uint offset, uint length, DmaDirection direction, string site, string file)
     {
         ArgumentNullException.ThrowIfNull(mdl);
         if (direction is < DmaDirection.ToDevice or > DmaDirection.Bidirectional)
         {
             throw new ArgumentOutOfRangeException(nameof(direction), $"{(int)direction} is no direction");
+        }
+        if (_verifier is not null && (length == 0 || length > Description.MaximumLength
+            || offset + (ulong)length > mdl.ChainByteCount))
+        {
+            _verifier.OnBadRange(mdl, offset, length, new(site, file));
         }
         if (length == 0 || length > Description.MaximumLength)
         {
@@ -236,7 +280,7 @@ public sealed partial class DmaAdapter : IDisposable
     }
 
     private DmaException Explain(DmaFailure failure, uint length, PhysicalAddress culprit) =>
-        new(failure, failure switch
+        failure == DmaFailure.RuleBroken ? DmaVerifier.Broken() : new DmaException(failure, failure switch
     {
         DmaFailure.Unreachable =>
             $"the page at {culprit} is out of reach of {Driver} {Device} ({Description.AddressBits} address bits) "
@@ -252,8 +296,9 @@ public sealed partial class DmaAdapter : IDisposable
     });
 
     [DoesNotReturn]
-    private void ThrowNotOurs(in ScatterGatherLease list)
+    private void ThrowNotOurs(in ScatterGatherLease list, string site, string file)
     {
+        _verifier?.OnBadPut(list, new(site, file));
         if (list.Mapping is { } mapping && mapping.Adapter != this)
         {
             throw new InvalidOperationException(

@@ -18,4 +18,8 @@ public readonly record struct DmaStatistics(
     long Lost,
     long BouncedBytes,
     long ReportsDropped,
-    long Leaks);
+    long Leaks)
+{
+    /// <summary>Rules of the DDI that were broken, as far as verification is on.</summary>
+    public long Violations { get; init; }
+}

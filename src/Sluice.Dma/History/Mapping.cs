@@ -51,6 +51,9 @@ internal sealed class Mapping(DmaAdapter adapter)
     internal Transfer Transfer;
     internal BackendState Backend;
 
+    // What verification remembers, when it is on.
+    internal VerifiedTransfer? Verified;
+
     // The memory, when it is a common buffer.
     internal CommonMemory Common;
 
