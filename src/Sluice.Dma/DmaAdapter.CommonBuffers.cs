@@ -32,7 +32,11 @@ public sealed partial class DmaAdapter
         Mapping? mapping = closed ? null : _table.Take();
         long number = ++_number;
         _gate.Exit();
-        if (mapping is null) { throw Explain(DmaFailure.Disposed, length, default); }
+        if (mapping is null)
+        {
+            _verifier?.OnUsedAfterRelease("a common buffer", new(site, file));
+            throw Explain(DmaFailure.Disposed, length, default);
+        }
 
         DmaFailure failure = _backend.TryAllocateCommon(length, options.Access, limit, out CommonMemory memory);
         if (failure != DmaFailure.None)

@@ -155,9 +155,15 @@ public sealed partial class DmaSystem : IDisposable
             if (_disposed) { return; }
             _disposed = true;
         }
-        foreach (DmaAdapter adapter in Adapters) { adapter.Dispose(); }
+        DmaViolationException? broken = null;
+        foreach (DmaAdapter adapter in Adapters)
+        {
+            try { adapter.Dispose(); }
+            catch (DmaViolationException e) { broken ??= e; }
+        }
         _remapping?.Dispose();
         _faults.Dispose();
+        if (broken is not null) { throw broken; }
     }
 
     /// <summary>As <see cref="CreateAdapter"/>, over any back-end.</summary>

@@ -28,6 +28,13 @@ internal sealed partial class AdapterVerifier
         DmaVerifier.Conclude();
     }
 
+    /// <summary>Something is asked of an adapter that was released. Throws if asked; else the caller does.</summary>
+    internal void OnUsedAfterRelease(string what, in CallSite site)
+    {
+        NoteReleased(what, site);
+        DmaVerifier.Conclude();
+    }
+
     /// <summary>A get that failed.</summary>
     /// <returns>What the get answers.</returns>
     internal DmaFailure OnRefused(
@@ -36,7 +43,7 @@ internal sealed partial class AdapterVerifier
         CallSite site = new(origin.Member, origin.File);
         if (failure == DmaFailure.Disposed)
         {
-            Note(VerificationRule.AdapterReleased, 0, "a list is asked of an adapter that was released", site);
+            NoteReleased("a list", site);
         }
         else if (failure == DmaFailure.OutOfResources && registers > _adapter.MapRegisters)
         {
@@ -47,6 +54,9 @@ internal sealed partial class AdapterVerifier
         else if (failure is DmaFailure.NotABuffer or DmaFailure.Unreachable) { NoteFrame(culprit, site); }
         return DmaVerifier.MustConclude ? DmaFailure.RuleBroken : failure;
     }
+
+    private void NoteReleased(string what, in CallSite site) => Note(
+        VerificationRule.AdapterReleased, 0, $"{what} is asked of an adapter that was released", site);
 
     private void NoteFrame(PhysicalAddress page, in CallSite site)
     {

@@ -105,7 +105,7 @@ internal sealed partial class AdapterVerifier
         ref (long Count, MappingRecord First, long Age) outstanding = ref _outstanding[(int)kind];
         if (outstanding.Count++ == 0 || record.Number < outstanding.First.Number)
         {
-            (outstanding.First, outstanding.Age) = (record, age);
+            (outstanding.First, outstanding.Age) = (record with { State = MappingState.Leaked }, age);
         }
     }
 

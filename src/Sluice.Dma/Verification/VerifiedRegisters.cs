@@ -17,7 +17,7 @@ internal sealed class VerifiedRegisters(AdapterVerifier verifier, int count)
 
     private readonly record struct Run(ulong First, ulong Last, DmaDirection Direction);
 
-    /// <summary>Registers that were loaded so far.</summary>
+    /// <summary>Registers that are loaded.</summary>
     internal int Used { get; private set; }
 
     /// <summary>Loads that were not flushed.</summary>
@@ -106,6 +106,8 @@ internal sealed class VerifiedRegisters(AdapterVerifier verifier, int count)
             }
             else { at++; }
         }
+        // What is flushed may be loaded anew.
+        if (Unflushed == 0) { (Used, _lastPage) = (0, default); }
         if (covered > last) { return; }
         verifier.Note(VerificationRule.MapRegisterFile, 1,
             $"bytes {offset} to {last} are flushed, and bytes up to {covered - 1} are loaded", site);
