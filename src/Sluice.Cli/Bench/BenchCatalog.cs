@@ -25,6 +25,8 @@ internal static class BenchCatalog
            from policy in Policies
            where policy != InvalidationPolicy.Shadow || bytes <= 64 << 10
            select new BenchEntry(ListCase.NameOf(policy, bytes), () => new ListCase(policy, bytes)),
+        .. new[] { false, true }.Select(static guards =>
+            new BenchEntry(VerifiedCase.NameOf(guards), () => new VerifiedCase(guards))),
         .. Tables<VtdSecondStage>("vtd-ss"),
         .. Tables<X86>("x86"),
         .. Tables<AmdV1>("amdv1"),
