@@ -18,6 +18,9 @@ public sealed partial class DmaAdapter
     private ScatterGatherWaiter? _freeWaiters;
     private long _tickets;
     private int _serveCalls;
+    private int _server;
+    private long _waited;
+    private long _longestWait;
 
     /// <summary>As <see cref="TryGetScatterGatherList"/>, but waits in a queue while resources are short.</summary>
     /// <remarks>
@@ -105,6 +108,7 @@ public sealed partial class DmaAdapter
     {
         int calls = Interlocked.Increment(ref _serveCalls);
         if (calls != 1) { return; }
+        Volatile.Write(ref _server, Environment.CurrentManagedThreadId);
         ExceptionDispatchInfo? thrown = null;
         do
         {
@@ -117,6 +121,7 @@ public sealed partial class DmaAdapter
             calls = Interlocked.Add(ref _serveCalls, -calls);
         }
         while (calls != 0);
+        Interlocked.CompareExchange(ref _server, 0, Environment.CurrentManagedThreadId);
         thrown?.Throw();
     }
 
@@ -127,22 +132,37 @@ public sealed partial class DmaAdapter
         if (waiter is null)
         {
             _gate.Exit();
+            _ticket?.Leave();
             return false;
         }
         (Transfer transfer, MappingOrigin origin) = (waiter.Transfer, waiter.Origin);
         (long ticket, long returned) = (waiter.Ticket, _returned);
         _gate.Exit();
 
-        DmaFailure failure = TryMap(transfer, origin, ahead: true, out ScatterGatherLease list,
-            out PhysicalAddress culprit);
+        DmaFailure failure;
+        ScatterGatherLease list = default;
+        PhysicalAddress culprit = default;
+        try { failure = TryMap(transfer, origin, ahead: true, out list, out culprit); }
+        catch (ObjectDisposedException gone)
+        {
+            Refuse(waiter, ticket, gone);
+            return true;
+        }
+        bool mayWait = failure == DmaFailure.OutOfResources && CouldEver(transfer);
+        long now = failure == DmaFailure.None ? _platform.Clock.Nanoseconds : 0;
         _gate.Enter();
         bool retry = _returned != returned;
-        if (failure == DmaFailure.OutOfResources && (retry || _outstanding != 0))
+        if (mayWait && (retry || _outstanding != 0 || _ticket is { IsQueued: true }))
         {
             _gate.Exit();
             return retry;
         }
         bool ours = waiter.Ticket == ticket && Remove(waiter);
+        if (ours && failure == DmaFailure.None)
+        {
+            _waited++;
+            _longestWait = Math.Max(_longestWait, now - waiter.Since);
+        }
         _gate.Exit();
         if (ours) { Answer(waiter, list, failure, culprit); }
         else if (failure == DmaFailure.RuleBroken) { _ = DmaVerifier.Broken(); }
@@ -156,6 +176,17 @@ public sealed partial class DmaAdapter
             _gate.Exit();
         }
         return true;
+    }
+
+    // Its buffer was disposed while it waited. It alone hears of it: the queue goes on.
+    private void Refuse(ScatterGatherWaiter waiter, long ticket, Exception reason)
+    {
+        _gate.Enter();
+        bool ours = waiter.Ticket == ticket && Remove(waiter);
+        _gate.Exit();
+        if (!ours) { return; }
+        if (waiter.Callback is null) { waiter.Fail(reason); }
+        else { Answer(waiter, default, DmaFailure.NotABuffer, default); }
     }
 
     private void Answer(ScatterGatherWaiter waiter, ScatterGatherLease list, DmaFailure failure,
@@ -172,7 +203,7 @@ public sealed partial class DmaAdapter
         else { waiter.Fail(Explain(failure, waiter.Transfer.Length, culprit)); }
     }
 
-    internal void Cancel(ScatterGatherWaiter waiter, CancellationToken cancellationToken)
+    void IWaiterQueue.Cancel(ScatterGatherWaiter waiter, CancellationToken cancellationToken)
     {
         _gate.Enter();
         bool ours = Remove(waiter);
@@ -184,6 +215,7 @@ public sealed partial class DmaAdapter
 
     private bool Enqueue(ScatterGatherWaiter waiter)
     {
+        waiter.Since = _platform.Clock.Nanoseconds;
         _gate.Enter();
         bool open = !_closed;
         if (open)
@@ -221,7 +253,9 @@ public sealed partial class DmaAdapter
         return waiter;
     }
 
-    internal void GiveWaiter(ScatterGatherWaiter waiter)
+    void IWaiterQueue.Return(ScatterGatherWaiter waiter) => GiveWaiter(waiter);
+
+    private void GiveWaiter(ScatterGatherWaiter waiter)
     {
         waiter.Clear();
         _gate.Enter();

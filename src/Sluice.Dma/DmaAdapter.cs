@@ -14,9 +14,10 @@ namespace Sluice.Dma;
 /// the device. Dispose the adapter when the device is stopped and no call is under way: what was not given back is
 /// then reported as leaked, and its memory kept out of circulation.
 /// </remarks>
-public sealed partial class DmaAdapter : IDisposable
+public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
 {
     private const int PageLog2 = 12;
+    private const uint PageMask = (1 << PageLog2) - 1;
 
     private readonly DmaSystem _system;
     private readonly IPlatform _platform;
@@ -24,8 +25,11 @@ public sealed partial class DmaAdapter : IDisposable
     private readonly MappingTable _table;
     private readonly ElementPool _elements = new();
     private readonly bool _keepsTime;
-
     private readonly AdapterVerifier? _verifier;
+
+    // The place in the queue of what is shared with other adapters; null when nothing is.
+    private readonly BounceTicket? _ticket;
+
     private PutClock _putClock;
     private SpinGate _gate;
     private bool _closed;
@@ -44,6 +48,8 @@ public sealed partial class DmaAdapter : IDisposable
         (Device, Description, Driver) = (device, description, driver);
         MapRegisters = _registersFree = options.MapRegistersPerAdapter;
         _keepsTime = backend.ReportsFaults;
+        _ticket = backend.Ticket;
+        if (_ticket is not null) { _ticket.Serve = Serve; }
         _table = new(this, options.RecentMappings);
         if (system.Verifier is { } verifier) { _verifier = new(this, verifier); }
     }
@@ -60,6 +66,9 @@ public sealed partial class DmaAdapter : IDisposable
     /// <summary>Pages that may be mapped for transfers at once.</summary>
     public int MapRegisters { get; }
 
+    /// <summary>Whether the device is remapped, by which policy, and why: now.</summary>
+    public DmaCapabilities Capabilities => _backend.Capabilities with { MapRegisters = MapRegisters };
+
     /// <summary>
     /// What this adapter's DMA came to so far, as far as the adapter knows it: faults are counted by the system.
     /// </summary>
@@ -68,7 +77,10 @@ public sealed partial class DmaAdapter : IDisposable
         get
         {
             _gate.Enter();
-            DmaStatistics now = new(_requests, _bytes, _outstanding, 0, 0, 0, 0, 0);
+            DmaStatistics now = new(_requests, _bytes, _outstanding, 0, 0, 0, 0, 0)
+            {
+                Waited = _waited, LongestWaitNanoseconds = _longestWait,
+            };
             _gate.Exit();
             return now with { BouncedBytes = _backend.BouncedBytes };
         }
@@ -105,7 +117,7 @@ public sealed partial class DmaAdapter : IDisposable
             new(mdl, offset, length, direction), new(tag, site, file), ahead: false, out list,
                 out PhysicalAddress culprit);
         if (failure == DmaFailure.None) { return true; }
-        if (failure == DmaFailure.OutOfResources && RegistersOf(mdl, offset, length) <= MapRegisters)
+        if (failure == DmaFailure.OutOfResources && CouldEver(new(mdl, offset, length, direction)))
         {
             _verifier?.OnShort();
             return false;
@@ -129,16 +141,19 @@ public sealed partial class DmaAdapter : IDisposable
         {
             ThrowNotOurs(list, site, file);
         }
-        _verifier?.OnClosing(mapping, new(site, file));
+        _verifier?.OnClosing(mapping, site, file);
         if (!_backend.Unmap(mapping))
         {
+            DmaReservation? broken = mapping.Backend.Reservation?.Owner;
             Abandon(mapping);
+            broken?.Leave();
             if (_verifier is not null) { DmaVerifier.Conclude(); }
             return;
         }
-        _verifier?.OnClosed(mapping, new(site, file));
+        _verifier?.OnClosed(mapping, site, file);
         Mdl mdl = mapping.Transfer.Mdl!;
         int registers = mapping.Backend.MapRegisters;
+        DmaReservation? reservation = mapping.Backend.Reservation?.Owner;
         Recycle(mapping);
         bool exact = false;
         long time = _keepsTime ? _putClock.Read(_platform.Clock, out exact) : 0;
@@ -146,12 +161,15 @@ public sealed partial class DmaAdapter : IDisposable
         mdl.UnpinChain();
         _gate.Enter();
         _table.Give(mapping);
-        _registersFree += registers;
+        if (reservation is null) { _registersFree += registers; }
+        else { reservation.GiveRecord(_table.TakeWithoutGrowing()); }
         _outstanding--;
         _returned++;
         bool othersWait = _firstWaiter is not null;
         _gate.Exit();
         if (othersWait) { Serve(); }
+        reservation?.Leave();
+        _ticket?.Wake();
         if (_verifier is not null) { DmaVerifier.Conclude(); }
     }
 
@@ -168,6 +186,8 @@ public sealed partial class DmaAdapter : IDisposable
             bool closed = _closed;
             _gate.Exit();
             transfer.Mdl.UnpinChain();
+            // It lacks what only this adapter's own puts bring back: others need not wait behind it.
+            if (ahead) { _ticket?.Leave(); }
             DmaFailure refusal = closed ? DmaFailure.Disposed : DmaFailure.OutOfResources;
             return ahead || _verifier is null ? refusal
                 : _verifier.OnRefused(refusal, transfer, registers, default, origin);
@@ -182,6 +202,7 @@ public sealed partial class DmaAdapter : IDisposable
 
         mapping.Transfer = transfer;
         mapping.Backend.MapRegisters = registers;
+        mapping.Backend.Ticket = ahead ? _ticket : null;
         _verifier?.Guard(mapping);
         ElementBuilder builder = new(mapping, Description, _elements);
         DmaFailure failure = _backend.TryMap(mapping, ref builder, out Footprint footprint, out culprit);
@@ -234,25 +255,22 @@ public sealed partial class DmaAdapter : IDisposable
     // Drops what the record holds of others, so that history keeps no buffer alive.
     private void Recycle(Mapping mapping)
     {
+        bool reserved = mapping.Backend.Reservation is not null;
         mapping.Transfer = default;
         mapping.Backend = default;
         if (mapping.Many is not { } many) { return; }
         mapping.Many = null;
-        _elements.Return(many);
+        if (!reserved) { _elements.Return(many); }
     }
 
-    private void Check(Mdl mdl, uint offset, uint length, DmaDirection direction, string site, string file)
+    private void Check(Mdl mdl, uint offset, uint length, DmaDirection direction, string site = "", string file = "")
     {
         ArgumentNullException.ThrowIfNull(mdl);
         if (direction is < DmaDirection.ToDevice or > DmaDirection.Bidirectional)
         {
             throw new ArgumentOutOfRangeException(nameof(direction), $"{(int)direction} is no direction");
         }
-        if (_verifier is not null && (length == 0 || length > Description.MaximumLength
-            || offset + (ulong)length > mdl.ChainByteCount))
-        {
-            _verifier.OnBadRange(mdl, offset, length, new(site, file));
-        }
+        _verifier?.CheckRange(mdl, offset, length, site, file);
         if (length == 0 || length > Description.MaximumLength)
         {
             throw new ArgumentOutOfRangeException(
@@ -261,6 +279,9 @@ public sealed partial class DmaAdapter : IDisposable
         }
         _ = new MdlCursor(mdl, offset, length);
     }
+
+    private bool CouldEver(in Transfer transfer) =>
+        RegistersOf(transfer.Mdl!, transfer.Offset, transfer.Length) <= MapRegisters && _backend.CouldEver(transfer);
 
     private static int RegistersOf(Mdl mdl, uint offset, uint length)
     {
@@ -279,7 +300,7 @@ public sealed partial class DmaAdapter : IDisposable
         return (int)(((start + length - 1) >> PageLog2) - (start >> PageLog2)) + 1;
     }
 
-    private DmaException Explain(DmaFailure failure, uint length, PhysicalAddress culprit) =>
+    internal DmaException Explain(DmaFailure failure, uint length, PhysicalAddress culprit) =>
         failure == DmaFailure.RuleBroken ? DmaVerifier.Broken() : new DmaException(failure, failure switch
     {
         DmaFailure.Unreachable =>
@@ -298,7 +319,7 @@ public sealed partial class DmaAdapter : IDisposable
     [DoesNotReturn]
     private void ThrowNotOurs(in ScatterGatherLease list, string site, string file)
     {
-        _verifier?.OnBadPut(list, new(site, file));
+        _verifier?.OnBadPut(list, site, file);
         if (list.Mapping is { } mapping && mapping.Adapter != this)
         {
             throw new InvalidOperationException(

@@ -13,11 +13,20 @@ internal struct BackendState
     /// <summary>Map registers held: pages of the transfer.</summary>
     internal int MapRegisters;
 
+    /// <summary>What to use, and nothing else; null for the pools that all transfers share.</summary>
+    internal BackendReservation? Reservation;
+
     /// <summary>Remapping: what was mapped for this transfer alone; no pages when nothing was.</summary>
     internal DomainMapping Mapping;
 
     /// <summary>Shadow: the slot that stands in for the buffer; no pages when none does.</summary>
     internal ShadowSlot Slot;
+
+    /// <summary>Bounce: the pages that stand in; null when none does.</summary>
+    internal BounceHold? Bounce;
+
+    /// <summary>Bounce: the adapter's place in the pool's queue, for the first of its waiting requests.</summary>
+    internal BounceTicket? Ticket;
 }
 
 /// <summary>What a mapping takes up on the bus.</summary>

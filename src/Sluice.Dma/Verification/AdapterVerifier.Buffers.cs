@@ -9,10 +9,11 @@ internal sealed partial class AdapterVerifier
     // No machine of any architecture has more.
     private const int PhysicalBits = 52;
 
-    /// <summary>A range that no get accepts. Throws if asked; else the caller does.</summary>
-    internal void OnBadRange(Mdl mdl, uint offset, uint length, in CallSite site)
+    /// <summary>The range of a get, before it is looked at. Throws if asked; else the caller does.</summary>
+    internal void CheckRange(Mdl mdl, uint offset, uint length, string member, string file)
     {
         ulong bytes = mdl.ChainByteCount;
+        if (length != 0 && length <= _adapter.Description.MaximumLength && offset + (ulong)length <= bytes) { return; }
         (VerificationRule rule, string line) = (offset, length) switch
         {
             (_, 0) => (VerificationRule.ZeroLength, "a transfer of no bytes is asked for"),
@@ -24,7 +25,7 @@ internal sealed partial class AdapterVerifier
             _ => (VerificationRule.TooManyMapRegisters,
                 $"{length} bytes are asked for, and the device takes {_adapter.Description.MaximumLength}"),
         };
-        Note(rule, 0, line, site);
+        Note(rule, 0, line, new(member, file));
         DmaVerifier.Conclude();
     }
 
@@ -107,11 +108,11 @@ internal sealed partial class AdapterVerifier
         if (_verifier.CacheLineLog2 == 0 || transfer.Direction == DmaDirection.ToDevice) { return; }
         uint mask = (1u << _verifier.CacheLineLog2) - 1;
         MappingOrigin by = origin;
-        TransferPages pages = new(transfer);
-        pages.MoveNext();
-        if ((pages.First & mask) != 0) { NoteLine(4, $"starts at byte {pages.First} of its page"); }
-        while (pages.MoveNext()) { }
-        uint end = pages.First + pages.Length;
+        PageCursor pages = new(transfer);
+        pages.Next(out _, out uint first, out uint length);
+        if ((first & mask) != 0) { NoteLine(4, $"starts at byte {first} of its page"); }
+        uint end = first + length;
+        while (pages.Next(out _, out first, out length)) { end = first + length; }
         if ((end & mask) != 0) { NoteLine(5, $"ends at byte {end} of its page"); }
 
         void NoteLine(int subCode, string how) => Note(VerificationRule.InvalidBuffer, subCode,
@@ -127,15 +128,15 @@ internal sealed partial class AdapterVerifier
         (int most, bool reached) = (0, true);
         Overlap overlap = default;
         PhysicalAddress where = default;
-        TransferPages pages = new(verified.Transfer);
-        while (pages.MoveNext())
+        PageCursor pages = new(verified.Transfer);
+        while (pages.Next(out PhysicalAddress page, out uint first, out uint length))
         {
-            uint last = pages.First + pages.Length - 1;
-            int overlaps = _verifier.Pages.Add(pages.Page, pages.First & ~mask, last | mask, writes,
+            uint last = first + length - 1;
+            int overlaps = _verifier.Pages.Add(page, first & ~mask, last | mask, writes,
                 new(mapping, verified.Number), out Overlap found);
-            if (overlaps > most && most == 0) { (overlap, where) = (found, pages.Page); }
+            if (overlaps > most && most == 0) { (overlap, where) = (found, page); }
             most = Math.Max(most, overlaps);
-            reached &= _verifier.Platform.Memory.TryGetSpan(pages.Page + pages.First, (int)pages.Length, out _);
+            reached &= _verifier.Platform.Memory.TryGetSpan(page + first, (int)length, out _);
         }
         CallSite site = new(origin.Member, origin.File);
         if (!reached)
@@ -159,13 +160,13 @@ internal sealed partial class AdapterVerifier
 
     private void CheckFrames(Mapping mapping, in CallSite site, long age)
     {
-        TransferPages pages = new(mapping.Verified!.Transfer);
-        while (pages.MoveNext())
+        PageCursor pages = new(mapping.Verified!.Transfer);
+        while (pages.Next(out PhysicalAddress page, out _, out _))
         {
-            FrameKind kind = _verifier.Platform.Frames.KindOf(pages.Page);
+            FrameKind kind = _verifier.Platform.Frames.KindOf(page);
             if (kind == FrameKind.Buffer) { continue; }
             Note(VerificationRule.FreedWhileMapped, 0,
-                $"the page at {pages.Page} of mapping #{mapping.Verified.Number} became {kind} before the put", site,
+                $"the page at {page} of mapping #{mapping.Verified.Number} became {kind} before the put", site,
                 RecordOf(mapping), age: age);
             return;
         }

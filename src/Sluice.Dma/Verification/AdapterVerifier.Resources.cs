@@ -83,6 +83,11 @@ internal sealed partial class AdapterVerifier
         return false;
     }
 
+    /// <summary>Map registers are given back while their transfer is in flight. Throws if asked.</summary>
+    internal void OnFreedWhileMapped(int count) => _verifier.Violate(
+        VerificationRule.MapRegistersFreedWhileMapped, 0,
+        $"{count} reserved map registers are given back while their transfer is in flight", _adapter);
+
     /// <summary>A common buffer is mapped: its bytes are the device's until it is freed.</summary>
     internal void OnCommon(Mapping mapping, long number)
     {
@@ -137,7 +142,8 @@ internal sealed partial class AdapterVerifier
                 if ((count = _count[(int)kind]) == 0) { continue; }
                 taken = _holdings.First(h => h.Key.Kind == kind).Value.Site;
             }
-            Note(rule, 0, $"released with {count} {what} outstanding; some were taken in {taken}", site);
+            string where = taken.Member is { Length: > 0 } ? $"; some were taken in {taken}" : "";
+            Note(rule, 0, $"released with {count} {what} outstanding{where}", site);
         }
         _guards?.Close();
     }
@@ -156,8 +162,11 @@ internal sealed partial class AdapterVerifier
             return;
         }
         uint mask = (1u << _verifier.CacheLineLog2) - 1;
-        TransferPages pages = new(verified.Transfer);
-        while (pages.MoveNext()) { _verifier.Pages.Remove(pages.Page, pages.First & ~mask, by); }
+        PageCursor pages = new(verified.Transfer);
+        while (pages.Next(out PhysicalAddress page, out uint first, out _))
+        {
+            _verifier.Pages.Remove(page, first & ~mask, by);
+        }
     }
 
     /// <summary>Nobody used these guarded pages, and yet they changed.</summary>

@@ -51,8 +51,7 @@ internal sealed partial class AdapterVerifier
         CheckElements(mapping, origin);
         CheckCacheLines(mapping, origin);
         TakePages(mapping, origin);
-        bool copied = verified.Guard is not null || mapping.Backend.Slot.PageCount != 0;
-        if (copied || verified.Transfer.Direction == DmaDirection.ToDevice)
+        if (WorksOnACopy(mapping) || verified.Transfer.Direction == DmaDirection.ToDevice)
         {
             verified.Content = verified.HashContent(_verifier.Platform);
         }
@@ -62,9 +61,10 @@ internal sealed partial class AdapterVerifier
     }
 
     /// <summary>A transfer ends: everything is still mapped, and no data was copied back.</summary>
-    internal void OnClosing(Mapping mapping, in CallSite site)
+    internal void OnClosing(Mapping mapping, string member, string file)
     {
         if (mapping.Verified is not { Number: > 0 } verified) { return; }
+        CallSite site = new(member, file);
         long age = ReadClock(site) - verified.MappedAt;
         if (verified.ChangeOfMdl() is var change and > 0)
         {
@@ -95,12 +95,12 @@ internal sealed partial class AdapterVerifier
     }
 
     /// <summary>A transfer has ended: the device is gone, and a back-end's data is copied back.</summary>
-    internal void OnClosed(Mapping mapping, in CallSite site)
+    internal void OnClosed(Mapping mapping, string member, string file)
     {
         if (mapping.Verified is not { Number: > 0 } verified) { return; }
         if (verified.Guard is { } run)
         {
-            CheckGuard(mapping, run, site);
+            CheckGuard(mapping, run, new(member, file));
             if (verified.Transfer.Direction != DmaDirection.ToDevice)
             {
                 GuardedRun.Copy(_verifier.Platform, mapping.Transfer, verified.Transfer);
@@ -143,8 +143,9 @@ internal sealed partial class AdapterVerifier
     }
 
     /// <summary>A put of what cannot be put. Throws if asked; else the caller does.</summary>
-    internal void OnBadPut(in ScatterGatherLease list, in CallSite site)
+    internal void OnBadPut(in ScatterGatherLease list, string member, string file)
     {
+        CallSite site = new(member, file);
         if (list.Mapping is not { } mapping)
         {
             bool ignored = Volatile.Read(ref _ungot) > 0;
@@ -175,6 +176,11 @@ internal sealed partial class AdapterVerifier
         if (broken is { } rule) { Note(rule, 0, $"{rule.Info().Means} (it says {now} ns)", site); }
         return now;
     }
+
+    // Whether the device reaches none of the driver's pages.
+    private static bool WorksOnACopy(Mapping mapping) =>
+        mapping.Verified!.Guard is not null || mapping.Backend.Slot.PageCount != 0
+        || (mapping.Backend is { Bounce: { } hold, Reservation: null } state && hold.Pages >= state.MapRegisters);
 
     private static MappingRecord? RecordOf(Mapping mapping) =>
         mapping.TryCapture(out MappingRecord record) ? record : null;

@@ -90,21 +90,21 @@ internal sealed class GuardedRun
     /// <summary>Copies a transfer's bytes into another of the same length.</summary>
     internal static void Copy(IPlatform platform, in Transfer from, in Transfer to)
     {
-        TransferPages source = new(from);
-        TransferPages target = new(to);
+        PageCursor source = new(from);
+        PageCursor target = new(to);
         Span<byte> bytes = default;
         Span<byte> room = default;
         while (true)
         {
             if (bytes.IsEmpty)
             {
-                if (!source.MoveNext()) { return; }
-                bytes = Bytes(platform, source.Page).Slice((int)source.First, (int)source.Length);
+                if (!source.Next(out PhysicalAddress page, out uint first, out uint length)) { return; }
+                bytes = Bytes(platform, page).Slice((int)first, (int)length);
             }
             if (room.IsEmpty)
             {
-                if (!target.MoveNext()) { return; }
-                room = Bytes(platform, target.Page).Slice((int)target.First, (int)target.Length);
+                if (!target.Next(out PhysicalAddress page, out uint first, out uint length)) { return; }
+                room = Bytes(platform, page).Slice((int)first, (int)length);
             }
             int now = Math.Min(bytes.Length, room.Length);
             bytes[..now].CopyTo(room);
@@ -170,13 +170,13 @@ internal sealed class GuardedRuns(IPlatform platform, ulong last)
         in Transfer transfer, AdapterVerifier verifier, [NotNullWhen(true)] out GuardedRun? run, out Transfer instead)
     {
         (run, instead) = (null, default);
-        TransferPages pages = new(transfer);
+        PageCursor pages = new(transfer);
         uint? inPage = null;
-        while (pages.MoveNext())
+        while (pages.Next(out PhysicalAddress page, out uint first, out _))
         {
-            inPage ??= pages.First;
-            if (pages.Page.Value + 4095 > last || platform.Frames.KindOf(pages.Page) != FrameKind.Buffer
-                || !platform.Memory.TryGetSpan(pages.Page, 4096, out _)) { return false; }
+            inPage ??= first;
+            if (page.Value + 4095 > last || platform.Frames.KindOf(page) != FrameKind.Buffer
+                || !platform.Memory.TryGetSpan(page, 4096, out _)) { return false; }
         }
         ulong wanted = (inPage!.Value + (ulong)transfer.Length + 4095) / 4096 + 2;
         int sizeLog2 = PageLog2;
@@ -190,11 +190,11 @@ internal sealed class GuardedRuns(IPlatform platform, ulong last)
         }
         if (run is null)
         {
-            if (!platform.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress first, last))
+            if (!platform.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress at, last))
             {
                 return false;
             }
-            run = new(platform, first, sizeLog2);
+            run = new(platform, at, sizeLog2);
         }
         instead = run.StandIn(platform, transfer, inPage.Value);
         return true;

@@ -43,10 +43,10 @@ internal sealed class VerifiedTransfer
     internal ulong? HashContent(IPlatform platform)
     {
         ulong hash = 0;
-        TransferPages pages = new(Transfer);
-        while (pages.MoveNext())
+        PageCursor pages = new(Transfer);
+        while (pages.Next(out PhysicalAddress page, out uint first, out uint length))
         {
-            if (!platform.Memory.TryGetSpan(pages.Page + pages.First, (int)pages.Length, out Span<byte> bytes))
+            if (!platform.Memory.TryGetSpan(page + first, (int)length, out Span<byte> bytes))
             {
                 return null;
             }
@@ -71,8 +71,8 @@ internal sealed class VerifiedTransfer
         }
         if (transfer.Offset + (ulong)transfer.Length > bytes) { return (chain, 0); }
         ulong frames = 0;
-        TransferPages pages = new(transfer);
-        while (pages.MoveNext()) { frames = BufferHash.Step(frames, pages.Page.Value); }
+        PageCursor pages = new(transfer);
+        while (pages.Next(out PhysicalAddress page, out _, out _)) { frames = BufferHash.Step(frames, page.Value); }
         return (chain, frames);
     }
 }

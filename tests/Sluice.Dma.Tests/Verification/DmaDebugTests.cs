@@ -157,7 +157,7 @@ public sealed class DmaDebugTests : IDisposable
     }
 
     // Cuts nothing.
-    private sealed class BrokenBackend(LogicalAddress first, uint length) : IDmaBackendStub
+    private sealed class BrokenBackend(LogicalAddress first, uint length) : StubBackend
     {
         public override DmaFailure TryMap(
             Mapping mapping, ref ElementBuilder list, out Footprint footprint, out PhysicalAddress culprit)
@@ -232,13 +232,22 @@ public sealed class DmaDebugTests : IDisposable
 }
 
 /// <summary>A back-end that maps nothing.</summary>
-internal abstract class IDmaBackendStub : IDmaBackend
+internal abstract class StubBackend : IDmaBackend
 {
     public string Name => "stub";
 
     public bool ReportsFaults => false;
 
     public long BouncedBytes => 0;
+
+    public DmaCapabilities Capabilities => new()
+    {
+        Kind = DmaBackendKind.Identity, Reason = "a test", AddressBits = 64,
+    };
+
+    public DmaFailure TryReserve(int pages, out BackendReservation? reservation) => throw new NotSupportedException();
+
+    public void Unreserve(BackendReservation reservation) => throw new NotSupportedException();
 
     public abstract DmaFailure TryMap(
         Mapping mapping, ref ElementBuilder list, out Footprint footprint, out PhysicalAddress culprit);
