@@ -50,8 +50,8 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         _keepsTime = backend.ReportsFaults;
         _ticket = backend.Ticket;
         if (_ticket is not null) { _ticket.Serve = Serve; }
-        _table = new(this, options.RecentMappings);
         if (system.Verifier is { } verifier) { _verifier = new(this, verifier); }
+        _table = new(this, options.RecentMappings);
     }
 
     /// <summary>The device.</summary>

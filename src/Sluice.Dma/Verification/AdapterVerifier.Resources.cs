@@ -91,7 +91,7 @@ internal sealed partial class AdapterVerifier
     /// <summary>A common buffer is mapped: its bytes are the device's until it is freed.</summary>
     internal void OnCommon(Mapping mapping, long number)
     {
-        VerifiedTransfer verified = mapping.Verified ??= new();
+        VerifiedTransfer verified = mapping.Verified!;
         (verified.Number, verified.Transfer) = (number, mapping.Transfer);
         verified.MappedAt = _verifier.Clock.Read(out _);
         foreach (PhysicalAddress page in mapping.Common.Pages)

@@ -31,7 +31,7 @@ internal sealed partial class AdapterVerifier
     internal void Guard(Mapping mapping)
     {
         if (_guards is null) { return; }
-        VerifiedTransfer verified = mapping.Verified ??= new();
+        VerifiedTransfer verified = mapping.Verified!;
         if (_guards.TryStandIn(mapping.Transfer, this, out GuardedRun? run, out Transfer instead))
         {
             (verified.Guard, verified.Transfer) = (run, mapping.Transfer);
@@ -43,7 +43,7 @@ internal sealed partial class AdapterVerifier
     /// <returns>False when a rule is broken and throwing asked: then nothing is remembered, unmap it.</returns>
     internal bool OnMapped(Mapping mapping, long number, in MappingOrigin origin)
     {
-        VerifiedTransfer verified = mapping.Verified ??= new();
+        VerifiedTransfer verified = mapping.Verified!;
         if (verified.Guard is null) { verified.Transfer = mapping.Transfer; }
         (verified.Number, verified.Elements) = (number, mapping.Count);
         verified.MappedAt = ReadClock(new(origin.Member, origin.File));
