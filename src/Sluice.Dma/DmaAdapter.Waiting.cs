@@ -110,7 +110,7 @@ public sealed partial class DmaAdapter
             bool more = true;
             while (more)
             {
-                try { more = ServeFirst(); }
+                try { more = ServeFirst() || ServeChannel(); }
                 catch (Exception e) { thrown ??= ExceptionDispatchInfo.Capture(e); }
             }
             calls = Interlocked.Add(ref _serveCalls, -calls);
@@ -123,7 +123,7 @@ public sealed partial class DmaAdapter
     {
         _gate.Enter();
         ScatterGatherWaiter? waiter = _firstWaiter;
-        if (waiter is null)
+        if (waiter is null || ChannelIsBefore(waiter.Ticket))
         {
             _gate.Exit();
             return false;
@@ -136,7 +136,7 @@ public sealed partial class DmaAdapter
             out PhysicalAddress culprit);
         _gate.Enter();
         bool retry = _returned != returned;
-        if (failure == DmaFailure.OutOfResources && (retry || _outstanding != 0))
+        if (failure == DmaFailure.OutOfResources && (retry || _outstanding != 0 || _channelsHeld != 0))
         {
             _gate.Exit();
             return retry;
@@ -221,6 +221,11 @@ public sealed partial class DmaAdapter
     internal void GiveWaiter(ScatterGatherWaiter waiter)
     {
         waiter.Clear();
+        if (waiter.Request is { } request)
+        {
+            request.End();
+            return;
+        }
         _gate.Enter();
         (waiter.Next, _freeWaiters) = (_freeWaiters, waiter);
         _gate.Exit();

@@ -123,7 +123,7 @@ public sealed partial class DmaAdapter : IDisposable
             return;
         }
         Mdl mdl = mapping.Transfer.Mdl!;
-        int registers = mapping.Backend.MapRegisters;
+        (int registers, DmaChannel? channel) = (mapping.Backend.MapRegisters, mapping.Backend.Channel);
         Recycle(mapping);
         bool exact = false;
         long time = _keepsTime ? _putClock.Read(_platform.Clock, out exact) : 0;
@@ -131,30 +131,33 @@ public sealed partial class DmaAdapter : IDisposable
         mdl.UnpinChain();
         _gate.Enter();
         _table.Give(mapping);
-        _registersFree += registers;
+        GiveRegisters(registers, channel);
         _outstanding--;
         _returned++;
-        bool othersWait = _firstWaiter is not null;
+        bool othersWait = OthersWait;
         _gate.Exit();
         if (othersWait) { Serve(); }
     }
 
     private DmaFailure TryMap(
         in Transfer transfer, in MappingOrigin origin, bool ahead, out ScatterGatherLease list,
-            out PhysicalAddress culprit)
+            out PhysicalAddress culprit, DmaChannel? channel = null)
     {
         (list, culprit) = (default, default);
         int registers = RegistersOf(transfer.Mdl!, transfer.Offset, transfer.Length);
         transfer.Mdl!.PinChain();
         _gate.Enter();
-        if (_closed || registers > _registersFree || (!ahead && _firstWaiter is not null))
+        ref int free = ref _registersFree;
+        if (channel is not null) { free = ref channel.FreeRegisters; }
+        else if (!ahead && (_firstWaiter is not null || ChannelIsBefore(long.MaxValue))) { registers = int.MaxValue; }
+        if (_closed || registers > free || channel is { Ended: true })
         {
             bool closed = _closed;
             _gate.Exit();
             transfer.Mdl.UnpinChain();
             return closed ? DmaFailure.Disposed : DmaFailure.OutOfResources;
         }
-        _registersFree -= registers;
+        free -= registers;
         _outstanding++;
         _requests++;
         _bytes += transfer.Length;
@@ -163,7 +166,7 @@ public sealed partial class DmaAdapter : IDisposable
         _gate.Exit();
 
         mapping.Transfer = transfer;
-        mapping.Backend.MapRegisters = registers;
+        (mapping.Backend.MapRegisters, mapping.Backend.Channel) = (registers, channel);
         ElementBuilder builder = new(mapping, Description, _elements);
         DmaFailure failure = _backend.TryMap(mapping, ref builder, out Footprint footprint, out culprit);
         if (failure == DmaFailure.None && mapping.Count > 1 && !Description.ScatterGather)
@@ -181,25 +184,36 @@ public sealed partial class DmaAdapter : IDisposable
         transfer.Mdl.UnpinChain();
         _gate.Enter();
         _table.GiveUnused(mapping);
-        _registersFree += registers;
+        GiveRegisters(registers, channel);
         _outstanding--;
         _requests--;
         _bytes -= transfer.Length;
-        bool othersWait = !ahead && _firstWaiter is not null;
+        bool othersWait = !ahead && OthersWait;
         if (othersWait) { _returned++; }
         _gate.Exit();
         if (othersWait) { Serve(); }
         return failure;
     }
 
+    // Inside the gate.
+    private bool OthersWait => _firstWaiter is not null || _firstChannelRequest is not null;
+
+    // Inside the gate.
+    private void GiveRegisters(int registers, DmaChannel? channel)
+    {
+        if (channel is null) { _registersFree += registers; }
+        else { channel.FreeRegisters += registers; }
+    }
+
     // Drops what the record holds of others, so that history keeps no buffer alive.
     private void Recycle(Mapping mapping)
     {
+        ScatterGatherElement[]? theirs = mapping.Transfer.Elements;
         mapping.Transfer = default;
         mapping.Backend = default;
         if (mapping.Many is not { } many) { return; }
         mapping.Many = null;
-        _elements.Return(many);
+        if (many != theirs) { _elements.Return(many); }
     }
 
     private void Check(Mdl mdl, uint offset, uint length, DmaDirection direction)
