@@ -58,7 +58,8 @@ public sealed partial class DmaAdapter
         if (!usable)
         {
             throw new InvalidOperationException(
-                $"a channel request of {request.Adapter.Driver} {request.Adapter.Device} still waits, or is not of {Driver} {Device}");
+                $"a channel request of {request.Adapter.Driver} {request.Adapter.Device} still waits, "
+                + $"or was given to {Driver} {Device}");
         }
         if (open) { Serve(); }
         else { callback(null, DmaFailure.Disposed, state); }
@@ -91,7 +92,7 @@ public sealed partial class DmaAdapter
         return await granted.Task.ConfigureAwait(false);
     }
 
-    internal DmaFailure TryMap(
+    internal DmaFailure TryMapPiece(
         DmaChannel channel, Mdl mdl, uint offset, uint length, DmaDirection direction, int maximumElements,
         in MappingOrigin origin, out ScatterGatherLease list, out uint mapped)
     {
@@ -142,7 +143,8 @@ public sealed partial class DmaAdapter
         if (mapped != 0)
         {
             throw new InvalidOperationException(
-                $"{mapped} map registers of a channel of {Driver} {Device} are still mapped: flush before giving them back");
+                $"{mapped} map registers of a channel of {Driver} {Device} are still mapped: "
+                + "flush before giving them back");
         }
         Serve();
     }
@@ -199,7 +201,7 @@ public sealed partial class DmaAdapter
     {
         if (!request.Queued) { return false; }
         DmaChannelRequest? before = null;
-        for (DmaChannelRequest? at = _firstChannelRequest; at != request; at = at.Next) { before = at!; }
+        for (DmaChannelRequest? at = _firstChannelRequest; at != request; at = at!.Next) { before = at; }
         if (before is null) { _firstChannelRequest = request.Next; }
         else { before.Next = request.Next; }
         if (_lastChannelRequest == request) { _lastChannelRequest = before; }

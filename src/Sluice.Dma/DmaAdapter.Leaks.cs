@@ -33,6 +33,7 @@ public sealed partial class DmaAdapter
         {
             if (mapping.Phase == MappingPhase.Live && mapping.TryClose(mapping.Number)) { Abandon(mapping); }
         }
+        CloseReservations();
         _gate.Enter();
         _backendClosed = true;
         bool leaked = _leaks > 0;

@@ -6,8 +6,8 @@ namespace Sluice.Dma;
 public sealed partial class DmaAdapter
 {
     /// <summary>
-    /// As <see cref="GetScatterGatherList(Mdl, uint, uint, DmaDirection, ScatterGatherCallback, object?, uint, string,
-    /// string)"/>, with a request made beforehand: nothing is allocated while it waits or is served.
+    /// As <see cref="GetScatterGatherList"/>, with a request made beforehand: nothing is allocated while it waits or is
+    /// served.
     /// </summary>
     /// <param name="request">The request; free until now.</param>
     /// <param name="mdl">The buffer; it may be a chain.</param>
@@ -20,7 +20,7 @@ public sealed partial class DmaAdapter
     /// <param name="site">Filled in by the compiler.</param>
     /// <param name="file">Filled in by the compiler.</param>
     /// <exception cref="InvalidOperationException">The request is in use, or another adapter's.</exception>
-    public void GetScatterGatherList(
+    public void BuildScatterGatherList(
         ScatterGatherRequest request, Mdl mdl, uint offset, uint length, DmaDirection direction,
         ScatterGatherCallback callback, object? state = null, uint tag = 0,
         [CallerMemberName] string site = "", [CallerFilePath] string file = "")
@@ -64,7 +64,7 @@ public sealed partial class DmaAdapter
     /// <param name="file">Filled in by the compiler.</param>
     /// <returns>None, or why not. With <see cref="DmaFailure.OutOfResources"/> waiting may help.</returns>
     /// <exception cref="InvalidOperationException">The request is another adapter's.</exception>
-    public DmaFailure TryGetScatterGatherList(
+    public DmaFailure TryBuildScatterGatherList(
         ScatterGatherRequest request, Mdl mdl, uint offset, uint length, DmaDirection direction,
         out ScatterGatherLease list, uint tag = 0,
         [CallerMemberName] string site = "", [CallerFilePath] string file = "")
@@ -74,6 +74,14 @@ public sealed partial class DmaAdapter
         Check(mdl, offset, length, direction);
         return TryMap(new(mdl, offset, length, direction, request.Elements), new(tag, site, file), ahead: false,
             out list, out _);
+    }
+
+    /// <summary>Map registers that bytes of a buffer take: the pages they touch, part by part of a chain.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">The range passes the buffer.</exception>
+    public static int CountMapRegisters(Mdl mdl, uint offset, uint length)
+    {
+        ArgumentNullException.ThrowIfNull(mdl);
+        return length == 0 ? 0 : RegistersOf(mdl, offset, length);
     }
 
     internal bool Withdraw(ScatterGatherRequest request)

@@ -169,7 +169,7 @@ public sealed partial class DmaAdapter
         else { waiter.Fail(Explain(failure, waiter.Transfer.Length, culprit)); }
     }
 
-    internal void Cancel(ScatterGatherWaiter waiter, CancellationToken cancellationToken)
+    void IWaiterQueue.Cancel(ScatterGatherWaiter waiter, CancellationToken cancellationToken)
     {
         _gate.Enter();
         bool ours = Remove(waiter);
@@ -218,7 +218,9 @@ public sealed partial class DmaAdapter
         return waiter;
     }
 
-    internal void GiveWaiter(ScatterGatherWaiter waiter)
+    void IWaiterQueue.Return(ScatterGatherWaiter waiter) => GiveWaiter(waiter);
+
+    private void GiveWaiter(ScatterGatherWaiter waiter)
     {
         waiter.Clear();
         if (waiter.Request is { } request)

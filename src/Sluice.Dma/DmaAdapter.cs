@@ -14,9 +14,10 @@ namespace Sluice.Dma;
 /// the device. Dispose the adapter when the device is stopped and no call is under way: what was not given back is
 /// then reported as leaked, and its memory kept out of circulation.
 /// </remarks>
-public sealed partial class DmaAdapter : IDisposable
+public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
 {
     private const int PageLog2 = 12;
+    private const uint PageMask = (1 << PageLog2) - 1;
 
     private readonly DmaSystem _system;
     private readonly IPlatform _platform;
@@ -119,11 +120,14 @@ public sealed partial class DmaAdapter : IDisposable
         if (mapping is null || mapping.Adapter != this || !mapping.TryClose(list.Number)) { ThrowNotOurs(list); }
         if (!_backend.Unmap(mapping))
         {
+            DmaReservation? broken = mapping.Backend.Reservation?.Owner;
             Abandon(mapping);
+            broken?.Leave();
             return;
         }
         Mdl mdl = mapping.Transfer.Mdl!;
         (int registers, DmaChannel? channel) = (mapping.Backend.MapRegisters, mapping.Backend.Channel);
+        DmaReservation? reservation = mapping.Backend.Reservation?.Owner;
         Recycle(mapping);
         bool exact = false;
         long time = _keepsTime ? _putClock.Read(_platform.Clock, out exact) : 0;
@@ -131,12 +135,14 @@ public sealed partial class DmaAdapter : IDisposable
         mdl.UnpinChain();
         _gate.Enter();
         _table.Give(mapping);
-        GiveRegisters(registers, channel);
+        if (reservation is null) { GiveRegisters(registers, channel); }
+        else { reservation.GiveRecord(_table.TakeWithoutGrowing()); }
         _outstanding--;
         _returned++;
         bool othersWait = OthersWait;
         _gate.Exit();
         if (othersWait) { Serve(); }
+        reservation?.Leave();
     }
 
     private DmaFailure TryMap(
@@ -249,7 +255,7 @@ public sealed partial class DmaAdapter : IDisposable
         return (int)(((start + length - 1) >> PageLog2) - (start >> PageLog2)) + 1;
     }
 
-    private DmaException Explain(DmaFailure failure, uint length, PhysicalAddress culprit) =>
+    internal DmaException Explain(DmaFailure failure, uint length, PhysicalAddress culprit) =>
         new(failure, failure switch
     {
         DmaFailure.Unreachable =>

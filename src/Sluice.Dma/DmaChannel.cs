@@ -27,7 +27,9 @@ public sealed class DmaChannel : IDisposable
     /// <summary>Pages that may be mapped through it at once.</summary>
     public int MapRegisters { get; }
 
-    /// <summary>Makes as many bytes reachable as the free map registers and the list allow, from the first on.</summary>
+    /// <summary>
+    /// Makes as many bytes reachable as the free map registers and the list allow, from the first on.
+    /// </summary>
     /// <param name="mdl">The buffer; it may be a chain.</param>
     /// <param name="offset">The first byte, counted from the MDL's start.</param>
     /// <param name="length">Bytes that are left to transfer, at least 1.</param>
@@ -48,7 +50,7 @@ public sealed class DmaChannel : IDisposable
         [CallerMemberName] string site = "", [CallerFilePath] string file = "")
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(maximumElements, 1);
-        return Adapter.TryMap(
+        return Adapter.TryMapPiece(
             this, mdl, offset, length, direction, maximumElements, new(tag, site, file), out list, out mapped);
     }
 

@@ -41,7 +41,8 @@ public sealed class ScatterGatherRequest
         if (Interlocked.Exchange(ref _inUse, 1) != 0)
         {
             throw new InvalidOperationException(
-                $"a scatter/gather request of {_adapter.Driver} {_adapter.Device} still waits: use another for a second list");
+                $"a scatter/gather request of {_adapter.Driver} {_adapter.Device} still waits: "
+                + "use another for a second list");
         }
     }
 

@@ -3,14 +3,14 @@ using System.Threading.Tasks.Sources;
 namespace Sluice.Dma;
 
 /// <summary>
-/// A request in an adapter's queue, and the task behind it. Pooled: it goes back when its result was taken.
+/// A request in a queue, and the task behind it. Pooled: it goes back when its result was taken.
 /// </summary>
-internal sealed class ScatterGatherWaiter(DmaAdapter adapter) : IValueTaskSource<ScatterGatherLease>
+internal sealed class ScatterGatherWaiter(IWaiterQueue queue) : IValueTaskSource<ScatterGatherLease>
 {
     private ManualResetValueTaskSourceCore<ScatterGatherLease> _core = new() { RunContinuationsAsynchronously = true };
     private CancellationTokenRegistration _registration;
 
-    // The queue's links and membership, inside the adapter's gate.
+    // The queue's links and membership, inside the queue's gate.
     internal ScatterGatherWaiter? Previous;
     internal ScatterGatherWaiter? Next;
     internal bool Queued;
@@ -32,7 +32,7 @@ internal sealed class ScatterGatherWaiter(DmaAdapter adapter) : IValueTaskSource
         static (state, token) =>
         {
             var waiter = (ScatterGatherWaiter)state!;
-            waiter.Adapter.Cancel(waiter, token);
+            waiter.Home.Cancel(waiter, token);
         },
         this);
 
@@ -46,7 +46,7 @@ internal sealed class ScatterGatherWaiter(DmaAdapter adapter) : IValueTaskSource
         (Transfer, Origin, Callback, CallbackState, _registration) = (default, default, null, null, default);
     }
 
-    private DmaAdapter Adapter => adapter;
+    private IWaiterQueue Home => queue;
 
     ScatterGatherLease IValueTaskSource<ScatterGatherLease>.GetResult(short token)
     {
@@ -58,7 +58,7 @@ internal sealed class ScatterGatherWaiter(DmaAdapter adapter) : IValueTaskSource
         // No cancellation callback can touch this waiter after this line, so it may serve another request.
         _registration.Dispose();
         try { return _core.GetResult(token); }
-        finally { adapter.GiveWaiter(this); }
+        finally { queue.Return(this); }
     }
 
     ValueTaskSourceStatus IValueTaskSource<ScatterGatherLease>.GetStatus(short token) => _core.GetStatus(token);

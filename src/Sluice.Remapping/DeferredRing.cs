@@ -11,7 +11,7 @@ namespace Sluice.Remapping;
 internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capacity)
 {
     private const int Buckets = 24;
-    private readonly (LogicalSlot Slot, long Since)[] _pending = new (LogicalSlot, long)[capacity];
+    private readonly (LogicalSlot Slot, long Since, bool Kept)[] _pending = new (LogicalSlot, long, bool)[capacity];
     private readonly long[] _exposures = new long[Buckets];
     private readonly Lock _one = new();
     private int _count;
@@ -22,18 +22,31 @@ internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capa
     public long LongestExposure { get; private set; }
 
     /// <summary>Adds a range whose entries are cleared; flushes when that fills the ring.</summary>
-    public void Add(LogicalSlot slot)
+    /// <param name="slot">The range.</param>
+    /// <param name="kept">Whether its owner keeps the addresses: then they do not go back at the flush.</param>
+    /// <returns>The flush that ends its exposure: over once <see cref="Flushes"/> is that many.</returns>
+    public long Add(LogicalSlot slot, bool kept = false)
     {
         lock (_one)
         {
             if (_count == _pending.Length && !Flush())
             {
-                domain.CountQuarantinedRange();
-                return;
+                if (!kept) { domain.CountQuarantinedRange(); }
+                return long.MaxValue;
             }
-            _pending[_count++] = (slot, clock.Nanoseconds);
+            long flush = Flushes + 1;
+            _pending[_count++] = (slot, clock.Nanoseconds, kept);
             if (_count == _pending.Length) { Flush(); }
+            return flush;
         }
+    }
+
+    /// <summary>
+    /// Makes sure that flush number <paramref name="flush"/> has happened. False when a unit did not confirm.
+    /// </summary>
+    public bool FlushUntil(long flush)
+    {
+        lock (_one) { return Flushes >= flush ? !domain.IsDead : Flush(); }
     }
 
     /// <summary>
@@ -49,8 +62,9 @@ internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capa
             long now = clock.Nanoseconds;
             for (int i = 0; i < count; i++)
             {
-                (LogicalSlot slot, long since) = _pending[i];
+                (LogicalSlot slot, long since, bool kept) = _pending[i];
                 Measure(now - since);
+                if (kept) { continue; }
                 if (confirmed) { domain.Addresses.Free(slot); }
                 else { domain.CountQuarantinedRange(); }
             }

@@ -15,7 +15,7 @@ namespace Sluice.Remapping;
 /// bridge to conventional PCI) would have to share a domain; such groups are not formed yet, so each requester attaches
 /// by itself.
 /// </remarks>
-public sealed class Domain : IDisposable
+public sealed partial class Domain : IDisposable
 {
     private const int PageLog2 = 12;
     private readonly RemappingSystem _system;
@@ -80,20 +80,8 @@ public sealed class Domain : IDisposable
         ReadOnlySpan<PhysicalAddress> pages, DmaAccess access, LogicalAddress limit, out DomainMapping mapping)
     {
         mapping = default;
-        if (pages.IsEmpty) { throw new ArgumentException("a mapping needs at least one page", nameof(pages)); }
-        if (access is DmaAccess.None or > DmaAccess.ReadWrite)
-        {
-            throw new ArgumentException("a mapping needs read or write access", nameof(access));
-        }
-        if (IsDead) { return MapStatus.Dead; }
-        foreach (PhysicalAddress page in pages)
-        {
-            if (!page.IsAligned(PageLog2))
-            {
-                throw new ArgumentException($"{page} is not the start of a page", nameof(pages));
-            }
-            if (_frames.KindOf(page) != FrameKind.Buffer) { return MapStatus.Refused; }
-        }
+        MapStatus status = Check(pages, access);
+        if (status != MapStatus.Mapped) { return status; }
         if (!TryAllocate(pages.Length, limit, out LogicalSlot slot)) { return MapStatus.NoLogicalSpace; }
         PageTableChange change = _tables.Map(slot.First, pages, access);
         if (!change.IsDone) { return RollBack(slot, change); }
@@ -218,6 +206,25 @@ public sealed class Domain : IDisposable
     }
 
     internal void CountQuarantinedRange() => Interlocked.Increment(ref _quarantinedRanges);
+
+    private MapStatus Check(ReadOnlySpan<PhysicalAddress> pages, DmaAccess access)
+    {
+        if (pages.IsEmpty) { throw new ArgumentException("a mapping needs at least one page", nameof(pages)); }
+        if (access is DmaAccess.None or > DmaAccess.ReadWrite)
+        {
+            throw new ArgumentException("a mapping needs read or write access", nameof(access));
+        }
+        if (IsDead) { return MapStatus.Dead; }
+        foreach (PhysicalAddress page in pages)
+        {
+            if (!page.IsAligned(PageLog2))
+            {
+                throw new ArgumentException($"{page} is not the start of a page", nameof(pages));
+            }
+            if (_frames.KindOf(page) != FrameKind.Buffer) { return MapStatus.Refused; }
+        }
+        return MapStatus.Mapped;
+    }
 
     private bool TryAllocate(int pages, LogicalAddress limit, out LogicalSlot slot)
     {

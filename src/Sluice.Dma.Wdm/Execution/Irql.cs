@@ -12,7 +12,7 @@ public enum Irql : byte
     /// <summary>DISPATCH_LEVEL: deferred procedure calls and spin locks; may not wait.</summary>
     Dispatch = 2,
 
-    /// <summary>The lowest device interrupt level: nothing of the DMA DDI may be called here but a size query.</summary>
+    /// <summary>A device interrupt: nothing of the DMA DDI may be called here but a size query.</summary>
     Device = 3,
 
     /// <summary>HIGH_LEVEL.</summary>

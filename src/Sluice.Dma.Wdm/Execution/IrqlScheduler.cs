@@ -24,7 +24,8 @@ public sealed class IrqlScheduler
         Processor processor = _processor.Value!;
         if (level < processor.Level)
         {
-            throw new IrqlException(processor.Level, $"a level is raised, never lowered, from {processor.Level} to {level}");
+            throw new IrqlException(
+                processor.Level, $"a level is raised, never lowered, from {processor.Level} to {level}");
         }
         Scope scope = new(this, processor.Level, level);
         processor.Level = level;
@@ -58,7 +59,8 @@ public sealed class IrqlScheduler
         Processor processor = _processor.Value!;
         if (processor.Level != from)
         {
-            throw new IrqlException(processor.Level, $"a scope at {from} level ends at {processor.Level} level: scopes nest");
+            throw new IrqlException(
+                processor.Level, $"a scope at {from} level ends at {processor.Level} level: scopes nest");
         }
         processor.Level = to;
         if (to < Irql.Dispatch && processor.Dpcs.Count > 0) { RunDpcs(processor); }
@@ -91,7 +93,8 @@ public sealed class IrqlScheduler
         private readonly Irql _old;
         private readonly Irql _new;
 
-        internal Scope(IrqlScheduler scheduler, Irql old, Irql raised) => (_scheduler, _old, _new) = (scheduler, old, raised);
+        internal Scope(IrqlScheduler scheduler, Irql old, Irql raised) =>
+            (_scheduler, _old, _new) = (scheduler, old, raised);
 
         /// <summary>Back to the level before.</summary>
         /// <exception cref="IrqlException">An inner scope was not disposed.</exception>

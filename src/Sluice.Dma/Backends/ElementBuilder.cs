@@ -18,6 +18,18 @@ internal ref struct ElementBuilder
         mapping.Count = 0;
     }
 
+    /// <summary>
+    /// The most elements that a transfer can need: one for each page, and one more wherever the device's longest
+    /// segment ends or its boundary is met.
+    /// </summary>
+    internal static long MostElements(DeviceDescription device, int pages, uint length)
+    {
+        long most = pages + length / device.MaximumSegment;
+        if (device.BoundaryLog2 < 32) { most += pages + (length >> device.BoundaryLog2); }
+        else if (device.BoundaryLog2 < 64) { most += pages; }
+        return Math.Min(most, length);
+    }
+
     /// <summary>The next piece of the transfer.</summary>
     internal void Add(LogicalAddress first, ulong length)
     {

@@ -39,6 +39,19 @@ internal interface IDmaBackend
     /// reused.</returns>
     bool Unmap(Mapping mapping);
 
+    /// <summary>
+    /// Sets aside everything that one transfer of up to <paramref name="pages"/> pages at a time needs: logical
+    /// addresses, page tables, pages to copy through.
+    /// </summary>
+    /// <remarks>
+    /// When <see cref="BackendState.Reservation"/> is set, <see cref="TryMap"/> uses only that: it allocates nothing
+    /// and never answers <see cref="DmaFailure.OutOfResources"/>, and <see cref="Unmap"/> gives back to it.
+    /// </remarks>
+    DmaFailure TryReserve(int pages, out BackendReservation? reservation);
+
+    /// <summary>Gives a reservation back. Nothing of it is mapped.</summary>
+    void Unreserve(BackendReservation reservation);
+
     /// <summary>Takes and maps zeroed memory for long use, one logical run.</summary>
     /// <param name="length">Bytes.</param>
     /// <param name="access">What the device may do.</param>

@@ -54,6 +54,18 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
     public bool Unmap(Mapping mapping) => true;
 
     /// <inheritdoc/>
+    public DmaFailure TryReserve(int pages, out BackendReservation? reservation)
+    {
+        reservation = new();
+        return DmaFailure.None;
+    }
+
+    /// <inheritdoc/>
+    public void Unreserve(BackendReservation reservation)
+    {
+    }
+
+    /// <inheritdoc/>
     public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory)
     {
         int sizeLog2 = PageLog2;

@@ -12,7 +12,7 @@ namespace Sluice.Dma;
 /// it. Devices that are not trusted with that belong on the shadow policy, or on the bounce back-end when there is
 /// one.
 /// </remarks>
-internal sealed class RemappingBackend(
+internal sealed partial class RemappingBackend(
     RemappingSystem system, Domain domain, IPlatform platform, PciAddress address,
         DeviceDescription device) : IDmaBackend
 {
@@ -50,6 +50,10 @@ internal sealed class RemappingBackend(
     public bool Unmap(Mapping mapping)
     {
         ref readonly Transfer transfer = ref mapping.Transfer;
+        if (mapping.Backend.Reservation is RemappingReservation reservation)
+        {
+            return UnmapReserved(reservation, transfer);
+        }
         // The domain finds the pages of a chain in its tables when it needs them.
         bool chain = transfer.Offset + (ulong)transfer.Length > transfer.Mdl!.ByteCount;
         ReadOnlySpan<PhysicalAddress> pages = chain ? default
@@ -103,7 +107,9 @@ internal sealed class RemappingBackend(
         out PhysicalAddress culprit)
     {
         Transfer transfer = mapping.Transfer;
-        PhysicalAddress[] pages = ArrayPool<PhysicalAddress>.Shared.Rent(mapping.Backend.MapRegisters);
+        var reservation = mapping.Backend.Reservation as RemappingReservation;
+        PhysicalAddress[] pages = reservation?.Scratch
+            ?? ArrayPool<PhysicalAddress>.Shared.Rent(mapping.Backend.MapRegisters);
         int count = 0;
         MdlCursor cursor = new(transfer.Mdl!, transfer.Offset, transfer.Length);
         while (cursor.NextPiece(out Mdl part, out uint offset, out uint length))
@@ -113,7 +119,7 @@ internal sealed class RemappingBackend(
             count += piece.Length;
         }
         DmaFailure failure = TryMapPages(mapping, pages.AsSpan(0, count), out footprint, out culprit);
-        ArrayPool<PhysicalAddress>.Shared.Return(pages);
+        if (reservation is null) { ArrayPool<PhysicalAddress>.Shared.Return(pages); }
         if (failure != DmaFailure.None) { return failure; }
 
         // Logical pages follow each other, so parts that meet at a page boundary join without a seam.
@@ -133,6 +139,10 @@ internal sealed class RemappingBackend(
         Mapping mapping, ReadOnlySpan<PhysicalAddress> pages, out Footprint footprint, out PhysicalAddress culprit)
     {
         (footprint, culprit) = (default, default);
+        if (mapping.Backend.Reservation is RemappingReservation reservation)
+        {
+            return TryMapReserved(reservation, mapping, pages, out footprint, out culprit);
+        }
         MapStatus status = domain.TryMap(pages, mapping.Transfer.Direction.ToAccess(), device.LastAddress,
             out mapping.Backend.Mapping);
         if (status == MapStatus.Mapped)

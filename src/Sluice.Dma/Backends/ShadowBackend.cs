@@ -36,14 +36,17 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
         // The buffer keeps its offset in the first page: some devices only take whole pages after the first element.
         uint inPage = ((uint)transfer.Mdl!.ByteOffset + transfer.Offset) & (PageSize - 1);
         int pages = (int)((inPage + (ulong)transfer.Length + PageSize - 1) >> PageLog2);
-        if (pages > pool.LargestSlot) { return direct.TryMap(mapping, ref list, out footprint, out culprit); }
+        BackendReservation? reservation = mapping.Backend.Reservation;
+        if (pages > pool.LargestSlot || reservation is RemappingReservation) { return direct.TryMap(mapping, ref list, out footprint, out culprit); }
         if (!CheckFrames(transfer, out culprit)) { return DmaFailure.NotABuffer; }
         DmaAccess access = transfer.Direction.ToAccess();
-        if (!pool.TryRent(pages, access, out ShadowSlot slot)) { return DmaFailure.OutOfResources; }
-        CopyIn(transfer, slot.Pages, inPage);
+        ShadowSlot slot;
+        if (reservation is ShadowReservation reserved) { slot = reserved[access]; }
+        else if (!pool.TryRent(pages, access, out slot)) { return DmaFailure.OutOfResources; }
+        CopyIn(transfer, slot.Pages[..pages], inPage);
         mapping.Backend.Slot = slot;
         // Slots are powers of two of pages, all of them open, and the page behind is closed.
-        ulong open = (ulong)BitOperations.RoundUpToPowerOf2((uint)pages) << PageLog2;
+        ulong open = (ulong)BitOperations.RoundUpToPowerOf2((uint)slot.PageCount) << PageLog2;
         LogicalRange reach = LogicalRange.FromLength(slot.First, open);
         footprint = new(reach, reach.Last + PageSize);
         list.Add(slot.First + inPage, transfer.Length);
@@ -60,8 +63,42 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
         {
             CopyBack(mapping.Transfer, slot.Pages, (uint)mapping.Only.Address.OffsetIn(PageLog2));
         }
-        pool.Return(slot);
+        if (mapping.Backend.Reservation is null) { pool.Return(slot); }
         return true;
+    }
+
+    /// <inheritdoc/>
+    public DmaFailure TryReserve(int pages, out BackendReservation? reservation)
+    {
+        if (pages > pool.LargestSlot) { return direct.TryReserve(pages, out reservation); }
+        reservation = null;
+        if (!pool.TryRent(pages, DmaAccess.Read, out ShadowSlot read)) { return DmaFailure.OutOfResources; }
+        if (!pool.TryRent(pages, DmaAccess.Write, out ShadowSlot write))
+        {
+            pool.Return(read);
+            return DmaFailure.OutOfResources;
+        }
+        if (!pool.TryRent(pages, DmaAccess.ReadWrite, out ShadowSlot both))
+        {
+            pool.Return(read);
+            pool.Return(write);
+            return DmaFailure.OutOfResources;
+        }
+        reservation = new ShadowReservation(read, write, both);
+        return DmaFailure.None;
+    }
+
+    /// <inheritdoc/>
+    public void Unreserve(BackendReservation reservation)
+    {
+        if (reservation is not ShadowReservation slots)
+        {
+            direct.Unreserve(reservation);
+            return;
+        }
+        pool.Return(slots[DmaAccess.Read]);
+        pool.Return(slots[DmaAccess.Write]);
+        pool.Return(slots[DmaAccess.ReadWrite]);
     }
 
     /// <inheritdoc/>

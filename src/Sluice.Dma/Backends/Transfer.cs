@@ -22,6 +22,9 @@ internal struct BackendState
     /// <summary>Whose registers they are; null for the adapter's own.</summary>
     internal DmaChannel? Channel;
 
+    /// <summary>What to use, and nothing else; null for the pools that all transfers share.</summary>
+    internal BackendReservation? Reservation;
+
     /// <summary>Remapping: what was mapped for this transfer alone; no pages when nothing was.</summary>
     internal DomainMapping Mapping;
 

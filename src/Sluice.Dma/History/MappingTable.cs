@@ -47,6 +47,16 @@ internal sealed class MappingTable
         return _all[_used++];
     }
 
+    /// <summary>As <see cref="Take"/>, right after <see cref="Give"/>: rather forgets early than allocates.</summary>
+    internal Mapping TakeWithoutGrowing()
+    {
+        if (_spare is not null || _gone > _recent || _used < _all.Length) { return Take(); }
+        Mapping oldest = _oldest!;
+        _oldest = oldest.NextFree;
+        _gone--;
+        return oldest;
+    }
+
     /// <summary>Gives back a record that became history.</summary>
     internal void Give(Mapping mapping)
     {

@@ -41,6 +41,16 @@ internal sealed class DomainTables
     public PageTableChange Unmap(LogicalRange range, ref TableGather gather) =>
         PageTable<VtdSecondStage>.Unmap(_memory, in _root, range, ref gather);
 
+    /// <summary>
+    /// Adds the tables for a range: mapping pages there takes no frame until it is unmapped as a whole.
+    /// </summary>
+    public PageTableStatus Prepare(LogicalRange range) =>
+        PageTable<VtdSecondStage>.Prepare(_memory, in _root, _frames, range);
+
+    /// <summary>Clears a range whose tables stay.</summary>
+    public PageTableChange UnmapLeaves(LogicalRange range) =>
+        PageTable<VtdSecondStage>.UnmapLeaves(_memory, in _root, range);
+
     /// <summary>The page behind an address, if one is mapped.</summary>
     public bool TryFind(LogicalAddress address, out PhysicalAddress page)
     {

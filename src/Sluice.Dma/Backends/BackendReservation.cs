@@ -1,0 +1,51 @@
+using Sluice.Remapping;
+
+namespace Sluice.Dma;
+
+/// <summary>
+/// What a back-end set aside so that one transfer at a time cannot fail or allocate. Identity needs nothing; others
+/// derive from this. One thread at a time uses it: who holds the transfer.
+/// </summary>
+internal class BackendReservation
+{
+    /// <summary>Whose it is; set by the adapter.</summary>
+    internal DmaReservation? Owner;
+}
+
+/// <summary>
+/// Remapping: two runs of logical addresses with all their tables, used in turn, so that a device that is late by one
+/// transfer meets a closed page. One run serves both turns where addresses are short.
+/// </summary>
+internal sealed class RemappingReservation(DomainReservation next, DomainReservation? other, int pages)
+    : BackendReservation
+{
+    private DomainReservation? _other = other;
+
+    /// <summary>Where the next transfer goes.</summary>
+    internal DomainReservation Next { get; private set; } = next;
+
+    /// <summary>The run of the other turn.</summary>
+    internal DomainReservation? Other => _other;
+
+    /// <summary>Room to put the pages of a chain in a row.</summary>
+    internal PhysicalAddress[] Scratch { get; } = new PhysicalAddress[pages];
+
+    /// <summary>What is mapped.</summary>
+    internal ReservedMapping Mapping;
+
+    internal void TakeTurns()
+    {
+        if (_other is { } other) { (Next, _other) = (other, Next); }
+    }
+}
+
+/// <summary>Shadow: a slot per right, rented for good.</summary>
+internal sealed class ShadowReservation(ShadowSlot read, ShadowSlot write, ShadowSlot both) : BackendReservation
+{
+    internal ShadowSlot this[DmaAccess access] => access switch
+    {
+        DmaAccess.Read => read,
+        DmaAccess.Write => write,
+        _ => both,
+    };
+}

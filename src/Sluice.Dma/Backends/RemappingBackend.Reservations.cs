@@ -1,0 +1,50 @@
+using Sluice.Remapping;
+
+namespace Sluice.Dma;
+
+internal sealed partial class RemappingBackend
+{
+    /// <inheritdoc/>
+    public DmaFailure TryReserve(int pages, out BackendReservation? reservation)
+    {
+        reservation = null;
+        DmaFailure failure = Meaning(domain.TryReserve(pages, device.LastAddress, out DomainReservation? one));
+        if (failure != DmaFailure.None) { return failure; }
+        domain.TryReserve(pages, device.LastAddress, out DomainReservation? two);
+        reservation = new RemappingReservation(one!, two, pages);
+        return DmaFailure.None;
+    }
+
+    /// <inheritdoc/>
+    public void Unreserve(BackendReservation reservation)
+    {
+        var ours = (RemappingReservation)reservation;
+        domain.FreeReservation(ours.Next);
+        if (ours.Other is { } other) { domain.FreeReservation(other); }
+    }
+
+    private DmaFailure TryMapReserved(RemappingReservation reservation, Mapping mapping,
+        ReadOnlySpan<PhysicalAddress> pages, out Footprint footprint, out PhysicalAddress culprit)
+    {
+        (footprint, culprit) = (default, default);
+        DomainReservation run = reservation.Next;
+        MapStatus status = domain.TryMapReserved(
+            run, 0, pages, mapping.Transfer.Direction.ToAccess(), out reservation.Mapping);
+        if (status == MapStatus.Mapped)
+        {
+            reservation.TakeTurns();
+            footprint = new(reservation.Mapping.Range, run.GuardLast);
+            return DmaFailure.None;
+        }
+        if (status == MapStatus.Refused) { culprit = FirstThatIsNoBuffer(pages); }
+        return Meaning(status);
+    }
+
+    private bool UnmapReserved(RemappingReservation reservation, in Transfer transfer)
+    {
+        ReadOnlySpan<PhysicalAddress> pages = transfer.Offset + (ulong)transfer.Length > transfer.Mdl!.ByteCount
+            ? reservation.Scratch.AsSpan(0, reservation.Mapping.Pages)
+            : PagesOf(transfer.Mdl, transfer.Offset, transfer.Length, out _);
+        return domain.UnmapReserved(reservation.Mapping, pages) != UnmapStatus.Quarantined;
+    }
+}

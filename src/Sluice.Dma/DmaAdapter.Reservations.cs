@@ -1,0 +1,158 @@
+namespace Sluice.Dma;
+
+// Transfers with what a reservation set aside. What a reservation holds is never in the adapter's pools, so requests
+// through it neither wait for others nor make them wait.
+public sealed partial class DmaAdapter
+{
+    private readonly List<DmaReservation> _reservations = [];
+
+    /// <summary>
+    /// Sets aside all that one transfer at a time needs, so that it can never fail for want of anything nor allocate.
+    /// </summary>
+    /// <param name="maximumLength">The longest transfer, 1 to <see cref="DeviceDescription.MaximumLength"/>
+    /// bytes.</param>
+    /// <param name="mapRegisters">Pages one transfer may touch; 0 for a single MDL of that length, wherever in its
+    /// first page it starts.</param>
+    /// <param name="waiters">Requests that may wait for it without allocating; more may wait, and allocate
+    /// once.</param>
+    /// <exception cref="DmaException">There is not that much left, or the device is blocked.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">A length the device does not take, or more registers than the
+    /// adapter has.</exception>
+    public DmaReservation Reserve(uint maximumLength, int mapRegisters = 0, int waiters = 8)
+    {
+        DmaFailure failure = TryReserve(maximumLength, mapRegisters, waiters, out DmaReservation? reservation);
+        if (failure == DmaFailure.None) { return reservation!; }
+        throw failure == DmaFailure.OutOfResources
+            ? new DmaException(failure, $"not enough map registers, logical space or memory to set a transfer of "
+                + $"{maximumLength} bytes aside for {Driver} {Device}")
+            : Explain(failure, maximumLength, default);
+    }
+
+    /// <summary>As <see cref="Reserve"/>, with the failure as a result.</summary>
+    internal DmaFailure TryReserve(uint maximumLength, int mapRegisters, int waiters, out DmaReservation? reservation)
+    {
+        ArgumentOutOfRangeException.ThrowIfZero(maximumLength);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(maximumLength, Description.MaximumLength);
+        ArgumentOutOfRangeException.ThrowIfNegative(mapRegisters);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(mapRegisters, MapRegisters);
+        ArgumentOutOfRangeException.ThrowIfNegative(waiters);
+        reservation = null;
+        if (mapRegisters == 0) { mapRegisters = (int)(((maximumLength - 1UL + PageMask) >> PageLog2) + 1); }
+        long elements = ElementBuilder.MostElements(Description, mapRegisters, maximumLength);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(elements, Array.MaxLength, nameof(maximumLength));
+
+        _gate.Enter();
+        bool closed = _closed;
+        bool enough = !closed && mapRegisters <= _registersFree && !OthersWait;
+        if (enough) { _registersFree -= mapRegisters; }
+        Mapping? record = enough ? _table.Take() : null;
+        _gate.Exit();
+        if (record is null) { return closed ? DmaFailure.Disposed : DmaFailure.OutOfResources; }
+
+        DmaFailure failure = _backend.TryReserve(mapRegisters, out BackendReservation? backend);
+        if (failure != DmaFailure.None)
+        {
+            GiveReserved(mapRegisters, record);
+            return failure;
+        }
+        reservation = new(this, maximumLength, mapRegisters, backend!, record, (int)elements, waiters);
+        lock (_reservations) { _reservations.Add(reservation); }
+        return DmaFailure.None;
+    }
+
+    /// <summary>Nothing of it is in flight, and nobody uses it any more.</summary>
+    internal void Unreserve(DmaReservation reservation, Mapping? record)
+    {
+        lock (_reservations) { _reservations.Remove(reservation); }
+        _backend.Unreserve(reservation.Backend);
+        GiveReserved(reservation.MapRegisters, record);
+    }
+
+    internal void CheckReserved(DmaReservation reservation, Mdl mdl, uint offset, uint length, DmaDirection direction)
+    {
+        Check(mdl, offset, length, direction);
+        if (length > reservation.MaximumLength)
+        {
+            throw new ArgumentOutOfRangeException(nameof(length),
+                $"{length} bytes through a reservation of {Driver} {Device} for {reservation.MaximumLength}");
+        }
+        if (RegistersOf(mdl, offset, length) is int registers && registers > reservation.MapRegisters)
+        {
+            throw new ArgumentOutOfRangeException(nameof(mdl),
+                $"these {length} bytes touch {registers} pages, and {reservation.MapRegisters} were reserved by "
+                + $"{Driver} {Device}: reserve more map registers for chains");
+        }
+    }
+
+    /// <summary>As <see cref="TryMap"/>, for whoever has the reservation.</summary>
+    internal DmaFailure TryMapReserved(DmaReservation reservation, in Transfer transfer, in MappingOrigin origin,
+        out ScatterGatherLease list, out PhysicalAddress culprit)
+    {
+        (list, culprit) = (default, default);
+        transfer.Mdl!.PinChain();
+        _gate.Enter();
+        bool closed = _closed;
+        Mapping? mapping = closed ? null : reservation.TakeRecord();
+        if (mapping is not null)
+        {
+            _outstanding++;
+            _requests++;
+            _bytes += transfer.Length;
+        }
+        long number = ++_number;
+        _gate.Exit();
+        if (mapping is null)
+        {
+            transfer.Mdl.UnpinChain();
+            return closed ? DmaFailure.Disposed : DmaFailure.Dead;
+        }
+
+        mapping.Transfer = transfer with { Elements = reservation.Elements };
+        mapping.Backend.MapRegisters = RegistersOf(transfer.Mdl, transfer.Offset, transfer.Length);
+        mapping.Backend.Reservation = reservation.Backend;
+        ElementBuilder builder = new(mapping, Description, _elements);
+        DmaFailure failure = _backend.TryMap(mapping, ref builder, out Footprint footprint, out culprit);
+        if (failure == DmaFailure.None && mapping.Count > 1 && !Description.ScatterGather)
+        {
+            _backend.Unmap(mapping);
+            failure = DmaFailure.TooFragmented;
+        }
+        if (failure == DmaFailure.None)
+        {
+            mapping.Publish(number, footprint, origin, common: false);
+            list = new(mapping, number);
+            return DmaFailure.None;
+        }
+        Recycle(mapping);
+        reservation.GiveRecord(mapping);
+        transfer.Mdl.UnpinChain();
+        _gate.Enter();
+        _outstanding--;
+        _requests--;
+        _bytes -= transfer.Length;
+        _gate.Exit();
+        return failure;
+    }
+
+    // The adapter is closed: idle reservations go back, one whose transfer leaked stays with it.
+    private void CloseReservations()
+    {
+        DmaReservation[] all;
+        lock (_reservations) { all = [.. _reservations]; }
+        foreach (DmaReservation reservation in all)
+        {
+            if (reservation.Close()) { _backend.Unreserve(reservation.Backend); }
+        }
+    }
+
+    private void GiveReserved(int registers, Mapping? record)
+    {
+        _gate.Enter();
+        _registersFree += registers;
+        if (record is not null) { _table.GiveUnused(record); }
+        _returned++;
+        bool othersWait = OthersWait;
+        _gate.Exit();
+        if (othersWait) { Serve(); }
+    }
+}
