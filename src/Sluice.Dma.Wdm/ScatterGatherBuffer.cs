@@ -38,7 +38,8 @@ public sealed class ScatterGatherBuffer
         if (Interlocked.Exchange(ref _inUse, 1) != 0)
         {
             throw new InvalidOperationException(
-                $"a scatter/gather buffer of {List.Adapter.Driver} still holds a list: put it before the next is built");
+                $"a scatter/gather buffer of {List.Adapter.Driver} still holds a list: "
+                + "put it before the next is built");
         }
     }
 

@@ -44,8 +44,8 @@ public sealed partial class WdmAdapter
     /// not even when it waits.
     /// </summary>
     /// <remarks>
-    /// At DISPATCH_LEVEL. When the machine has no memory left for tables, one such request at a time still goes through,
-    /// and the others wait for it in order.
+    /// At DISPATCH_LEVEL. When the machine has no memory left for tables, one such request at a time still goes
+    /// through, and the others wait for it in order.
     /// </remarks>
     /// <param name="device">Whose current IRP the callback gets.</param>
     /// <param name="mdl">The buffer; it may be a chain.</param>
@@ -144,7 +144,10 @@ public sealed partial class WdmAdapter
         Enter(DdiFunction.BuildMdlFromScatterGatherList);
         ArgumentNullException.ThrowIfNull(list);
         targetMdl = null;
-        if (originalMdl is null || originalMdl != list.Mdl || list.Lease == default) { return NtStatus.InvalidParameter; }
+        if (originalMdl is null || originalMdl != list.Mdl || list.Lease == default)
+        {
+            return NtStatus.InvalidParameter;
+        }
         if (list.MdlBuilt) { return NtStatus.NoneMapped; }
         targetMdl = Adapter.DescribeTransfer(list.Lease);
         list.MdlBuilt = true;
@@ -180,8 +183,10 @@ public sealed partial class WdmAdapter
             return NtStatus.Success;
         }
         // Who brings memory of its own gets what is set aside first, because that takes none.
-        if (list.Buffer is not null && TryMapReserved(list, out NtStatus reserved))
+        if (list.Buffer is not null
+            && TryMapReserved(list, out ScatterGatherLease lease, out NtStatus reserved))
         {
+            list.Lease = lease;
             if (reserved.IsSuccess()) { Deliver(list); }
             else { Finish(list); }
             return reserved;
@@ -218,7 +223,7 @@ public sealed partial class WdmAdapter
     {
         list.Transfer?.Granted(list);
         if (list.Routine is not { } routine) { return; }
-        using (Levels.Callback()) { routine(list.Device, list.Irp, list, list.Context); }
+        using (IrqlScheduler.Callback()) { routine(list.Device, list.Irp, list, list.Context); }
     }
 
     private static void Finish(ScatterGatherList list)

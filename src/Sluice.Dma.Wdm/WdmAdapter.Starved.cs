@@ -11,17 +11,15 @@ public sealed partial class WdmAdapter
     private bool _serveStarvedAgain;
 
     // True when what is set aside was free: the list is mapped, or never will be.
-    private bool TryMapReserved(ScatterGatherList list, out NtStatus status)
+    private bool TryMapReserved(ScatterGatherList list, out ScatterGatherLease lease, out NtStatus status)
     {
-        status = NtStatus.Success;
+        (lease, status) = (default, NtStatus.Success);
         if (_reserve is not { } reserve) { return false; }
         try
         {
-            bool free = reserve.TryGetScatterGatherList(
-                list.Mdl, list.Offset, list.Length, list.Direction, out ScatterGatherLease lease, 0,
+            return reserve.TryGetScatterGatherList(
+                list.Mdl, list.Offset, list.Length, list.Direction, out lease, 0,
                 nameof(BuildScatterGatherList), Driver);
-            list.Lease = lease;
-            return free;
         }
         catch (DmaException e) { status = e.Failure.ToStatus(); }
         catch (ObjectDisposedException) { status = DmaFailure.Disposed.ToStatus(); }
@@ -53,7 +51,8 @@ public sealed partial class WdmAdapter
                 if (_servingStarved || list is null) { return; }
                 (_servingStarved, _serveStarvedAgain) = (true, false);
             }
-            bool answered = TryMapReserved(list, out NtStatus status) || TryMapOrdinary(list, out status);
+            bool answered = TryMapReserved(list, out ScatterGatherLease lease, out NtStatus status)
+                || TryMapOrdinary(list, out lease, out status);
             bool ours;
             bool again;
             lock (_starvedLock)
@@ -64,24 +63,25 @@ public sealed partial class WdmAdapter
             }
             if (ours)
             {
+                list.Lease = lease;
                 if (!status.IsSuccess()) { Finish(list); }
                 Deliver(list);
             }
             else if (answered && status.IsSuccess())
             {
                 // Cancelled while it was served: nobody sees the list.
-                Adapter.PutScatterGatherList(list.Lease, nameof(CancelAdapterChannel), Driver);
+                Adapter.PutScatterGatherList(lease, nameof(CancelAdapterChannel), Driver);
             }
             if (!answered && !again) { return; }
         }
     }
 
-    private bool TryMapOrdinary(ScatterGatherList list, out NtStatus status)
+    private bool TryMapOrdinary(ScatterGatherList list, out ScatterGatherLease lease, out NtStatus status)
     {
         DmaFailure failure = Adapter.TryBuildScatterGatherList(
-            list.Request, list.Mdl, list.Offset, list.Length, list.Direction, out ScatterGatherLease lease, 0,
+            list.Request, list.Mdl, list.Offset, list.Length, list.Direction, out lease, 0,
             nameof(BuildScatterGatherList), Driver);
-        (list.Lease, status) = (lease, failure.ToStatus());
+        status = failure.ToStatus();
         return failure != DmaFailure.OutOfResources;
     }
 

@@ -25,7 +25,7 @@ public sealed partial class WdmAdapter
 
     /// <summary>Always 1, whatever version the description had: so the DDI says. What the adapter can do is said by
     /// <see cref="DmaAdapter"/> and <see cref="GetDmaAdapterInfo"/>.</summary>
-    public int Version => 1;
+    public ushort Version { get; } = 1;
 
     /// <summary>The adapter below.</summary>
     public DmaAdapter Adapter { get; }
@@ -40,8 +40,6 @@ public sealed partial class WdmAdapter
     public int NumberOfMapRegisters { get; }
 
     internal string Driver => Device.Driver;
-
-    private IrqlScheduler Levels => _dma.Levels;
 
     private bool IsSubordinate => !Description.Master;
 
@@ -58,7 +56,7 @@ public sealed partial class WdmAdapter
         ServeStarved();
     }
 
-    private void Enter(DdiFunction function) => Levels.Check(function, Driver);
+    private void Enter(DdiFunction function) => IrqlScheduler.Check(function, Driver);
 
     private static DmaDirection Direction(bool writeToDevice) =>
         writeToDevice ? DmaDirection.ToDevice : DmaDirection.FromDevice;

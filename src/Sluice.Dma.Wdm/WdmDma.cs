@@ -1,8 +1,7 @@
 namespace Sluice.Dma.Wdm;
 
 /// <summary>
-/// The DMA of a machine as WDM drivers see it: the execution levels, the system's DMA controller, and
-/// IoGetDmaAdapter.
+/// The DMA of a machine as WDM drivers see it: IoGetDmaAdapter, and the system's DMA controller.
 /// </summary>
 /// <remarks>Safe from any thread. It owns nothing: dispose the <see cref="DmaSystem"/> below as usual.</remarks>
 public sealed class WdmDma
@@ -12,24 +11,22 @@ public sealed class WdmDma
 
     /// <summary>WDM's view of a machine's DMA.</summary>
     /// <param name="system">What does the work.</param>
-    /// <param name="levels">The machine's execution levels; null for new ones.</param>
     /// <param name="controller">The controller that moves the data of subordinate devices; null without one.</param>
-    public WdmDma(DmaSystem system, IrqlScheduler? levels = null, ISystemDmaController? controller = null)
+    public WdmDma(DmaSystem system, ISystemDmaController? controller = null)
     {
         ArgumentNullException.ThrowIfNull(system);
-        (System, Levels, Controller) = (system, levels ?? new(), controller);
+        (System, Controller) = (system, controller);
     }
 
     /// <summary>What does the work.</summary>
     public DmaSystem System { get; }
 
-    /// <summary>The execution levels.</summary>
-    public IrqlScheduler Levels { get; }
-
     /// <summary>The controller of subordinate devices, or null.</summary>
     public ISystemDmaController? Controller { get; }
 
-    /// <summary>IoGetDmaAdapter: an adapter for a device, and how many map registers it may use for a transfer.</summary>
+    /// <summary>
+    /// IoGetDmaAdapter: an adapter for a device, and how many map registers it may use for a transfer.
+    /// </summary>
     /// <remarks>At PASSIVE_LEVEL. One adapter for a device at a time.</remarks>
     /// <param name="device">The device object; its PDO is the PCI function.</param>
     /// <param name="description">What the device can do.</param>
@@ -43,7 +40,7 @@ public sealed class WdmDma
     {
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(description);
-        Levels.Check(DdiFunction.IoGetDmaAdapter, device.Driver);
+        IrqlScheduler.Check(DdiFunction.IoGetDmaAdapter, device.Driver);
         numberOfMapRegisters = 0;
         if (Describe(description) is not { } idiomatic) { return null; }
         DmaAdapter adapter;
