@@ -219,7 +219,7 @@ public sealed partial class WdmAdapter
         Deliver(list);
     }
 
-    private void Deliver(ScatterGatherList list)
+    private static void Deliver(ScatterGatherList list)
     {
         list.Transfer?.Granted(list);
         if (list.Routine is not { } routine) { return; }
