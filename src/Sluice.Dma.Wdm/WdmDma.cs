@@ -49,7 +49,7 @@ public sealed class WdmDma
         {
             return null;
         }
-        numberOfMapRegisters = Math.Min(description.RegistersWanted, adapter.MapRegisters);
+        numberOfMapRegisters = Math.Min(description.RegistersWanted, adapter.MostMapRegisters);
         return new(this, device, description, adapter, numberOfMapRegisters, SetAside(adapter, numberOfMapRegisters));
     }
 

@@ -6,7 +6,7 @@ namespace Sluice.Dma;
 // their own, because lists do not need the channel; but for map registers, lists and channels wait in one order.
 public sealed partial class DmaAdapter
 {
-    private DmaChannel? _channel;
+    private bool _channelTaken;
     private DmaChannelRequest? _firstChannelRequest;
     private DmaChannelRequest? _lastChannelRequest;
 
@@ -21,10 +21,14 @@ public sealed partial class DmaAdapter
     {
         ThrowIfTooMany(mapRegisters);
         _gate.Enter();
-        bool closed = _closed;
-        channel = !closed && _firstChannelRequest is null && _firstWaiter is null ? Grant(mapRegisters) : null;
+        bool taken = !_channelTaken && !OthersWait;
+        _channelTaken |= taken;
         _gate.Exit();
-        return closed ? throw Explain(DmaFailure.Disposed, 0, default) : channel is not null;
+        channel = null;
+        if (!taken) { return false; }
+        DmaFailure failure = Grant(mapRegisters, inTurn: false, out channel);
+        return failure is DmaFailure.None or DmaFailure.OutOfResources ? channel is not null
+            : throw Explain(failure, 0, default);
     }
 
     /// <summary>
@@ -49,6 +53,7 @@ public sealed partial class DmaAdapter
         if (usable && open)
         {
             (request.MapRegisters, request.Callback, request.State) = (mapRegisters, callback, state);
+            request.IsTried = false;
             (request.Queued, request.Ticket, request.Next) = (true, ++_tickets, null);
             if (_lastChannelRequest is null) { _firstChannelRequest = request; }
             else { _lastChannelRequest.Next = request; }
@@ -103,8 +108,12 @@ public sealed partial class DmaAdapter
         if (mapped == 0) { return DmaFailure.OutOfResources; }
         while (true)
         {
-            DmaFailure failure = TryMap(
-                new(mdl, offset, mapped, direction), origin, ahead: true, out list, out _, channel);
+            DmaFailure failure = TryMapThrough(channel, new(mdl, offset, mapped, direction), origin, out list);
+            if (failure == DmaFailure.TooFragmented && FirstPage(mdl, offset, mapped) is uint page && page < mapped)
+            {
+                mapped = page;
+                continue;
+            }
             if (failure != DmaFailure.None)
             {
                 mapped = 0;
@@ -131,13 +140,13 @@ public sealed partial class DmaAdapter
     {
         _gate.Enter();
         int mapped = channel.MapRegisters - channel.FreeRegisters;
+        bool over = false;
         if (mapped == 0 && !channel.Ended)
         {
             channel.Ended = true;
             Unown(channel);
-            _registersFree += channel.MapRegisters;
             _channelsHeld--;
-            _returned++;
+            over = true;
         }
         _gate.Exit();
         if (mapped != 0)
@@ -146,6 +155,7 @@ public sealed partial class DmaAdapter
                 $"{mapped} map registers of a channel of {Driver} {Device} are still mapped: "
                 + "flush before giving them back");
         }
+        if (over) { channel.Reservation.Dispose(); }
         Serve();
     }
 
@@ -163,37 +173,72 @@ public sealed partial class DmaAdapter
     {
         _gate.Enter();
         DmaChannelRequest? request = _firstChannelRequest;
-        DmaChannel? channel = null;
+        bool idle = request is null && _firstWaiter is null;
         bool listsFirst = request is not null && _firstWaiter is { } waiter && waiter.Ticket < request.Ticket;
-        if (request is not null && !_closed && !listsFirst) { channel = Grant(request.MapRegisters); }
-        bool answer = request is not null && (channel is not null || _closed);
-        (DmaChannelCallback? callback, object? state) = (request?.Callback, request?.State);
-        if (answer) { Remove(request!); }
+        if (request is null || (!_closed && (_channelTaken || listsFirst)))
+        {
+            _gate.Exit();
+            if (idle) { _ticket?.Leave(); }
+            return false;
+        }
+        bool closed = _closed;
+        _channelTaken = true;
+        long ticket = request.Ticket;
+        long returned = _returned;
         _gate.Exit();
-        if (!answer) { return false; }
-        callback!(channel, channel is null ? DmaFailure.Disposed : DmaFailure.None, state);
+
+        DmaChannel? channel = null;
+        DmaFailure failure = closed ? DmaFailure.Disposed : Grant(request.MapRegisters, inTurn: true, out channel);
+        _gate.Enter();
+        bool retry = _returned != returned;
+        // Only its first try may end for want of memory: a request that once waited is answered with a channel.
+        bool waits = failure == DmaFailure.OutOfResources && (retry || request.IsTried || _outstanding != 0
+            || _channelsHeld != 0 || _ticket is { IsQueued: true });
+        request.IsTried = true;
+        (DmaChannelCallback? callback, object? state) = (request.Callback, request.State);
+        bool ours = !waits && request.Ticket == ticket && Remove(request);
+        _gate.Exit();
+        if (waits) { return retry; }
+        if (ours) { callback!(channel, failure, state); }
+        else { channel?.Dispose(); }
         return true;
     }
 
     // Inside the gate: a channel request came before this ticket and waits for map registers only.
     private bool ChannelIsBefore(long ticket) =>
-        _firstChannelRequest is { } request && _channel is null && request.Ticket < ticket;
+        _firstChannelRequest is { } request && !_channelTaken && request.Ticket < ticket;
 
-    // Inside the gate.
-    private DmaChannel? Grant(int registers)
+    // Whoever took the channel: everything that one piece of so many pages needs, or the channel is free again.
+    private DmaFailure Grant(int registers, bool inTurn, out DmaChannel? channel)
     {
-        if (_channel is not null || registers > _registersFree) { return null; }
-        _registersFree -= registers;
-        _channelsHeld++;
-        return _channel = new(this, registers);
+        channel = null;
+        uint length = (uint)Math.Min((ulong)registers << PageLog2, Description.MaximumLength);
+        DmaFailure failure = TryReserve(length, registers, 0, out DmaReservation? reservation, inTurn);
+        _gate.Enter();
+        if (failure == DmaFailure.None)
+        {
+            channel = new(this, reservation!);
+            reservation!.Channel = channel;
+            _channelsHeld++;
+        }
+        else { _channelTaken = false; }
+        _gate.Exit();
+        return failure;
     }
+
+    // With what was set aside; when that is in use, because a second piece is mapped beside the first, with what the
+    // adapter has.
+    private DmaFailure TryMapThrough(
+        DmaChannel channel, in Transfer transfer, in MappingOrigin origin, out ScatterGatherLease list) =>
+        channel.Reservation.TryMap(transfer, origin, out list, out DmaFailure failure) ? failure
+            : TryMap(transfer, origin, ahead: true, out list, out _, channel);
 
     // Inside the gate.
     private void Unown(DmaChannel channel)
     {
         if (channel.Released) { return; }
         channel.Released = true;
-        if (_channel == channel) { _channel = null; }
+        _channelTaken = false;
     }
 
     // Inside the gate. True for exactly one caller per queued request.
@@ -212,12 +257,16 @@ public sealed partial class DmaAdapter
     private void ThrowIfTooMany(int mapRegisters)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(mapRegisters, 1);
-        if (mapRegisters > MapRegisters)
+        if (mapRegisters > MapRegisters || !_backend.CouldEverReserve(mapRegisters))
         {
             throw new DmaException(DmaFailure.OutOfResources,
-                $"{Driver} {Device} has {MapRegisters} map registers, not {mapRegisters}");
+                $"{Driver} {Device} has {Math.Min(MapRegisters, _backend.MostRegisters)} map registers, "
+                + $"not {mapRegisters}");
         }
     }
+
+    // How many of the bytes lie in the first page: they always are one element.
+    private static uint FirstPage(Mdl mdl, uint offset, uint length) => Fitting(mdl, offset, length, 1);
 
     // How many of the bytes lie in the first so many pages.
     private static uint Fitting(Mdl mdl, uint offset, uint length, int registers)

@@ -4,6 +4,7 @@ namespace Sluice.Dma;
 // until somebody says that the device is quiet.
 public sealed partial class DmaAdapter
 {
+    private const int LongestServiceMilliseconds = 1000;
     private int _leaks;
     private bool _backendClosed;
 
@@ -18,6 +19,7 @@ public sealed partial class DmaAdapter
         _closed = true;
         _gate.Exit();
         if (!first) { return; }
+        AwaitServers();
         while (true)
         {
             _gate.Enter();
@@ -56,11 +58,21 @@ public sealed partial class DmaAdapter
         if (last) { _backend.Release(); }
     }
 
+    // Puts of other adapters serve this one's queue when both share a pool, and its driver cannot know when. Whoever
+    // began before the adapter closed ends within a few calls; this thread's own service, if it is in a callback of it,
+    // finds the queue closed.
+    private void AwaitServers()
+    {
+        if (_ticket is null || Volatile.Read(ref _server) == Environment.CurrentManagedThreadId) { return; }
+        SpinWait.SpinUntil(() => Volatile.Read(ref _serveCalls) == 0, LongestServiceMilliseconds);
+    }
+
     // A mapping that will never be given back, because its driver did not, or because the unit no longer answers.
     // Only by who closed it.
     private void Abandon(Mapping mapping)
     {
         Withdraw(mapping);
+        _backend.Abandon(mapping);
         mapping.Quarantine();
         _gate.Enter();
         _leaks++;

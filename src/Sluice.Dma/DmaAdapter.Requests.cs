@@ -76,6 +76,12 @@ public sealed partial class DmaAdapter
             out list, out _);
     }
 
+    /// <summary>
+    /// Pages that one transfer may touch at most: fewer than <see cref="MapRegisters"/> where a pool to copy through is
+    /// smaller, and one for a device that takes one element where nothing joins pages.
+    /// </summary>
+    public int MostMapRegisters => Math.Min(MapRegisters, _backend.MostRegisters);
+
     /// <summary>Map registers that bytes of a buffer take: the pages they touch, part by part of a chain.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The range passes the buffer.</exception>
     public static int CountMapRegisters(Mdl mdl, uint offset, uint length)

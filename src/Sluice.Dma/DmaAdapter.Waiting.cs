@@ -18,6 +18,9 @@ public sealed partial class DmaAdapter
     private ScatterGatherWaiter? _freeWaiters;
     private long _tickets;
     private int _serveCalls;
+    private int _server;
+    private long _waited;
+    private long _longestWait;
 
     /// <summary>As <see cref="TryGetScatterGatherList"/>, but waits in a queue while resources are short.</summary>
     /// <remarks>
@@ -104,6 +107,7 @@ public sealed partial class DmaAdapter
     {
         int calls = Interlocked.Increment(ref _serveCalls);
         if (calls != 1) { return; }
+        Volatile.Write(ref _server, Environment.CurrentManagedThreadId);
         ExceptionDispatchInfo? thrown = null;
         do
         {
@@ -116,6 +120,7 @@ public sealed partial class DmaAdapter
             calls = Interlocked.Add(ref _serveCalls, -calls);
         }
         while (calls != 0);
+        Interlocked.CompareExchange(ref _server, 0, Environment.CurrentManagedThreadId);
         thrown?.Throw();
     }
 
@@ -132,16 +137,30 @@ public sealed partial class DmaAdapter
         (long ticket, long returned) = (waiter.Ticket, _returned);
         _gate.Exit();
 
-        DmaFailure failure = TryMap(transfer, origin, ahead: true, out ScatterGatherLease list,
-            out PhysicalAddress culprit);
+        DmaFailure failure;
+        ScatterGatherLease list = default;
+        PhysicalAddress culprit = default;
+        try { failure = TryMap(transfer, origin, ahead: true, out list, out culprit); }
+        catch (ObjectDisposedException gone)
+        {
+            Refuse(waiter, ticket, gone);
+            return true;
+        }
+        bool mayWait = failure == DmaFailure.OutOfResources && CouldEver(transfer);
+        long now = failure == DmaFailure.None ? _platform.Clock.Nanoseconds : 0;
         _gate.Enter();
         bool retry = _returned != returned;
-        if (failure == DmaFailure.OutOfResources && (retry || _outstanding != 0 || _channelsHeld != 0))
+        if (mayWait && (retry || _outstanding != 0 || _channelsHeld != 0 || _ticket is { IsQueued: true }))
         {
             _gate.Exit();
             return retry;
         }
         bool ours = waiter.Ticket == ticket && Remove(waiter);
+        if (ours && failure == DmaFailure.None)
+        {
+            _waited++;
+            _longestWait = Math.Max(_longestWait, now - waiter.Since);
+        }
         _gate.Exit();
         if (ours) { Answer(waiter, list, failure, culprit); }
         else if (failure == DmaFailure.None)
@@ -154,6 +173,17 @@ public sealed partial class DmaAdapter
             _gate.Exit();
         }
         return true;
+    }
+
+    // Its buffer was disposed while it waited. It alone hears of it: the queue goes on.
+    private void Refuse(ScatterGatherWaiter waiter, long ticket, Exception reason)
+    {
+        _gate.Enter();
+        bool ours = waiter.Ticket == ticket && Remove(waiter);
+        _gate.Exit();
+        if (!ours) { return; }
+        if (waiter.Callback is null) { waiter.Fail(reason); }
+        else { Answer(waiter, default, DmaFailure.NotABuffer, default); }
     }
 
     private void Answer(ScatterGatherWaiter waiter, ScatterGatherLease list, DmaFailure failure,
@@ -181,6 +211,7 @@ public sealed partial class DmaAdapter
 
     private bool Enqueue(ScatterGatherWaiter waiter)
     {
+        waiter.Since = _platform.Clock.Nanoseconds;
         _gate.Enter();
         bool open = !_closed;
         if (open)

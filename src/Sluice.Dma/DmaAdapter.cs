@@ -26,6 +26,9 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
     private readonly ElementPool _elements = new();
     private readonly bool _keepsTime;
 
+    // The place in the queue of what is shared with other adapters; null when nothing is.
+    private readonly BounceTicket? _ticket;
+
     private PutClock _putClock;
     private SpinGate _gate;
     private bool _closed;
@@ -44,6 +47,8 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         (Device, Description, Driver) = (device, description, driver);
         MapRegisters = _registersFree = options.MapRegistersPerAdapter;
         _keepsTime = backend.ReportsFaults;
+        _ticket = backend.Ticket;
+        if (_ticket is not null) { _ticket.Serve = Serve; }
         _table = new(this, options.RecentMappings);
     }
 
@@ -59,6 +64,9 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
     /// <summary>Pages that may be mapped for transfers at once.</summary>
     public int MapRegisters { get; }
 
+    /// <summary>Whether the device is remapped, by which policy, and why: now.</summary>
+    public DmaCapabilities Capabilities => _backend.Capabilities with { MapRegisters = MapRegisters };
+
     /// <summary>
     /// What this adapter's DMA came to so far, as far as the adapter knows it: faults are counted by the system.
     /// </summary>
@@ -67,7 +75,10 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         get
         {
             _gate.Enter();
-            DmaStatistics now = new(_requests, _bytes, _outstanding, 0, 0, 0, 0, 0);
+            DmaStatistics now = new(_requests, _bytes, _outstanding, 0, 0, 0, 0, 0)
+            {
+                Waited = _waited, LongestWaitNanoseconds = _longestWait,
+            };
             _gate.Exit();
             return now with { BouncedBytes = _backend.BouncedBytes };
         }
@@ -101,7 +112,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
             new(mdl, offset, length, direction), new(tag, site, file), ahead: false, out list,
                 out PhysicalAddress culprit);
         if (failure == DmaFailure.None) { return true; }
-        if (failure == DmaFailure.OutOfResources && RegistersOf(mdl, offset, length) <= MapRegisters) { return false; }
+        if (failure == DmaFailure.OutOfResources && CouldEver(new(mdl, offset, length, direction))) { return false; }
         throw Explain(failure, length, culprit);
     }
 
@@ -135,14 +146,15 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         mdl.UnpinChain();
         _gate.Enter();
         _table.Give(mapping);
-        if (reservation is null) { GiveRegisters(registers, channel); }
-        else { reservation.GiveRecord(_table.TakeWithoutGrowing()); }
+        if (reservation is null || channel is not null) { GiveRegisters(registers, channel); }
+        reservation?.GiveRecord(_table.TakeWithoutGrowing());
         _outstanding--;
         _returned++;
         bool othersWait = OthersWait;
         _gate.Exit();
         if (othersWait) { Serve(); }
         reservation?.Leave();
+        _ticket?.Wake();
     }
 
     private DmaFailure TryMap(
@@ -161,6 +173,8 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
             bool closed = _closed;
             _gate.Exit();
             transfer.Mdl.UnpinChain();
+            // It lacks what only this adapter's own puts bring back: others need not wait behind it.
+            if (ahead && channel is null) { _ticket?.Leave(); }
             return closed ? DmaFailure.Disposed : DmaFailure.OutOfResources;
         }
         free -= registers;
@@ -173,6 +187,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
 
         mapping.Transfer = transfer;
         (mapping.Backend.MapRegisters, mapping.Backend.Channel) = (registers, channel);
+        mapping.Backend.Ticket = ahead && channel is null ? _ticket : null;
         ElementBuilder builder = new(mapping, Description, _elements);
         DmaFailure failure = _backend.TryMap(mapping, ref builder, out Footprint footprint, out culprit);
         if (failure == DmaFailure.None && mapping.Count > 1 && !Description.ScatterGather)
@@ -237,6 +252,9 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         }
         _ = new MdlCursor(mdl, offset, length);
     }
+
+    private bool CouldEver(in Transfer transfer) =>
+        RegistersOf(transfer.Mdl!, transfer.Offset, transfer.Length) <= MapRegisters && _backend.CouldEver(transfer);
 
     private static int RegistersOf(Mdl mdl, uint offset, uint length)
     {

@@ -7,14 +7,15 @@ namespace Sluice.Dma;
 /// that a long buffer can be transferred in pieces, as many bytes at a time as the registers hold.
 /// </summary>
 /// <remarks>
-/// For each piece: map, let the device work, flush. Several pieces may be mapped at once while registers last. The
+/// For each piece: map, let the device work, flush. One piece at a time never lacks anything; several may be mapped at
+/// once while registers and memory last. The
 /// channel itself may be given up before its registers (<see cref="Release"/>), so that the next driver gets in while
 /// this one's last piece is on its way. Safe from any thread; of two ends exactly one counts.
 /// </remarks>
 public sealed class DmaChannel : IDisposable
 {
-    internal DmaChannel(DmaAdapter adapter, int mapRegisters) =>
-        (Adapter, MapRegisters, FreeRegisters) = (adapter, mapRegisters, mapRegisters);
+    internal DmaChannel(DmaAdapter adapter, DmaReservation reservation) =>
+        (Adapter, Reservation, FreeRegisters) = (adapter, reservation, reservation.MapRegisters);
 
     // Inside the adapter's gate.
     internal int FreeRegisters;
@@ -25,7 +26,9 @@ public sealed class DmaChannel : IDisposable
     public DmaAdapter Adapter { get; }
 
     /// <summary>Pages that may be mapped through it at once.</summary>
-    public int MapRegisters { get; }
+    public int MapRegisters => Reservation.MapRegisters;
+
+    internal DmaReservation Reservation { get; }
 
     /// <summary>
     /// Makes as many bytes reachable as the free map registers and the list allow, from the first on.

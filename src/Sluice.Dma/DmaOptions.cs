@@ -28,6 +28,17 @@ public sealed record DmaOptions
     public ShadowPoolOptions Shadow { get; init; } = new();
 
     /// <summary>
+    /// Memory for copying, for devices that need it where there is no unit; null to refuse what they cannot reach.
+    /// </summary>
+    public BounceOptions? Bounce { get; init; }
+
+    /// <summary>
+    /// Whether a device may see the rest of a page that a transfer does not fill. Firmware knows: what sits behind a
+    /// port that faces outside is not trusted. Asked once for each adapter.
+    /// </summary>
+    public Func<PciAddress, bool> Trusts { get; init; } = static _ => true;
+
+    /// <summary>
     /// Mappings given back that each adapter still remembers, at least 1. A record is about 250 bytes.
     /// </summary>
     public int RecentMappings { get; init; } = 1024;
@@ -48,6 +59,8 @@ public sealed record DmaOptions
 
     internal void Validate()
     {
+        Bounce?.Validate();
+        ArgumentNullException.ThrowIfNull(Trusts);
         ArgumentOutOfRangeException.ThrowIfLessThan(RecentMappings, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(MapRegistersPerAdapter, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(PendingReports, 8);

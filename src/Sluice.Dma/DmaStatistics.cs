@@ -6,7 +6,7 @@ namespace Sluice.Dma;
 /// <param name="Outstanding">Lists handed out and not put yet.</param>
 /// <param name="Blocked">DMAs that a unit refused and recorded: one per fault record.</param>
 /// <param name="Lost">Refused DMAs whose record the hardware could not keep: a lower bound.</param>
-/// <param name="BouncedBytes">Bytes copied by the policy or the back-end.</param>
+/// <param name="BouncedBytes">Bytes of transfers that the policy or the back-end copied, each way they went.</param>
 /// <param name="ReportsDropped">Blocked DMAs that were counted but not explained, because their device made too
 /// many.</param>
 /// <param name="Leaks">Mappings and common buffers that were never given back.</param>
@@ -18,4 +18,11 @@ public readonly record struct DmaStatistics(
     long Lost,
     long BouncedBytes,
     long ReportsDropped,
-    long Leaks);
+    long Leaks)
+{
+    /// <summary>Requests that had to wait for resources and were served.</summary>
+    public long Waited { get; init; }
+
+    /// <summary>The longest such wait, in nanoseconds on the platform clock.</summary>
+    public long LongestWaitNanoseconds { get; init; }
+}

@@ -136,6 +136,7 @@ public sealed partial class DmaSystem : IDisposable
         }
         foreach (DmaAdapter adapter in Adapters) { adapter.Dispose(); }
         _remapping?.Dispose();
+        foreach (BouncePool pool in _pools) { pool.Dispose(); }
         _faults.Dispose();
     }
 
@@ -179,7 +180,7 @@ public sealed partial class DmaSystem : IDisposable
 
     private Func<IDmaBackend> Connect(PciAddress device, DeviceDescription description, string driver)
     {
-        if (_remapping is not { } remapping) { return () => new IdentityBackend(Platform, description); }
+        if (_remapping is not { } remapping) { return () => WithoutUnit(device, description); }
         return () =>
         {
             Domain domain = remapping.CreateDomain(new()
@@ -207,5 +208,7 @@ public sealed partial class DmaSystem : IDisposable
         Bytes = a.Bytes + b.Bytes,
         Outstanding = a.Outstanding + b.Outstanding,
         BouncedBytes = a.BouncedBytes + b.BouncedBytes,
+        Waited = a.Waited + b.Waited,
+        LongestWaitNanoseconds = Math.Max(a.LongestWaitNanoseconds, b.LongestWaitNanoseconds),
     };
 }

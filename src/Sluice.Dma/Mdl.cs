@@ -178,9 +178,8 @@ public sealed class Mdl : IDisposable
     {
         for (Mdl? part = this; part is not null; part = part.Next)
         {
-            if (Interlocked.Increment(ref part._pins) > 0) { continue; }
+            if (part.TryPin()) { continue; }
             for (Mdl? undo = this; undo != part; undo = undo.Next) { undo!.Unpin(); }
-            part.Unpin();
             throw new ObjectDisposedException(nameof(Mdl), "the buffer was disposed before it was mapped");
         }
     }
@@ -215,6 +214,19 @@ public sealed class Mdl : IDisposable
             if (!part._ownsFrames) { part.ReleaseBorrowed(); }
         }
         UnpinChain();
+    }
+
+    // Never counts up once disposed: whoever took that back would free the frames a second time.
+    private bool TryPin()
+    {
+        int pins = Volatile.Read(ref _pins);
+        while (pins >= 0)
+        {
+            int seen = Interlocked.CompareExchange(ref _pins, pins + 1, pins);
+            if (seen == pins) { return true; }
+            pins = seen;
+        }
+        return false;
     }
 
     private void Unpin()

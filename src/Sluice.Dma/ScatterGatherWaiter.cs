@@ -18,6 +18,9 @@ internal sealed class ScatterGatherWaiter(IWaiterQueue queue) : IValueTaskSource
     // Tells this request from the next one that uses the same object.
     internal long Ticket;
 
+    // When it began to wait, on the platform clock.
+    internal long Since;
+
     internal Transfer Transfer;
     internal MappingOrigin Origin;
     internal ScatterGatherCallback? Callback;

@@ -142,6 +142,28 @@ public sealed class WaitingTests : IDisposable
             (await Assert.ThrowsAsync<DmaException>(async () => await GetAsync(1))).Failure);
     }
 
+    // Seen failing: ServeFirst without the catch (the put served for ever); PinChain that counted a disposed MDL up and
+    // down again (its frames were freed twice).
+    [Fact]
+    public async Task ABufferThatIsDisposedWhileItWaitsFailsAlone()
+    {
+        ScatterGatherLease held = Get(8);
+        Mdl gone = Mdl.Allocate(_platform, 100);
+        Task<ScatterGatherLease> lost = _adapter.GetScatterGatherListAsync(
+            gone, 0, 100, DmaDirection.ToDevice).AsTask();
+        DmaFailure called = DmaFailure.None;
+        _adapter.GetScatterGatherList(gone, 0, 100, DmaDirection.ToDevice, (_, failure, _) => called = failure);
+        Task<ScatterGatherLease> next = GetAsync(1).AsTask();
+        gone.Dispose();
+        await Task.Run(() => held.Dispose()).WaitAsync(TimeSpan.FromSeconds(10));
+        await Assert.ThrowsAsync<ObjectDisposedException>(() => lost);
+        Assert.Equal(DmaFailure.NotABuffer, called);
+        (await next).Dispose();
+        Assert.Throws<ObjectDisposedException>(
+            () => _adapter.TryGetScatterGatherList(gone, 0, 100, DmaDirection.ToDevice, out _));
+        Get(8).Dispose();
+    }
+
     // Seen failing: the waiter went back to the pool at completion instead of when its result was taken.
     // Seen failing: _returned not counted up in put, so the last waiter was judged hopeless.
     [Fact]

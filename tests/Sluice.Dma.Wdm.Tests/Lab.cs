@@ -5,13 +5,17 @@ namespace Sluice.Dma.Wdm.Tests;
 /// <summary>The back-ends every contract test runs on. Adding one is adding a line.</summary>
 public static class Backend
 {
-    public static TheoryData<string> All => ["identity", "remapping", "deferred"];
+    public static TheoryData<string> All => ["identity", "bounce", "remapping", "deferred"];
 
     internal static bool IsRemapped(string name) => name is "remapping" or "deferred";
 
     internal static DmaSystem Start(TestPlatform platform, string name, DmaOptions? options = null) => name switch
     {
         "remapping" => platform.Start(InvalidationPolicy.Strict, options),
+        "bounce" => platform.Start(null, (options ?? new()) with
+        {
+            Bounce = new() { Always = true, Pages = 128, MaximumPages = 128, Areas = 1 },
+        }),
         "deferred" => platform.Start(InvalidationPolicy.Deferred, options),
         _ => platform.Start(null, options),
     };

@@ -49,3 +49,9 @@ internal sealed class ShadowReservation(ShadowSlot read, ShadowSlot write, Shado
         _ => both,
     };
 }
+
+/// <summary>Bounce: pages that stand in for all of a transfer, whether it needs them or not.</summary>
+internal sealed class BounceReservation(BounceHold hold) : BackendReservation
+{
+    internal BounceHold Hold => hold;
+}

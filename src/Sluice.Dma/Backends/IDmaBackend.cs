@@ -6,8 +6,6 @@ namespace Sluice.Dma;
 /// </summary>
 /// <remarks>
 /// Called from any thread, for different mappings at once, never inside the adapter's gate. Failures are results.
-/// Place kept: a bounce back-end for devices that cannot reach a buffer where nothing remaps, and for devices that
-/// are not trusted with the rest of a page, implements this contract and nothing else changes.
 /// </remarks>
 internal interface IDmaBackend
 {
@@ -17,8 +15,18 @@ internal interface IDmaBackend
     /// <summary>Whether refused DMAs are ever reported, so that times are worth keeping.</summary>
     bool ReportsFaults { get; }
 
-    /// <summary>Bytes copied because of the policy, both ways, since the start.</summary>
+    /// <summary>What it does for its device and why it was chosen; the adapter adds its map registers.</summary>
+    DmaCapabilities Capabilities { get; }
+
+    /// <summary>
+    /// Bytes of transfers that were copied since the start, each way they went: to the device at map, from it at unmap.
+    /// </summary>
     long BouncedBytes { get; }
+
+    /// <summary>
+    /// The adapter's place in the queue of what it shares with other adapters; null when it shares nothing.
+    /// </summary>
+    BounceTicket? Ticket => null;
 
     /// <summary>
     /// Makes <c>mapping.Transfer</c> reachable in its direction and no more, and writes its elements through
@@ -40,6 +48,19 @@ internal interface IDmaBackend
     bool Unmap(Mapping mapping);
 
     /// <summary>
+    /// Whether a transfer that found resources short could be mapped if every other were put. Where that is not known,
+    /// yes: the adapter then waits as long as anything of its own is mapped.
+    /// </summary>
+    bool CouldEver(in Transfer transfer) => true;
+
+    /// <summary>
+    /// The transfer will never be unmapped: what it holds stays taken until <see cref="Release"/>.
+    /// </summary>
+    void Abandon(Mapping mapping)
+    {
+    }
+
+    /// <summary>
     /// Sets aside everything that one transfer of up to <paramref name="pages"/> pages at a time needs: logical
     /// addresses, page tables, pages to copy through.
     /// </summary>
@@ -51,6 +72,18 @@ internal interface IDmaBackend
 
     /// <summary>Gives a reservation back. Nothing of it is mapped.</summary>
     void Unreserve(BackendReservation reservation);
+
+    /// <summary>
+    /// As <see cref="TryReserve"/>, for the first request in the adapter's queue: where it is short of what other
+    /// adapters hold, it has its turn among theirs (<see cref="Ticket"/>).
+    /// </summary>
+    DmaFailure TryReserveInTurn(int pages, out BackendReservation? reservation) => TryReserve(pages, out reservation);
+
+    /// <summary>Whether that many pages could be reserved if everything else were given back.</summary>
+    bool CouldEverReserve(int pages) => pages <= MostRegisters;
+
+    /// <summary>The most pages that one transfer could ever be given at once: what a driver may plan with.</summary>
+    int MostRegisters => int.MaxValue;
 
     /// <summary>Takes and maps zeroed memory for long use, one logical run.</summary>
     /// <param name="length">Bytes.</param>

@@ -4,7 +4,7 @@ namespace Sluice.Dma;
 /// No remapping unit: a logical address is a physical address. Nothing protects memory, nothing moves a buffer; pages
 /// that the device cannot drive are refused, as are pages that are no buffer.
 /// </summary>
-internal sealed class IdentityBackend(IPlatform platform, DeviceDescription device) : IDmaBackend
+internal sealed class IdentityBackend(IPlatform platform, DeviceDescription device, string reason) : IDmaBackend
 {
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
@@ -14,6 +14,14 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
 
     /// <inheritdoc/>
     public bool ReportsFaults => false;
+
+    /// <inheritdoc/>
+    public DmaCapabilities Capabilities => new()
+    {
+        Kind = DmaBackendKind.Identity,
+        Reason = reason,
+        AddressBits = device.AddressBits,
+    };
 
     /// <inheritdoc/>
     public long BouncedBytes => 0;
@@ -52,6 +60,10 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
 
     /// <inheritdoc/>
     public bool Unmap(Mapping mapping) => true;
+
+    // Nothing joins pages that do not follow each other.
+    /// <inheritdoc/>
+    public int MostRegisters => device.ScatterGather ? int.MaxValue : 1;
 
     /// <inheritdoc/>
     public DmaFailure TryReserve(int pages, out BackendReservation? reservation)

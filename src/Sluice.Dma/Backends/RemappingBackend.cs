@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Numerics;
 using Sluice.Remapping;
 
 namespace Sluice.Dma;
@@ -24,6 +25,23 @@ internal sealed partial class RemappingBackend(
 
     /// <inheritdoc/>
     public bool ReportsFaults => true;
+
+    /// <inheritdoc/>
+    public DmaCapabilities Capabilities => new()
+    {
+        Kind = DmaBackendKind.Remapping,
+        Policy = domain.Options.Policy,
+        Reason = domain.IsDead
+            ? $"the remapping unit of {domain} no longer answers"
+            : domain.Options.Policy == InvalidationPolicy.Deferred
+            ? $"{domain} is behind a remapping unit, and what is put goes out of reach at the next flush"
+            : $"{domain} is behind a remapping unit, and what is put is out of reach when put returns",
+        IsBlocked = domain.IsDead,
+        EnforcesRights = true,
+        ReportsFaults = true,
+        Coalesces = true,
+        AddressBits = Math.Min(device.AddressBits, BitOperations.Log2(domain.Last.Value) + 1),
+    };
 
     /// <inheritdoc/>
     public long BouncedBytes => 0;

@@ -25,6 +25,17 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
     public bool ReportsFaults => true;
 
     /// <inheritdoc/>
+    public DmaCapabilities Capabilities => direct.Capabilities is { IsBlocked: false } open
+        ? open with
+        {
+            Kind = DmaBackendKind.Shadow,
+            Reason = "the device works in a pool behind a remapping unit and never reaches a driver's page, "
+                + "except for transfers longer than the pool's slots",
+            SubPageIsolation = (uint)(pool.LargestSlot - 1) << PageLog2,
+        }
+        : direct.Capabilities with { Kind = DmaBackendKind.Shadow };
+
+    /// <inheritdoc/>
     public long BouncedBytes => Volatile.Read(ref _bouncedBytes);
 
     /// <inheritdoc/>
@@ -153,7 +164,7 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
             bytes[(int)(inPage + here)..].Clear();
             (done, inPage) = (done + here, 0);
         }
-        Interlocked.Add(ref _bouncedBytes, transfer.Length);
+        if (transfer.Direction != DmaDirection.FromDevice) { Interlocked.Add(ref _bouncedBytes, transfer.Length); }
     }
 
     private void CopyBack(in Transfer transfer, ReadOnlySpan<PhysicalAddress> pages, uint inPage)

@@ -1,0 +1,239 @@
+namespace Sluice.Dma;
+
+/// <summary>
+/// No remapping unit, and a device that cannot drive every address or is not trusted with every byte: pages of a
+/// transfer that it may use are used, for the others a page of a pool stands in and data is copied.
+/// </summary>
+/// <remarks>
+/// Data for the device is copied at map, data from it at unmap and not before. A bounce page begins as a copy of the
+/// buffer, so that what a short transfer does not write stays what it was, and is zero outside the transfer, so that
+/// nobody else's bytes are seen. Fragments keep their offset in the page: some devices take only whole pages after
+/// the first element. A device that takes one element gets one: its own pages where they follow each other, else a run
+/// of the pool for the whole transfer.
+/// </remarks>
+internal sealed partial class BounceBackend(
+    IPlatform platform, DeviceDescription device, BouncePool pool, bool always, bool trusted, string reason) : IDmaBackend
+{
+    private const int PageLog2 = 12;
+    private const uint PageSize = 1 << PageLog2;
+    private readonly IdentityBackend _direct = new(platform, device, reason);
+    private readonly ulong _limit = device.LastAddress.Value;
+    private readonly Lock _leaking = new();
+    private readonly List<BounceHold> _leaked = [];
+    private long _bouncedBytes;
+
+    /// <inheritdoc/>
+    public string Name => "bounce";
+
+    /// <inheritdoc/>
+    public bool ReportsFaults => false;
+
+    /// <inheritdoc/>
+    public DmaCapabilities Capabilities => new()
+    {
+        Kind = DmaBackendKind.Bounce,
+        Reason = reason,
+        SubPageIsolation = always || !trusted ? uint.MaxValue : 0,
+        Coalesces = !device.ScatterGather,
+        AddressBits = device.AddressBits,
+    };
+
+    /// <inheritdoc/>
+    public long BouncedBytes => Volatile.Read(ref _bouncedBytes);
+
+    /// <inheritdoc/>
+    public BounceTicket? Ticket { get; } = new(pool);
+
+    /// <inheritdoc/>
+    public DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out Footprint footprint,
+        out PhysicalAddress culprit)
+    {
+        footprint = default;
+        DmaFailure failure = Plan(mapping.Transfer, out BounceNeed need, out culprit);
+        if (failure != DmaFailure.None) { return failure; }
+        BounceHold? hold = null;
+        if (need.Pages > 0 && mapping.Backend.Reservation is BounceReservation reserved) { hold = reserved.Hold; }
+        else if (need.Pages > 0 && !pool.TryTake(need, mapping.Backend.Ticket, out hold))
+        {
+            return DmaFailure.OutOfResources;
+        }
+        mapping.Backend.Bounce = hold;
+        footprint = need.Run ? FillRun(mapping, need.InPage, ref list) : Fill(mapping, ref list);
+        list.Finish();
+        return DmaFailure.None;
+    }
+
+    /// <inheritdoc/>
+    public bool Unmap(Mapping mapping)
+    {
+        if (mapping.Backend.Bounce is not { } hold) { return true; }
+        if (mapping.Transfer.Direction != DmaDirection.ToDevice)
+        {
+            if (device.ScatterGather) { CopyBack(mapping.Transfer, hold); }
+            else { CopyRunBack(mapping.Transfer, new(mapping.Only.Address.Value)); }
+        }
+        if (mapping.Backend.Reservation is null) { pool.Give(hold); }
+        return true;
+    }
+
+    /// <inheritdoc/>
+    public bool CouldEver(in Transfer transfer) =>
+        Plan(transfer, out BounceNeed need, out _) == DmaFailure.None && pool.CouldEver(need);
+
+    /// <inheritdoc/>
+    public void Abandon(Mapping mapping)
+    {
+        if (mapping.Backend.Bounce is not { } hold) { return; }
+        pool.Quarantine(hold);
+        lock (_leaking) { _leaked.Add(hold); }
+    }
+
+    /// <inheritdoc/>
+    public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory) =>
+        _direct.TryAllocateCommon(length, access, limit, out memory);
+
+    /// <inheritdoc/>
+    public bool FreeCommon(in CommonMemory memory) => _direct.FreeCommon(memory);
+
+    /// <inheritdoc/>
+    public void Close(bool leaked)
+    {
+        Ticket!.Leave();
+        // Reservations went back with the adapter.
+        Ticket.Wake();
+    }
+
+    /// <inheritdoc/>
+    public void Release()
+    {
+        lock (_leaking)
+        {
+            foreach (BounceHold hold in _leaked) { pool.Release(hold); }
+            _leaked.Clear();
+        }
+    }
+
+    // What the transfer needs of the pool; no pages when the device may use the buffer as it lies.
+    private DmaFailure Plan(in Transfer transfer, out BounceNeed need, out PhysicalAddress culprit)
+    {
+        IFrameAllocator frames = platform.Frames;
+        (int bounced, bool joined) = (0, true);
+        (ulong first, ulong next) = (0, 0);
+        need = default;
+        for (PageCursor cursor = new(transfer); cursor.Next(out culprit, out uint inPage, out uint length);)
+        {
+            if (frames.KindOf(culprit) != FrameKind.Buffer) { return DmaFailure.NotABuffer; }
+            if (IsBounced(culprit, inPage, length)) { bounced++; }
+            ulong here = culprit.Value + inPage;
+            if (next == 0) { first = here; }
+            else { joined &= here == next; }
+            next = here + length;
+        }
+        culprit = default;
+        need = new(bounced);
+        if (device.ScatterGather) { return DmaFailure.None; }
+        return bounced == 0 && joined && IsOneElement(first, transfer.Length)
+            ? DmaFailure.None
+            : PlanRun((uint)first & (PageSize - 1), transfer.Length, out need);
+    }
+
+    private DmaFailure PlanRun(uint inPage, uint length, out BounceNeed need)
+    {
+        need = default;
+        if (!IsOneElement(0, length)) { return DmaFailure.TooFragmented; }
+        // Where only a start on a boundary keeps the data between two of them, the offset in the page is given up.
+        if (!IsOneElement(inPage, length)) { inPage = 0; }
+        int pages = (int)((inPage + (ulong)length + PageSize - 1) >> PageLog2);
+        need = new(pages, Run: true, inPage, length, device.BoundaryLog2);
+        return DmaFailure.None;
+    }
+
+    private bool IsOneElement(ulong first, uint length) =>
+        length <= device.MaximumSegment
+        && (device.BoundaryLog2 >= 64 || first >> device.BoundaryLog2 == (first + (length - 1)) >> device.BoundaryLog2);
+
+    private bool IsBounced(PhysicalAddress page, uint inPage, uint length) =>
+        always || page.Value + inPage + (length - 1) > _limit || (!trusted && length != PageSize);
+
+    private Footprint Fill(Mapping mapping, ref ElementBuilder list)
+    {
+        (ulong lowest, ulong highest) = (ulong.MaxValue, 0);
+        uint copied = 0;
+        BouncePages bounce = new(mapping.Backend.Bounce);
+        PageCursor cursor = new(mapping.Transfer);
+        while (cursor.Next(out PhysicalAddress page, out uint inPage, out uint length))
+        {
+            if (IsBounced(page, inPage, length))
+            {
+                PhysicalAddress to = bounce.Next();
+                Span<byte> bytes = SpanOf(to, PageSize);
+                bytes[..(int)inPage].Clear();
+                SpanOf(page + inPage, length).CopyTo(bytes[(int)inPage..]);
+                bytes[(int)(inPage + length)..].Clear();
+                (page, copied) = (to, copied + length);
+            }
+            list.Add(new(page.Value + inPage), length);
+            (lowest, highest) = (Math.Min(lowest, page.Value), Math.Max(highest, page.Value));
+        }
+        Count(mapping, copied);
+        LogicalAddress last = new(highest + (PageSize - 1));
+        return new(new(new(lowest), last), last);
+    }
+
+    private Footprint FillRun(Mapping mapping, uint inPage, ref ElementBuilder list)
+    {
+        Transfer transfer = mapping.Transfer;
+        BounceRun run = mapping.Backend.Bounce!.Runs[0];
+        PhysicalAddress first = run.Block.AddressOf(run.First);
+        PhysicalAddress last = run.Block.AddressOf(run.First + run.Count) - 1;
+        PhysicalAddress to = first + inPage;
+        SpanOf(first, inPage).Clear();
+        for (PageCursor cursor = new(transfer); cursor.Next(out PhysicalAddress page, out uint at, out uint length);)
+        {
+            SpanOf(page + at, length).CopyTo(SpanOf(to, length));
+            to += length;
+        }
+        SpanOf(to, (uint)(last - to) + 1).Clear();
+        Count(mapping, transfer.Length);
+        list.Add(new(first.Value + inPage), transfer.Length);
+        return new(new(new(first.Value), new(last.Value)), new(last.Value));
+    }
+
+    private void CopyBack(in Transfer transfer, BounceHold hold)
+    {
+        long copied = 0;
+        BouncePages bounce = new(hold);
+        PageCursor cursor = new(transfer);
+        while (cursor.Next(out PhysicalAddress page, out uint inPage, out uint length))
+        {
+            if (!IsBounced(page, inPage, length)) { continue; }
+            SpanOf(bounce.Next() + inPage, length).CopyTo(SpanOf(page + inPage, length));
+            copied += length;
+        }
+        Interlocked.Add(ref _bouncedBytes, copied);
+    }
+
+    private void CopyRunBack(in Transfer transfer, PhysicalAddress from)
+    {
+        for (PageCursor cursor = new(transfer); cursor.Next(out PhysicalAddress page, out uint at, out uint length);)
+        {
+            SpanOf(from, length).CopyTo(SpanOf(page + at, length));
+            from += length;
+        }
+        Interlocked.Add(ref _bouncedBytes, transfer.Length);
+    }
+
+    // Bytes on their way to the device. What only keeps a short transfer from changing the rest is not counted.
+    private void Count(Mapping mapping, uint copied)
+    {
+        if (copied != 0 && mapping.Transfer.Direction != DmaDirection.FromDevice)
+        {
+            Interlocked.Add(ref _bouncedBytes, copied);
+        }
+    }
+
+    private Span<byte> SpanOf(PhysicalAddress first, uint length) =>
+        platform.Memory.TryGetSpan(first, (int)length, out Span<byte> bytes)
+            ? bytes
+            : throw new InvalidOperationException($"the page at {first} is not writable memory");
+}

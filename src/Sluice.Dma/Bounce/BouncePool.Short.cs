@@ -1,0 +1,197 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Numerics;
+
+namespace Sluice.Dma;
+
+// When one area is short: pages of all areas, then more memory, then a queue of adapters. First come, first served;
+// an adapter goes to the end of the queue after each of its requests, so that one with many does not hold up one
+// with few. Nobody takes past those who wait unless the pool satisfies them as well.
+internal sealed partial class BouncePool
+{
+    // Blocks are at most 2^18 pages: 1 GiB.
+    private const int LargestBlockLog2 = 18;
+
+    // The queue whose waiters this thread is serving: what comes back meanwhile is offered by that loop.
+    [ThreadStatic]
+    private static BouncePool? t_waking;
+
+    private SpinGate _gate;
+    private BounceTicket? _first;
+    private BounceTicket? _last;
+    private int _waiting;
+
+    private bool NobodyWaits => Volatile.Read(ref _waiting) == 0;
+
+    /// <summary>
+    /// Offers what came back to the adapters that wait, oldest place first, until one finds it too little. What their
+    /// callbacks throw comes out of here, after the others were served.
+    /// </summary>
+    internal void Wake()
+    {
+        if (NobodyWaits || t_waking == this) { return; }
+        (BouncePool? outer, t_waking) = (t_waking, this);
+        Exception? thrown = null;
+        (BounceTicket? served, long turn) = (null, 0L);
+        while (FirstToServe() is { } ticket && (ticket != served || ticket.Turn != turn))
+        {
+            (served, turn) = (ticket, ticket.Turn);
+            try { ticket.Serve(); }
+            catch (Exception e) { thrown ??= e; }
+        }
+        t_waking = outer;
+        if (thrown is not null) { System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(thrown); }
+    }
+
+    /// <summary>Gives up an adapter's place.</summary>
+    internal void Leave(BounceTicket ticket)
+    {
+        if (!ticket.IsQueued) { return; }
+        _gate.Enter();
+        Remove(ticket);
+        _gate.Exit();
+        Wake();
+    }
+
+    private bool TryGather(in BounceNeed need, BounceTicket? ticket, [NotNullWhen(true)] out BounceHold? hold)
+    {
+        if (Gather(need, ticket, out hold)) { return true; }
+        Interlocked.Increment(ref _short);
+        if (TryGrow(need) && Gather(need, ticket, out hold)) { return true; }
+        // What can never be served holds up nobody.
+        if (ticket is not null && !CouldEver(need)) { Leave(ticket); }
+        return false;
+    }
+
+    // One thread at a time takes from several areas, so that two cannot each hold half of what both need.
+    private bool Gather(in BounceNeed need, BounceTicket? ticket, [NotNullWhen(true)] out BounceHold? hold)
+    {
+        hold = null;
+        _gate.Enter();
+        if (ticket is not null) { Queue(ticket, need); }
+        if (IsItsTurn(need, ticket))
+        {
+            hold = need.Run ? GatherRun(need) : GatherPages(need.Pages);
+            if (hold is not null && ticket is not null) { Remove(ticket); }
+        }
+        _gate.Exit();
+        return hold is not null;
+    }
+
+    private BounceHold? GatherPages(int pages)
+    {
+        int mine = Thread.GetCurrentProcessorId();
+        BounceHold hold = _areas[mine & (_areas.Length - 1)].NewHold();
+        for (int i = 0; i < _areas.Length && hold.Pages < pages; i++)
+        {
+            _areas[(mine + i) & (_areas.Length - 1)].TakeSome(pages - hold.Pages, hold);
+        }
+        if (hold.Pages == pages)
+        {
+            _gathered++;
+            return hold;
+        }
+        GiveElsewhere(hold, hold.Home);
+        hold.Home.Give(hold);
+        return null;
+    }
+
+    private BounceHold? GatherRun(in BounceNeed need)
+    {
+        int mine = Thread.GetCurrentProcessorId();
+        for (int i = 0; i < _areas.Length; i++)
+        {
+            if (_areas[(mine + i) & (_areas.Length - 1)].TryTake(need, out BounceHold? hold)) { return hold; }
+        }
+        return null;
+    }
+
+    // Inside the gate.
+    private bool IsItsTurn(in BounceNeed need, BounceTicket? ticket)
+    {
+        int owed = 0;
+        for (BounceTicket? older = _first; older is not null && older != ticket; older = older.Next)
+        {
+            // Runs cannot be counted against each other: nobody passes who waits for one, or with one.
+            if (older.Need.Run || need.Run) { return false; }
+            owed += older.Need.Pages;
+        }
+        return owed == 0 || owed + need.Pages <= FreePages;
+    }
+
+    // The ticket in whose turn something could be had, if there is such a one.
+    private BounceTicket? FirstToServe()
+    {
+        _gate.Enter();
+        BounceTicket? first = _first;
+        _gate.Exit();
+        return first is not null && first.Need.Pages <= FreePages ? first : null;
+    }
+
+    // Inside the gate. The store to the count is a fence: what is given back from now on is followed by a Wake.
+    private void Queue(BounceTicket ticket, in BounceNeed need)
+    {
+        ticket.Need = need;
+        if (ticket.Queued) { return; }
+        ticket.Turn++;
+        (ticket.Previous, ticket.Next) = (_last, null);
+        if (_last is null) { _first = ticket; }
+        else { _last.Next = ticket; }
+        _last = ticket;
+        Volatile.Write(ref ticket.Queued, true);
+        Interlocked.Increment(ref _waiting);
+    }
+
+    private void Remove(BounceTicket ticket)
+    {
+        if (!ticket.Queued) { return; }
+        if (ticket.Previous is null) { _first = ticket.Next; }
+        else { ticket.Previous.Next = ticket.Next; }
+        if (ticket.Next is null) { _last = ticket.Previous; }
+        else { ticket.Next.Previous = ticket.Previous; }
+        (ticket.Previous, ticket.Next) = (null, null);
+        Volatile.Write(ref ticket.Queued, false);
+        Interlocked.Decrement(ref _waiting);
+    }
+
+    private bool TryGrow(in BounceNeed need)
+    {
+        if (Volatile.Read(ref _pages) >= _options.MaximumPages) { return false; }
+        lock (_growing)
+        {
+            int room = _options.MaximumPages - _pages;
+            if (_disposed || room <= 0) { return false; }
+            int before = _pages;
+            if (need.Run)
+            {
+                // A naturally aligned block: whatever fits between two boundaries fits at its start.
+                int sizeLog2 = PageLog2 + BitOperations.Log2(BitOperations.RoundUpToPowerOf2((uint)need.Pages));
+                if (1 << (sizeLog2 - PageLog2) <= room) { TryAddBlock(Mine, sizeLog2); }
+            }
+            else { AddBlocks(Mine, Math.Min(room, Math.Max(need.Pages, _options.Pages / 4))); }
+            if (_pages == before) { return false; }
+            _grown++;
+            return true;
+        }
+    }
+
+    private void AddBlocks(BounceArea area, int pages)
+    {
+        int sizeLog2 = Math.Min(BitOperations.Log2((uint)pages), LargestBlockLog2);
+        while (pages > 0 && sizeLog2 >= 0)
+        {
+            if (1 << sizeLog2 <= pages && TryAddBlock(area, sizeLog2 + PageLog2)) { pages -= 1 << sizeLog2; }
+            else { sizeLog2--; }
+        }
+    }
+
+    private bool TryAddBlock(BounceArea area, int sizeLog2)
+    {
+        if (!_platform.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress first, Limit.Value))
+        {
+            return false;
+        }
+        area.Add(first, 1 << (sizeLog2 - PageLog2));
+        Volatile.Write(ref _pages, _pages + (1 << (sizeLog2 - PageLog2)));
+        return true;
+    }
+}

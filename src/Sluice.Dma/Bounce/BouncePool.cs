@@ -1,0 +1,193 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Numerics;
+
+namespace Sluice.Dma;
+
+/// <summary>
+/// The bounce pages of all devices that reach equally far. A part for each processor, so that requests meet no lock but
+/// their own part's while nothing is short; one queue for when something is.
+/// </summary>
+/// <remarks>
+/// Safe from any thread. Frames come from the machine's allocator, below what the devices reach, as long runs as it has
+/// them; they go back when the pool is disposed, except those of leaked transfers.
+/// </remarks>
+internal sealed partial class BouncePool : IDisposable
+{
+    private const int PageLog2 = 12;
+    private readonly IPlatform _platform;
+    private readonly BounceOptions _options;
+    private readonly BounceArea[] _areas;
+    private readonly Lock _growing = new();
+    private int _pages;
+    private int _quarantined;
+    private long _grown;
+    private long _gathered;
+    private long _short;
+    private volatile bool _disposed;
+
+    internal BouncePool(IPlatform platform, BounceOptions options, LogicalAddress limit)
+    {
+        (_platform, _options, Limit) = (platform, options, limit);
+        int areas = options.Areas > 0 ? options.Areas : Environment.ProcessorCount;
+        areas = (int)BitOperations.RoundUpToPowerOf2((uint)areas);
+        while (areas > options.Pages) { areas >>= 1; }
+        _areas = new BounceArea[areas];
+        for (int i = 0; i < areas; i++)
+        {
+            _areas[i] = new();
+            AddBlocks(_areas[i], (options.Pages / areas) + (i < options.Pages % areas ? 1 : 0));
+        }
+    }
+
+    /// <summary>The last address its devices drive.</summary>
+    internal LogicalAddress Limit { get; }
+
+    /// <summary>Pages it has now, and may ever have.</summary>
+    internal (int Now, int AtMost) Pages => (Volatile.Read(ref _pages), _options.MaximumPages);
+
+    /// <summary>The longest run it could ever have: of a block, or, when it may grow, of what it may grow to.</summary>
+    internal int LongestRun
+    {
+        get
+        {
+            int room = Math.Clamp(_options.MaximumPages - Pages.Now, 0, 1 << LargestBlockLog2);
+            int longest = room == 0 ? 0 : 1 << BitOperations.Log2((uint)room);
+            foreach (BounceArea area in _areas)
+            {
+                foreach (BounceBlock block in area.Blocks) { longest = Math.Max(longest, block.Pages); }
+            }
+            return longest;
+        }
+    }
+
+    internal BounceStatistics Statistics
+    {
+        get
+        {
+            long hits = 0;
+            foreach (BounceArea area in _areas) { hits += area.Hits; }
+            return new(
+                Volatile.Read(ref _pages), FreePages, Volatile.Read(ref _quarantined), hits,
+                Volatile.Read(ref _gathered), Volatile.Read(ref _short), Volatile.Read(ref _grown));
+        }
+    }
+
+    private int FreePages
+    {
+        get
+        {
+            int free = 0;
+            foreach (BounceArea area in _areas) { free += area.FreePages; }
+            return free;
+        }
+    }
+
+    /// <summary>Takes pages, or says that too few are free, or that others wait for them.</summary>
+    /// <param name="need">What is needed.</param>
+    /// <param name="ticket">The adapter's place, when the request is the first of its queue: it then keeps or takes
+    /// its turn in the pool's queue. Null for a request that does not wait.</param>
+    /// <param name="hold">The pages, dirty.</param>
+    internal bool TryTake(in BounceNeed need, BounceTicket? ticket, [NotNullWhen(true)] out BounceHold? hold) =>
+        (NobodyWaits && Mine.TryTake(need, out hold)) || TryGather(need, ticket, out hold);
+
+    /// <summary>Takes pages back. The caller wakes who waits when its own books are in order.</summary>
+    internal void Give(BounceHold hold)
+    {
+        BounceArea home = hold.Home;
+        if (_disposed)
+        {
+            Surrender(hold);
+            return;
+        }
+        GiveElsewhere(hold, home);
+        home.Give(hold);
+        // The pages are seen free before the queue is seen empty: who queues looks at both the other way round.
+        Interlocked.MemoryBarrier();
+    }
+
+    /// <summary>Pages of a leaked transfer: kept out of use, however long the device may still reach them.</summary>
+    internal void Quarantine(BounceHold hold)
+    {
+        foreach (BounceArea area in _areas) { area.Quarantine(hold); }
+        Interlocked.Add(ref _quarantined, hold.Pages);
+    }
+
+    /// <summary>The leak is over.</summary>
+    internal void Release(BounceHold hold)
+    {
+        Interlocked.Add(ref _quarantined, -hold.Pages);
+        if (_disposed)
+        {
+            Surrender(hold);
+            return;
+        }
+        GiveElsewhere(hold, hold.Home, released: true);
+        hold.Home.Give(hold, released: true);
+        Interlocked.MemoryBarrier();
+        Wake();
+    }
+
+    /// <summary>
+    /// Whether that much could be had if everything not leaked were given back. What is set aside by now counts, for
+    /// the pool has tried to grow before it says that it is short.
+    /// </summary>
+    internal bool CouldEver(in BounceNeed need)
+    {
+        if (need.Pages > Volatile.Read(ref _pages) - Volatile.Read(ref _quarantined)) { return false; }
+        if (!need.Run) { return true; }
+        foreach (BounceArea area in _areas)
+        {
+            if (area.CouldEverTakeRun(need)) { return true; }
+        }
+        return false;
+    }
+
+    /// <summary>After all adapters: frames go back, those of leaked transfers into quarantine.</summary>
+    public void Dispose()
+    {
+        lock (_growing)
+        {
+            if (_disposed) { return; }
+            _disposed = true;
+            foreach (BounceArea area in _areas)
+            {
+                foreach (BounceBlock block in area.Blocks) { Free(block); }
+            }
+        }
+    }
+
+    private BounceArea Mine => _areas[Thread.GetCurrentProcessorId() & (_areas.Length - 1)];
+
+    private static void GiveElsewhere(BounceHold hold, BounceArea home, bool released = false)
+    {
+        BounceArea? last = null;
+        foreach (ref readonly BounceRun run in hold.Runs)
+        {
+            BounceArea area = run.Block.Area;
+            if (area == home || area == last) { continue; }
+            last = area;
+            area.Give(hold, released);
+        }
+    }
+
+    private void Free(BounceBlock block)
+    {
+        for (int i = 0; i < block.Pages; i++)
+        {
+            PhysicalAddress page = block.AddressOf(i);
+            if (block.IsQuarantined(i)) { _platform.Frames.Quarantine(page); }
+            else if (block.IsFree(i)) { _platform.Frames.Free(page, PageLog2); }
+        }
+    }
+
+    // The pool is gone and this was still held: the machine gets it at once.
+    private void Surrender(BounceHold hold)
+    {
+        for (BouncePages pages = new(hold); pages.Left > 0;)
+        {
+            PhysicalAddress page = pages.Next();
+            if (_platform.Frames.KindOf(page) == FrameKind.Quarantined) { _platform.Frames.Release(page); }
+            else { _platform.Frames.Free(page, PageLog2); }
+        }
+    }
+}

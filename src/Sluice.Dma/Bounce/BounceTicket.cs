@@ -1,0 +1,29 @@
+namespace Sluice.Dma;
+
+/// <summary>
+/// An adapter's place in the queue of a pool that it shares with other adapters: taken when the first of its waiting
+/// requests finds the pool short, kept until that request is served or gone. One per adapter.
+/// </summary>
+internal sealed class BounceTicket(BouncePool pool)
+{
+    // The queue's links, inside the queue's gate.
+    internal BounceTicket? Previous;
+    internal BounceTicket? Next;
+    internal BounceNeed Need;
+    internal bool Queued;
+
+    /// <summary>Counts the times it queued, so that a new place is told from the old one.</summary>
+    internal long Turn;
+
+    /// <summary>Serves the adapter's own queue; set by the adapter.</summary>
+    internal Action Serve = static () => { };
+
+    /// <summary>Whether it has a place: then what others give back is offered to this adapter in its turn.</summary>
+    internal bool IsQueued => Volatile.Read(ref Queued);
+
+    /// <summary>Nobody of this adapter waits any more: its place goes to the next.</summary>
+    internal void Leave() => pool.Leave(this);
+
+    /// <summary>Offers what came back to those who wait. Outside every gate: callbacks of drivers may run.</summary>
+    internal void Wake() => pool.Wake();
+}

@@ -1,0 +1,66 @@
+namespace Sluice.Dma;
+
+// Which back-end a device gets where no unit stands between it and memory, and the bounce pools.
+public sealed partial class DmaSystem
+{
+    private BouncePool[] _pools = [];
+
+    /// <summary>The bounce pools made so far, added up; all zero without any.</summary>
+    public BounceStatistics BounceStatistics
+    {
+        get
+        {
+            BounceStatistics sum = default;
+            foreach (BouncePool pool in Volatile.Read(ref _pools))
+            {
+                sum = BounceStatistics.Add(sum, pool.Statistics);
+            }
+            return sum;
+        }
+    }
+
+    /// <summary>Whether transfers of a device without a unit are copied, and why, in one line.</summary>
+    internal (bool Bounces, string Reason) ChooseWithoutUnit(PciAddress device, DeviceDescription description)
+    {
+        LogicalAddress top = TopOfMemory;
+        string reach = description.LastAddress < top
+            ? $"the device drives {description.AddressBits} address bits and memory ends at {top}"
+            : "the device reaches all memory";
+        if (_options.Bounce is not { } bounce) { return (false, $"no unit and no bounce pool; {reach}"); }
+        if (bounce.Always) { return (true, "no unit; every transfer is copied because BounceOptions.Always asks for it"); }
+        if (description.LastAddress < top) { return (true, $"no unit; {reach}"); }
+        if (!description.ScatterGather) { return (true, "no unit; the device takes one element and nothing joins pages"); }
+        return _options.Trusts(device)
+            ? (false, $"no unit; {reach}")
+            : (true, "no unit; the device is not trusted with the rest of a page");
+    }
+
+    private LogicalAddress TopOfMemory
+    {
+        get
+        {
+            MemoryBank highest = Platform.Memory.Banks[^1];
+            return new(highest.First.Value + (highest.Length - 1));
+        }
+    }
+
+    private IDmaBackend WithoutUnit(PciAddress device, DeviceDescription description)
+    {
+        (bool bounces, string reason) = ChooseWithoutUnit(device, description);
+        if (!bounces) { return new IdentityBackend(Platform, description, reason); }
+        BounceOptions options = _options.Bounce!;
+        return new BounceBackend(
+            Platform, description, PoolFor(description.LastAddress, options), options.Always, _options.Trusts(device),
+            reason);
+    }
+
+    // One for all devices that reach equally far, and one for those that reach everything. Under the lock.
+    private BouncePool PoolFor(LogicalAddress last, BounceOptions options)
+    {
+        LogicalAddress limit = last < TopOfMemory ? last : new(ulong.MaxValue);
+        if (Array.Find(_pools, pool => pool.Limit == limit) is { } found) { return found; }
+        BouncePool made = new(Platform, options, limit);
+        Volatile.Write(ref _pools, [.. _pools, made]);
+        return made;
+    }
+}

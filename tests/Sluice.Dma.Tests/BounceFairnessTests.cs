@@ -1,0 +1,193 @@
+namespace Sluice.Dma.Tests;
+
+/// <summary>A pool of 8 pages and several adapters: who waits, who is served, who fails.</summary>
+public sealed class BounceFairnessTests : IDisposable
+{
+    private readonly TestPlatform _platform = new();
+    private readonly DmaSystem _system;
+    private readonly DmaAdapter[] _adapters;
+    private readonly Mdl _mdl;
+
+    public BounceFairnessTests()
+    {
+        _system = DmaSystem.Start(_platform, new() { Bounce = new() { Pages = 8, MaximumPages = 8, Areas = 2, Always = true } });
+        _adapters = [.. Enumerable.Range(0, 4).Select(i =>
+            _system.CreateAdapter(PciAddress.From(0, 4 + i, 0), new() { AddressBits = 32 }, $"driver {i}"))];
+        _mdl = Mdl.Allocate(_platform, 16 * 4096);
+    }
+
+    public void Dispose()
+    {
+        _system.Dispose();
+        _mdl.Dispose();
+        _platform.Dispose();
+    }
+
+    private bool TryGet(int adapter, uint pages, out ScatterGatherLease list) =>
+        _adapters[adapter].TryGetScatterGatherList(_mdl, 0, pages * 4096, DmaDirection.ToDevice, out list);
+
+    private ScatterGatherLease Get(int adapter, uint pages)
+    {
+        Assert.True(TryGet(adapter, pages, out ScatterGatherLease list));
+        return list;
+    }
+
+    private Task<ScatterGatherLease> GetAsync(int adapter, uint pages, CancellationToken token = default) =>
+        _adapters[adapter].GetScatterGatherListAsync(
+            _mdl, 0, pages * 4096, DmaDirection.ToDevice, cancellationToken: token).AsTask();
+
+    [Fact]
+    public async Task WhatOthersHoldIsWaitedForAndComesInOrderOfArrival()
+    {
+        ScatterGatherLease held = Get(0, 8);
+        Task<ScatterGatherLease> first = GetAsync(1, 6), second = GetAsync(2, 1), third = GetAsync(3, 1);
+        held.Dispose();
+        ScatterGatherLease six = await first;
+        await Task.WhenAll(second, third);
+        Assert.False(TryGet(0, 1, out _));
+        six.Dispose();
+        (await second).Dispose();
+        (await third).Dispose();
+        Assert.Equal(8, _system.BounceStatistics.FreePages);
+        Assert.Equal(3, _system.Statistics.Waited);
+    }
+
+    [Fact]
+    public async Task NobodyTakesPastWhoWaitsUnlessThereIsEnoughForBoth()
+    {
+        ScatterGatherLease four = Get(0, 4), three = Get(0, 3);
+        Task<ScatterGatherLease> big = GetAsync(1, 5);
+        // One page is free, and the one that waits is owed five.
+        Assert.False(TryGet(2, 1, out _));
+        three.Dispose();
+        Assert.False(big.IsCompleted);
+        Assert.False(TryGet(2, 1, out _));
+        four.Dispose();
+        ScatterGatherLease five = await big;
+        Get(2, 3).Dispose();
+        five.Dispose();
+    }
+
+    // An adapter with many requests takes its place again behind an adapter with one.
+    [Fact]
+    public void AnAdapterWithManyRequestsDoesNotHoldUpOneWithFew()
+    {
+        ScatterGatherLease held = Get(0, 8);
+        List<string> order = [];
+        void Ask(int adapter, string name) => _adapters[adapter].GetScatterGatherList(
+            _mdl, 0, 8 * 4096, DmaDirection.ToDevice,
+            (list, failure, _) =>
+            {
+                Assert.Equal(DmaFailure.None, failure);
+                order.Add(name);
+                list.Dispose();
+            });
+        for (int i = 0; i < 5; i++) { Ask(1, $"many {i}"); }
+        Ask(2, "one");
+        Ask(3, "other");
+        held.Dispose();
+        Assert.Equal(["many 0", "one", "other", "many 1", "many 2", "many 3", "many 4"], order);
+    }
+
+    [Fact]
+    public async Task WhatCanNeverFitFailsAtOnceAndWhatOthersHoldDoesNot()
+    {
+        ScatterGatherLease held = Get(0, 8);
+        Assert.Equal(DmaFailure.OutOfResources, Assert.Throws<DmaException>(() => TryGet(1, 9, out _)).Failure);
+        Task<ScatterGatherLease> never = GetAsync(1, 9);
+        Assert.Equal(DmaFailure.OutOfResources, (await Assert.ThrowsAsync<DmaException>(() => never)).Failure);
+        Assert.False(TryGet(1, 8, out _));
+        Task<ScatterGatherLease> waits = GetAsync(1, 8);
+        Assert.False(waits.IsCompleted);
+        held.Dispose();
+        (await waits).Dispose();
+    }
+
+    [Fact]
+    public async Task WhoGivesUpOrEndsLetsTheNextPass()
+    {
+        ScatterGatherLease held = Get(0, 4);
+        using CancellationTokenSource stop = new();
+        Task<ScatterGatherLease> cancelled = GetAsync(1, 8, stop.Token), ended = GetAsync(2, 8), next = GetAsync(3, 4);
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => cancelled);
+        Assert.False(next.IsCompleted);
+        _adapters[2].Dispose();
+        Assert.Equal(DmaFailure.Disposed, (await Assert.ThrowsAsync<DmaException>(() => ended)).Failure);
+        (await next).Dispose();
+        held.Dispose();
+        Assert.Equal(8, _system.BounceStatistics.FreePages);
+    }
+
+    [Fact]
+    public void CallbacksOfManyAdaptersDoNotRecurse()
+    {
+        const int Each = 5000;
+        ScatterGatherLease held = Get(0, 8);
+        int served = 0, deepest = 0, depth = 0;
+        for (int i = 0; i < Each * 3; i++)
+        {
+            _adapters[1 + (i % 3)].GetScatterGatherList(_mdl, 0, 8 * 4096, DmaDirection.ToDevice, (list, _, _) =>
+            {
+                deepest = Math.Max(deepest, ++depth);
+                served++;
+                list.Dispose();
+                depth--;
+            });
+        }
+        held.Dispose();
+        Assert.Equal((Each * 3, 1), (served, deepest));
+    }
+
+    [Fact]
+    public void ACallbackThatThrowsStopsNobodyElse()
+    {
+        ScatterGatherLease held = Get(0, 8);
+        int served = 0;
+        for (int i = 1; i < 4; i++)
+        {
+            bool throws = i == 1;
+            _adapters[i].GetScatterGatherList(_mdl, 0, 8 * 4096, DmaDirection.ToDevice, (list, _, _) =>
+            {
+                served++;
+                list.Dispose();
+                if (throws) { throw new FormatException("driver bug"); }
+            });
+        }
+        Assert.Throws<FormatException>(() => held.Dispose());
+        Assert.Equal(3, served);
+        Get(0, 8).Dispose();
+    }
+
+    [Fact]
+    public async Task ManyAdaptersShareFewPagesWithCancellationAndEachIsAnsweredOnce()
+    {
+        long got = 0, cancelled = 0;
+        int mapped = 0;
+        Task[] tasks = [.. Enumerable.Range(0, 12).Select(seed => Task.Run(async () =>
+        {
+            Random random = new(seed);
+            for (int i = 0; i < 400; i++)
+            {
+                using CancellationTokenSource stop = new();
+                uint pages = (uint)random.Next(1, 9);
+                if (random.Next(4) == 0) { stop.CancelAfter(TimeSpan.FromMicroseconds(random.Next(200))); }
+                try
+                {
+                    ScatterGatherLease list = await GetAsync(seed % 4, pages, stop.Token);
+                    Assert.True(Interlocked.Add(ref mapped, (int)pages) <= 8);
+                    if (random.Next(3) == 0) { await Task.Yield(); }
+                    Interlocked.Add(ref mapped, -(int)pages);
+                    list.Dispose();
+                    Interlocked.Increment(ref got);
+                }
+                catch (OperationCanceledException) { Interlocked.Increment(ref cancelled); }
+            }
+        }))];
+        await Task.WhenAll(tasks).WaitAsync(TimeSpan.FromSeconds(20));
+        Assert.Equal(12 * 400, got + cancelled);
+        Assert.Equal(0, _system.Statistics.Outstanding);
+        Assert.Equal(8, _system.BounceStatistics.FreePages);
+        Get(0, 8).Dispose();
+    }
+}
