@@ -71,7 +71,7 @@ public sealed partial class DmaAdapter
         _gate.Enter();
         _table.Give(mapping);
         _returned++;
-        bool othersWait = _firstWaiter is not null;
+        bool othersWait = OthersWait;
         _gate.Exit();
         if (othersWait) { Serve(); }
     }

@@ -30,6 +30,7 @@ public sealed partial class DmaAdapter
             Answer(waiter!, default, DmaFailure.Disposed, default);
         }
 
+        Serve();
         foreach (Mapping mapping in _table.All)
         {
             if (mapping.Phase != MappingPhase.Live || !mapping.TryClose(mapping.Number)) { continue; }

@@ -115,7 +115,7 @@ public sealed partial class DmaAdapter
             bool more = true;
             while (more)
             {
-                try { more = ServeFirst(); }
+                try { more = ServeFirst() || ServeChannel(); }
                 catch (Exception e) { thrown ??= ExceptionDispatchInfo.Capture(e); }
             }
             calls = Interlocked.Add(ref _serveCalls, -calls);
@@ -129,10 +129,9 @@ public sealed partial class DmaAdapter
     {
         _gate.Enter();
         ScatterGatherWaiter? waiter = _firstWaiter;
-        if (waiter is null)
+        if (waiter is null || ChannelIsBefore(waiter.Ticket))
         {
             _gate.Exit();
-            _ticket?.Leave();
             return false;
         }
         (Transfer transfer, MappingOrigin origin) = (waiter.Transfer, waiter.Origin);
@@ -152,7 +151,7 @@ public sealed partial class DmaAdapter
         long now = failure == DmaFailure.None ? _platform.Clock.Nanoseconds : 0;
         _gate.Enter();
         bool retry = _returned != returned;
-        if (mayWait && (retry || _outstanding != 0 || _ticket is { IsQueued: true }))
+        if (mayWait && (retry || _outstanding != 0 || _channelsHeld != 0 || _ticket is { IsQueued: true }))
         {
             _gate.Exit();
             return retry;
@@ -258,6 +257,11 @@ public sealed partial class DmaAdapter
     private void GiveWaiter(ScatterGatherWaiter waiter)
     {
         waiter.Clear();
+        if (waiter.Request is { } request)
+        {
+            request.End();
+            return;
+        }
         _gate.Enter();
         (waiter.Next, _freeWaiters) = (_freeWaiters, waiter);
         _gate.Exit();

@@ -152,7 +152,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         }
         _verifier?.OnClosed(mapping, site, file);
         Mdl mdl = mapping.Transfer.Mdl!;
-        int registers = mapping.Backend.MapRegisters;
+        (int registers, DmaChannel? channel) = (mapping.Backend.MapRegisters, mapping.Backend.Channel);
         DmaReservation? reservation = mapping.Backend.Reservation?.Owner;
         Recycle(mapping);
         bool exact = false;
@@ -161,11 +161,11 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         mdl.UnpinChain();
         _gate.Enter();
         _table.Give(mapping);
-        if (reservation is null) { _registersFree += registers; }
-        else { reservation.GiveRecord(_table.TakeWithoutGrowing()); }
+        if (reservation is null || channel is not null) { GiveRegisters(registers, channel); }
+        reservation?.GiveRecord(_table.TakeWithoutGrowing());
         _outstanding--;
         _returned++;
-        bool othersWait = _firstWaiter is not null;
+        bool othersWait = OthersWait;
         _gate.Exit();
         if (othersWait) { Serve(); }
         reservation?.Leave();
@@ -175,24 +175,28 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
 
     private DmaFailure TryMap(
         in Transfer transfer, in MappingOrigin origin, bool ahead, out ScatterGatherLease list,
-            out PhysicalAddress culprit)
+            out PhysicalAddress culprit, DmaChannel? channel = null)
     {
         (list, culprit) = (default, default);
         int registers = RegistersOf(transfer.Mdl!, transfer.Offset, transfer.Length);
         transfer.Mdl!.PinChain();
         _gate.Enter();
-        if (_closed || registers > _registersFree || (!ahead && _firstWaiter is not null))
+        ref int free = ref _registersFree;
+        if (channel is not null) { free = ref channel.FreeRegisters; }
+        else if (!ahead && (_firstWaiter is not null || ChannelIsBefore(long.MaxValue))) { registers = int.MaxValue; }
+        if (_closed || registers > free || channel is { Ended: true })
         {
             bool closed = _closed;
             _gate.Exit();
             transfer.Mdl.UnpinChain();
             // It lacks what only this adapter's own puts bring back: others need not wait behind it.
-            if (ahead) { _ticket?.Leave(); }
+            if (ahead && channel is null) { _ticket?.Leave(); }
             DmaFailure refusal = closed ? DmaFailure.Disposed : DmaFailure.OutOfResources;
             return ahead || _verifier is null ? refusal
-                : _verifier.OnRefused(refusal, transfer, registers, default, origin);
+                : _verifier.OnRefused(refusal, transfer, RegistersOf(transfer.Mdl, transfer.Offset, transfer.Length),
+                    default, origin);
         }
-        _registersFree -= registers;
+        free -= registers;
         _outstanding++;
         _requests++;
         _bytes += transfer.Length;
@@ -201,8 +205,8 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         _gate.Exit();
 
         mapping.Transfer = transfer;
-        mapping.Backend.MapRegisters = registers;
-        mapping.Backend.Ticket = ahead ? _ticket : null;
+        (mapping.Backend.MapRegisters, mapping.Backend.Channel) = (registers, channel);
+        mapping.Backend.Ticket = ahead && channel is null ? _ticket : null;
         _verifier?.Guard(mapping);
         ElementBuilder builder = new(mapping, Description, _elements);
         DmaFailure failure = _backend.TryMap(mapping, ref builder, out Footprint footprint, out culprit);
@@ -225,11 +229,11 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         transfer.Mdl.UnpinChain();
         _gate.Enter();
         _table.GiveUnused(mapping);
-        _registersFree += registers;
+        GiveRegisters(registers, channel);
         _outstanding--;
         _requests--;
         _bytes -= transfer.Length;
-        bool othersWait = !ahead && _firstWaiter is not null;
+        bool othersWait = !ahead && OthersWait;
         if (othersWait) { _returned++; }
         _gate.Exit();
         if (othersWait) { Serve(); }
@@ -252,15 +256,25 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         return verifier.OnRefused(failure, transfer, mapping.Backend.MapRegisters, culprit, origin);
     }
 
+    // Inside the gate.
+    private bool OthersWait => _firstWaiter is not null || _firstChannelRequest is not null;
+
+    // Inside the gate.
+    private void GiveRegisters(int registers, DmaChannel? channel)
+    {
+        if (channel is null) { _registersFree += registers; }
+        else { channel.FreeRegisters += registers; }
+    }
+
     // Drops what the record holds of others, so that history keeps no buffer alive.
     private void Recycle(Mapping mapping)
     {
-        bool reserved = mapping.Backend.Reservation is not null;
+        ScatterGatherElement[]? theirs = mapping.Transfer.Elements;
         mapping.Transfer = default;
         mapping.Backend = default;
         if (mapping.Many is not { } many) { return; }
         mapping.Many = null;
-        if (!reserved) { _elements.Return(many); }
+        if (many != theirs) { _elements.Return(many); }
     }
 
     private void Check(Mdl mdl, uint offset, uint length, DmaDirection direction, string site = "", string file = "")

@@ -66,7 +66,7 @@ internal sealed class VerifiedRegisters(AdapterVerifier verifier, int count)
             $"{Used} map registers are loaded, and {count} were granted", site);
     }
 
-    /// <summary>Bytes of a buffer are flushed. Notes 16, 20, 00.1, 47.</summary>
+    /// <summary>Bytes of a buffer are flushed: whole loads, one or several. Notes 16, 20, 00.1, 43, 47.</summary>
     /// <param name="mdl">The buffer.</param>
     /// <param name="offset">The first byte, counted from the MDL's start.</param>
     /// <param name="length">Bytes.</param>
@@ -81,36 +81,38 @@ internal sealed class VerifiedRegisters(AdapterVerifier verifier, int count)
             return;
         }
         ulong last = offset + Math.Max(length, 1) - 1;
-        int at = IndexOf(runs, offset);
-        if (at > 0 && runs[at - 1].Last >= offset) { at--; }
-        if (at == runs.Count || runs[at].First > offset)
+        int from = IndexOf(runs, offset);
+        bool inside = from > 0 && runs[from - 1].Last >= offset;
+        if (!inside && (from == runs.Count || runs[from].First > offset))
         {
             verifier.Note(VerificationRule.FlushOfUnusedRegister, 0,
                 $"byte {offset} of a buffer is flushed, and its map register was never loaded", site);
             return;
         }
-        ulong covered = offset;
-        while (at < runs.Count && runs[at].First <= covered && covered <= last)
+        int to = inside ? from - 1 : from;
+        ulong next = offset;
+        bool otherWay = false;
+        while (to < runs.Count && runs[to].First <= next && next <= last)
         {
-            Run run = runs[at];
-            covered = run.Last + 1;
-            if (run.Direction != direction)
-            {
-                verifier.Note(VerificationRule.DirectionDiffers, 0,
-                    $"loaded for {run.Direction}, flushed for {direction}", site);
-            }
-            if (run.First >= offset && run.Last <= last)
-            {
-                runs.RemoveAt(at);
-                Unflushed--;
-            }
-            else { at++; }
+            otherWay |= runs[to].Direction != direction;
+            next = runs[to++].Last + 1;
         }
+        (VerificationRule rule, int subCode, string line)? broken = next <= last
+            ? (VerificationRule.MapRegisterFile, 1,
+                $"bytes {offset} to {last} are flushed, and bytes up to {next - 1} are loaded")
+            : inside || next != last + 1
+            ? (VerificationRule.LengthDiffers, 0, $"bytes {offset} to {last} are flushed, and are part of a load only")
+            : otherWay ? (VerificationRule.DirectionDiffers, 0, $"flushed for {direction}, and loaded otherwise")
+            : null;
+        if (broken is { } note)
+        {
+            verifier.Note(note.rule, note.subCode, note.line, site);
+            return;
+        }
+        runs.RemoveRange(from, to - from);
+        Unflushed -= to - from;
         // What is flushed may be loaded anew.
         if (Unflushed == 0) { (Used, _lastPage) = (0, default); }
-        if (covered > last) { return; }
-        verifier.Note(VerificationRule.MapRegisterFile, 1,
-            $"bytes {offset} to {last} are flushed, and bytes up to {covered - 1} are loaded", site);
     }
 
     /// <summary>The transfer is over, or the next begins. Notes 0D.</summary>

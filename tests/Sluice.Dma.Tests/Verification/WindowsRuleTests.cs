@@ -19,7 +19,6 @@ public sealed class WindowsRuleTests
         registers.OnFlush(mdl, 0, 8193, DmaDirection.ToDevice, VerificationLab.Site);
         Assert.Contains("up to 8191 are loaded", lab.Broke(MapRegisterFile, 1).Line, StringComparison.Ordinal);
 
-        registers.OnMap(mdl, 0, 8192, DmaDirection.ToDevice, VerificationLab.Site);
         registers.OnMap(mdl, 8192, 4096, DmaDirection.ToDevice, VerificationLab.Site);
         registers.OnFlush(mdl, 0, 12288, DmaDirection.ToDevice, VerificationLab.Site);
         registers.OnEnd(VerificationLab.Site);
@@ -188,6 +187,46 @@ public sealed class WindowsRuleTests
     }
 
     [Fact]
+    public void V08_V09_TheAdapterIsReleasedBeforeAChannelAndItsRegisters()
+    {
+        using VerificationLab lab = new(new() { MapRegistersPerAdapter = 100 });
+        Assert.True(lab.Adapter.TryAllocateChannel(8, out DmaChannel? channel));
+        channel.Dispose();
+        lab.Adapter.Reserve(4096);
+        Assert.True(lab.Adapter.TryAllocateChannel(8, out channel));
+        channel.Release();
+        Assert.True(lab.Adapter.TryAllocateChannel(8, out DmaChannel? second));
+        lab.BrokeNothing();
+        channel.Dispose();
+        lab.Adapter.Dispose();
+        Assert.Equal([ChannelsOutstanding, MapRegistersOutstanding], lab.Violations.Select(static v => v.Rule));
+        Assert.Equal("released with 8 map registers outstanding", lab.Violations[1].Line);
+        lab.Violations.Clear();
+        Assert.False(second.Adapter.Verifier!.Held(DmaResource.Channel) == 0);
+    }
+
+    [Fact]
+    public void V10_AReservationOrChannelIsGivenBackWhileItsTransferIsInFlight()
+    {
+        using VerificationLab lab = new();
+        Mdl mdl = lab.Buffer();
+        using DmaReservation reservation = lab.Adapter.Reserve(8192);
+        Assert.True(reservation.TryGetScatterGatherList(mdl, 0, 8192, DmaDirection.ToDevice,
+            out ScatterGatherLease list));
+        Assert.Throws<InvalidOperationException>(reservation.Dispose);
+        lab.Broke(MapRegistersFreedWhileMapped);
+        list.Dispose();
+        Assert.True(lab.Adapter.TryAllocateChannel(2, out DmaChannel? channel));
+        Assert.Equal(DmaFailure.None, channel.TryMap(mdl, 0, 8192, DmaDirection.ToDevice, out list, out uint mapped));
+        Assert.Equal(8192u, mapped);
+        Assert.Throws<InvalidOperationException>(channel.Dispose);
+        lab.Broke(MapRegistersFreedWhileMapped);
+        channel.Flush(list);
+        channel.Dispose();
+        lab.BrokeNothing();
+    }
+
+    [Fact]
     public void V0C_TooManyMapRegistersAtTheSameTime()
     {
         using VerificationLab lab = new(new() { MapRegistersPerAdapter = 10_000 });
@@ -313,6 +352,9 @@ public sealed class WindowsRuleTests
         lab.BrokeNothing();
         registers.OnMap(mdl, 0, 8192, DmaDirection.ToDevice, VerificationLab.Site);
         registers.OnFlush(mdl, 0, 8191, DmaDirection.ToDevice, VerificationLab.Site);
+        lab.Broke(LengthDiffers);
+        registers.OnFlush(mdl, 0, 8192, DmaDirection.FromDevice, VerificationLab.Site);
+        lab.Broke(DirectionDiffers);
         registers.OnFree(VerificationLab.Site);
         lab.Broke(MapRegistersFreedWhileMapped);
     }
