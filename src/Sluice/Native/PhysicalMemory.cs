@@ -12,7 +12,7 @@ namespace Sluice;
 /// Little-endian hosts only. A word load is about a nanosecond: one range check and one move.
 /// Stores to read-only banks (a dump) are refused like stores to no memory.
 /// </remarks>
-public readonly unsafe struct PhysicalMemory : IPhysicalMemory, IEquatable<PhysicalMemory>
+public readonly unsafe partial struct PhysicalMemory : IPhysicalMemory, IEquatable<PhysicalMemory>
 {
     private readonly MemoryBanks _banks;
 
