@@ -20,6 +20,7 @@ public sealed class MapRegisterBase
 
     // Whether the channel itself was given up, and only the registers are kept.
     internal bool RegistersOnly;
+    internal bool IsFreed;
 
     internal MapRegisterBase(
         WdmAdapter adapter, WdmDeviceObject device, DmaChannel channel, DmaTransferContext? transfer) =>

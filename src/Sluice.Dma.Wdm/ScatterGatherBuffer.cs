@@ -45,6 +45,7 @@ public sealed class ScatterGatherBuffer
 
     internal void Give() => Volatile.Write(ref _inUse, 0);
 
-    internal static int BytesFor(int elements) =>
+    /// <summary>Bytes for a list of so many elements.</summary>
+    public static int BytesFor(int elements) =>
         checked(ScatterGatherList.HeaderBytes + PrivateBytes + (elements * ScatterGatherList.ElementBytes));
 }

@@ -208,10 +208,16 @@ public sealed partial class WdmAdapter
     private void Deallocate(MapRegisterBase granted, string how)
     {
         bool mapped;
-        lock (granted.Lock) { mapped = granted.IsMapped; }
-        if (mapped)
+        bool freed;
+        lock (granted.Lock)
         {
-            throw new InvalidOperationException($"{how} by {Driver} while its map registers are mapped: flush first");
+            (mapped, freed) = (granted.IsMapped, granted.IsFreed);
+            granted.IsFreed |= !mapped;
+        }
+        if (mapped || freed)
+        {
+            throw new InvalidOperationException(freed ? $"{how} by {Driver} of map registers that were freed before"
+                : $"{how} by {Driver} while its map registers are mapped: flush first");
         }
         Interlocked.CompareExchange(ref _kept, null, granted);
         granted.Transfer?.End();

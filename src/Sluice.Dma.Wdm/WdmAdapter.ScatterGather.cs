@@ -195,8 +195,10 @@ public sealed partial class WdmAdapter
         Adapter.BuildScatterGatherList(
             list.Request, list.Mdl, list.Offset, list.Length, list.Direction, ListGranted, list, 0,
             nameof(GetScatterGatherList), Driver);
-        list.CallerThread = 0;
-        return list.CallStatus;
+        // The routine may have put this list and begun the next in its memory: it finds all this as new.
+        NtStatus status = list.CallStatus;
+        (list.CallerThread, list.CallStatus) = (0, NtStatus.Success);
+        return status;
     }
 
     private void Granted(ScatterGatherList list, ScatterGatherLease lease, DmaFailure failure)

@@ -13,7 +13,7 @@ namespace Sluice.Dma.Wdm;
 public sealed partial class WdmAdapter
 {
     private readonly WdmDma _dma;
-    private readonly DmaReservation? _reserve;
+    private DmaReservation? _reserve;
 
     internal WdmAdapter(
         WdmDma dma, WdmDeviceObject device, WdmDeviceDescription description, DmaAdapter adapter, int registers,
@@ -52,6 +52,7 @@ public sealed partial class WdmAdapter
     {
         Enter(DdiFunction.PutDmaAdapter);
         if (_reserve is { IsBusy: false } reserve) { reserve.Dispose(); }
+        _dma.Remove(this);
         Adapter.Dispose();
         ServeStarved();
     }

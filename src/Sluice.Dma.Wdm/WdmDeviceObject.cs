@@ -2,7 +2,8 @@ namespace Sluice.Dma.Wdm;
 
 /// <summary>An I/O request packet, as far as the DDI knows one: it is handed back to callbacks.</summary>
 /// <param name="Context">Whatever the driver keeps with it.</param>
-public sealed record Irp(object? Context = null);
+/// <param name="Mdl">The buffer of a read or write; null for none.</param>
+public sealed record Irp(object? Context = null, Mdl? Mdl = null);
 
 /// <summary>DEVICE_OBJECT, as far as the DDI looks into one.</summary>
 /// <remarks>The DDI takes one waiting channel request for each device object.</remarks>

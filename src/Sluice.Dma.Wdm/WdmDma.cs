@@ -9,6 +9,8 @@ public sealed class WdmDma
     // Longer operations than this get their registers, but no promise that one of them always finds tables.
     private const uint LongestReserved = 16 << 20;
 
+    private readonly List<WdmAdapter> _adapters = [];
+
     /// <summary>WDM's view of a machine's DMA.</summary>
     /// <param name="system">What does the work.</param>
     /// <param name="controller">The controller that moves the data of subordinate devices; null without one.</param>
@@ -50,7 +52,21 @@ public sealed class WdmDma
             return null;
         }
         numberOfMapRegisters = Math.Min(description.RegistersWanted, adapter.MostMapRegisters);
-        return new(this, device, description, adapter, numberOfMapRegisters, SetAside(adapter, numberOfMapRegisters));
+        WdmAdapter made =
+            new(this, device, description, adapter, numberOfMapRegisters, SetAside(adapter, numberOfMapRegisters));
+        lock (_adapters) { _adapters.Add(made); }
+        return made;
+    }
+
+    internal void Remove(WdmAdapter adapter)
+    {
+        lock (_adapters) { _adapters.Remove(adapter); }
+    }
+
+    /// <summary>An adapter in a domain, or null.</summary>
+    internal WdmAdapter? Find(DmaDomain domain)
+    {
+        lock (_adapters) { return _adapters.Find(adapter => adapter.Adapter.Domain == domain); }
     }
 
     private DeviceDescription? Describe(WdmDeviceDescription description)
@@ -69,7 +85,7 @@ public sealed class WdmDma
     // Part of what the map registers promise: one transfer of that size always finds its tables, so that a driver that
     // builds its lists in its own memory gets on when the machine has none left. Where registers are scarce, nothing
     // is taken away from the others.
-    private static DmaReservation? SetAside(DmaAdapter adapter, int registers)
+    internal static DmaReservation? SetAside(DmaAdapter adapter, int registers)
     {
         if (adapter.MapRegisters - registers < registers || registers > LongestReserved >> 12) { return null; }
         try { return adapter.Reserve((uint)registers << 12, registers); }

@@ -208,25 +208,7 @@ public sealed partial class DmaSystem : IDisposable
     private Func<IDmaBackend> Connect(PciAddress device, DeviceDescription description, string driver)
     {
         if (_remapping is not { } remapping) { return () => WithoutUnit(device, description); }
-        return () =>
-        {
-            Domain domain = remapping.CreateDomain(new()
-            {
-                Name = $"{driver} {device}",
-                Policy = _options.Policy,
-                AddressBits = Math.Max(description.AddressBits, 20),
-            });
-            try { remapping.Attach(domain, device); }
-            catch
-            {
-                domain.Dispose();
-                throw;
-            }
-            RemappingBackend direct = new(remapping, domain, Platform, device, description);
-            if (_options.Policy != InvalidationPolicy.Shadow) { return direct; }
-            ShadowPool pool = new(domain, Platform, _options.Shadow with { Limit = description.LastAddress });
-            return new ShadowBackend(direct, pool, Platform);
-        };
+        return () => ConnectRemapped(remapping, device, description, driver);
     }
 
     private static DmaStatistics Add(DmaStatistics a, DmaStatistics b) => a with

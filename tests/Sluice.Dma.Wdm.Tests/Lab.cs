@@ -5,7 +5,9 @@ namespace Sluice.Dma.Wdm.Tests;
 /// <summary>The back-ends every contract test runs on. Adding one is adding a line.</summary>
 public static class Backend
 {
-    public static TheoryData<string> All => ["identity", "bounce", "remapping", "deferred"];
+    internal static readonly string[] Names = ["identity", "bounce", "remapping", "deferred"];
+
+    public static TheoryData<string> All => [.. Names];
 
     internal static bool IsRemapped(string name) => name is "remapping" or "deferred";
 

@@ -83,6 +83,8 @@ internal sealed partial class RemappingBackend(
     public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory)
     {
         memory = default;
+        // Whoever else is in the domain must reach it too.
+        if (device.LastAddress < limit) { limit = device.LastAddress; }
         var pages = new PhysicalAddress[(int)(((ulong)length + PageSize - 1) >> PageLog2)];
         int taken = 0;
         IFrameAllocator frames = platform.Frames;
@@ -110,16 +112,6 @@ internal sealed partial class RemappingBackend(
         FreeFrames(memory.Pages);
         return true;
     }
-
-    /// <inheritdoc/>
-    public void Close(bool leaked)
-    {
-        system.Detach(address);
-        if (!leaked) { domain.Dispose(); }
-    }
-
-    /// <inheritdoc/>
-    public void Release() => domain.Dispose();
 
     private DmaFailure TryMapChain(Mapping mapping, ref ElementBuilder list, out Footprint footprint,
         out PhysicalAddress culprit)
