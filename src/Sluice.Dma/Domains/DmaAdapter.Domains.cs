@@ -75,7 +75,7 @@ public sealed partial class DmaAdapter
     {
         _gate.Enter();
         bool closed = _closed;
-        (long lists, int held, bool waits) = (_outstanding, MapRegisters - _registersFree, _firstWaiter is not null);
+        (long lists, int held, bool waits) = (_outstanding, MapRegisters - _registersFree, OthersWait);
         bool idle = !closed && lists == 0 && held == 0 && !waits;
         if (idle) { (_registersFree, _outstanding) = (0, 1); }
         _gate.Exit();
@@ -105,7 +105,7 @@ public sealed partial class DmaAdapter
         _gate.Enter();
         (_registersFree, _outstanding) = (MapRegisters, 0);
         _returned++;
-        bool othersWait = _firstWaiter is not null;
+        bool othersWait = OthersWait;
         _gate.Exit();
         if (othersWait) { Serve(); }
     }
