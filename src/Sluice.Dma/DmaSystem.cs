@@ -29,6 +29,7 @@ public sealed partial class DmaSystem : IDisposable
             _faults.Dispose();
             throw;
         }
+        DmaOwnership.Add(this);
     }
 
     /// <summary>
@@ -138,6 +139,7 @@ public sealed partial class DmaSystem : IDisposable
         _remapping?.Dispose();
         foreach (BouncePool pool in _pools) { pool.Dispose(); }
         _faults.Dispose();
+        DmaOwnership.Remove(this);
     }
 
     /// <summary>As <see cref="CreateAdapter"/>, over any back-end.</summary>

@@ -164,7 +164,7 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
             Span<byte> bytes = SpanOf(page);
             uint here = Math.Min(PageSize - inPage, transfer.Length - done);
             bytes[..(int)inPage].Clear();
-            transfer.Mdl!.CopyTo(transfer.Offset + done, bytes.Slice((int)inPage, (int)here));
+            transfer.Mdl!.Peek(transfer.Offset + done, bytes.Slice((int)inPage, (int)here));
             bytes[(int)(inPage + here)..].Clear();
             (done, inPage) = (done + here, 0);
         }
@@ -177,7 +177,7 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
         foreach (PhysicalAddress page in pages)
         {
             uint here = Math.Min(PageSize - inPage, transfer.Length - done);
-            transfer.Mdl!.CopyFrom(transfer.Offset + done, SpanOf(page).Slice((int)inPage, (int)here));
+            transfer.Mdl!.Poke(transfer.Offset + done, SpanOf(page).Slice((int)inPage, (int)here));
             (done, inPage) = (done + here, 0);
         }
         Interlocked.Add(ref _bouncedBytes, transfer.Length);
