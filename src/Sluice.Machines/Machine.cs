@@ -99,6 +99,8 @@ public sealed partial class Machine : IPlatform, IDisposable
 
     internal Execution Execution { get; }
 
+    internal InterruptWires Wires { get; } = new();
+
     /// <summary>Builds a machine and starts it.</summary>
     /// <exception cref="MachineException">The options do not make a machine.</exception>
     public static Machine Create(MachineOptions options)

@@ -11,9 +11,8 @@ namespace Sluice.Remapping;
 /// cref="RemappingSystem.CreateDomain"/>.
 /// </summary>
 /// <remarks>
-/// Whoever disposes a domain must have stopped mapping. Devices that put the same requester id on the bus (behind a
-/// bridge to conventional PCI) would have to share a domain; such groups are not formed yet, so each requester attaches
-/// by itself.
+/// Whoever disposes a domain must have stopped mapping. Devices that put the same requester id on the bus share a
+/// domain (<see cref="AliasGroup"/>).
 /// </remarks>
 public sealed partial class Domain : IDisposable
 {

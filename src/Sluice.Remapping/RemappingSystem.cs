@@ -9,17 +9,15 @@ namespace Sluice.Remapping;
 /// The operating-system side of every remapping unit of a machine. From <see cref="Start(IPlatform, RemappingOptions,
 /// IFaultSink)"/> on no device reaches anything that was not mapped for it. Safe from any thread.
 /// </summary>
-public sealed class RemappingSystem : IDisposable
+public sealed partial class RemappingSystem : IDisposable
 {
     private const int PageLog2 = 12;
-    private const int MaximumRegionPages = 1 << 18;
     private readonly IPlatform _platform;
     private readonly RemappingOptions _options;
     private readonly FirmwareDescription _firmware;
     private readonly VtdUnitDriver[] _units;
     private readonly DomainIds _ids;
     private readonly Lock _control = new();
-    private readonly Dictionary<PciAddress, (Domain Domain, VtdUnitDriver Unit)> _attached = [];
     private Domain[] _domains = [];
     private IDisposable? _timer;
     private RemappingStatistics _past = new();
@@ -108,74 +106,6 @@ public sealed class RemappingSystem : IDisposable
     }
 
     /// <summary>
-    /// Lets a device reach what is mapped in <paramref name="domain"/>. If it was attached elsewhere it is blocked in
-    /// between, never in both. Regions that firmware demands for it are mapped first.
-    /// </summary>
-    /// <exception cref="RemappingException">
-    /// No unit serves the device, a firmware region for it lies where no device may reach, or a unit is dead. The
-    /// device is as it was, or blocked.
-    /// </exception>
-    public void Attach(Domain domain, PciAddress device)
-    {
-        ArgumentNullException.ThrowIfNull(domain);
-        lock (_control)
-        {
-            ObjectDisposedException.ThrowIf(_disposed, this);
-            ObjectDisposedException.ThrowIf(!_domains.Contains(domain), domain);
-            VtdUnitDriver unit = UnitOf(device);
-            if (domain.IsDead || unit.IsDead)
-            {
-                throw new RemappingException($"{unit} no longer answers: {device} stays blocked");
-            }
-            foreach (FirmwareRegion region in _firmware.Regions)
-            {
-                if (region.Segment == device.Segment && region.Devices.Any(scope => scope.Covers(device.Requester)))
-                {
-                    MapRegion(domain, region.Range, device);
-                }
-            }
-            _attached.TryGetValue(device, out (Domain Domain, VtdUnitDriver Unit) old);
-            if (old.Domain == domain) { return; }
-            domain.Join(unit);
-            _attached[device] = (domain, unit);
-            try
-            {
-                unit.Attach(device.Requester, ContextEntry.For(
-                    TranslationType.Translated, domain.Tables.Top, domain.Tables.TopLevel, domain.Id));
-            }
-            catch (RemappingException)
-            {
-                _attached.Remove(device);
-                LeaveIfUnused(domain, unit);
-                throw;
-            }
-            finally
-            {
-                if (old.Domain is not null) { LeaveIfUnused(old.Domain, unit); }
-            }
-        }
-    }
-
-    /// <summary>
-    /// Blocks a device: when this returns it reaches nothing, and nothing of it is in flight. It need not be attached.
-    /// </summary>
-    public void Detach(PciAddress device)
-    {
-        lock (_control)
-        {
-            if (!_attached.Remove(device, out (Domain Domain, VtdUnitDriver Unit) old)) { return; }
-            old.Unit.Detach(device.Requester);
-            LeaveIfUnused(old.Domain, old.Unit);
-        }
-    }
-
-    /// <summary>The domain a device is attached to, or null when it is blocked.</summary>
-    public Domain? DomainOf(PciAddress device)
-    {
-        lock (_control) { return _attached.GetValueOrDefault(device).Domain; }
-    }
-
-    /// <summary>
     /// Blocks every device and frees all domains. The units stay on, over tables in which nobody is attached.
     /// </summary>
     public void Dispose()
@@ -195,7 +125,7 @@ public sealed class RemappingSystem : IDisposable
         lock (_control)
         {
             if (!_domains.Contains(domain)) { return; }
-            foreach (PciAddress device in _attached.Keys.Where(key => _attached[key].Domain == domain).ToArray())
+            foreach (PciAddress device in _attached.Keys.Where(key => _attached[key] == domain).ToArray())
             {
                 Detach(device);
             }
@@ -209,11 +139,6 @@ public sealed class RemappingSystem : IDisposable
             domain.Tables.FreeAll();
             _ids.Give(domain.Id);
         }
-    }
-
-    private void LeaveIfUnused(Domain domain, VtdUnitDriver unit)
-    {
-        if (!_attached.Values.Contains((domain, unit))) { domain.Leave(unit); }
     }
 
     private int ChooseTopLevel(int bits)
@@ -231,45 +156,6 @@ public sealed class RemappingSystem : IDisposable
     private uint LeafLevels() => 1u
         | (_units.All(unit => unit.Capability.Leaves2M) ? 2u : 0)
         | (_units.All(unit => unit.Capability.Leaves1G) ? 4u : 0);
-
-    private VtdUnitDriver UnitOf(PciAddress device) =>
-        Array.Find(_units, unit => unit.Description.Segment == device.Segment
-            && unit.Description.Devices.Any(scope => scope.Covers(device.Requester)))
-        ?? Array.Find(_units, unit => unit.Description.Segment == device.Segment && unit.Description.IncludesAll)
-        ?? throw new RemappingException($"no remapping unit serves {device}");
-
-    private void MapRegion(Domain domain, PhysicalRange region, PciAddress device)
-    {
-        ulong pages = (region.LengthMinusOne >> PageLog2) + 1;
-        if (pages > MaximumRegionPages)
-        {
-            throw new RemappingException($"firmware region {region} of {device} is too large to check");
-        }
-        for (ulong i = 0; i < pages; i++)
-        {
-            // Only what the firmware keeps for itself: a frame that is free today may hold page tables tomorrow.
-            PhysicalAddress page = region.First + (i << PageLog2);
-            FrameKind kind = _platform.Frames.KindOf(page);
-            if (kind != FrameKind.Absent)
-            {
-                throw new RemappingException($"firmware region {region} of {device} overlaps {kind} memory at {page}");
-            }
-        }
-        LogicalRange range = new(new(region.First.Value), new(region.Last.Value));
-        if (domain.Regions.Contains(range)) { return; }
-        if (range.Last > domain.Last || !domain.Addresses.TryReserve(range))
-        {
-            throw new RemappingException($"firmware region {region} of {device} is in use in, or beyond, {domain}");
-        }
-        PageTableChange change = domain.Tables.MapIdentity(range);
-        if (!change.IsDone)
-        {
-            domain.TakeBack(range.First, change.Bytes);
-            throw new RemappingException($"firmware region {region} of {device} cannot be mapped: {change.Status}");
-        }
-        domain.Regions.Add(range);
-        domain.Announce(range);
-    }
 
     private void OnTimer()
     {

@@ -36,4 +36,11 @@ public interface IPhysicalMemory
     /// Stores all of <paramref name="source"/>; false, and nothing stored, unless all of it is memory.
     /// </summary>
     bool TryWrite(PhysicalAddress address, ReadOnlySpan<byte> source);
+
+    /// <summary>
+    /// Stores 16 aligned bytes in one access: a reader that loads them in one access sees both words old or both new.
+    /// </summary>
+    /// <returns>False, and nothing stored, where there is no memory or nothing here can store that much at
+    /// once.</returns>
+    bool TryWrite128(PhysicalAddress address, ulong low, ulong high) => false;
 }

@@ -13,6 +13,7 @@ public sealed class BadInputTests
     [InlineData("memory", "run", "--memory", "1M")]
     [InlineData("memory", "run", "--memory", "64M1")]
     [InlineData("memory", "run", "--memory", "100000001")]
+    [InlineData("--memory 1G leaves nothing above 4 GiB to bounce", "run", "--bounce", "--memory", "1G")]
     [InlineData("'--frobnicate'", "run", "--frobnicate")]
     [InlineData("'dance'", "dance")]
     [InlineData("no row begins with 'nothing'", "bench", "nothing")]

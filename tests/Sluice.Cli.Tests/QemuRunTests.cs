@@ -22,6 +22,21 @@ public sealed class QemuRunTests
         Assert.Equal(0, outcome.Json.GetProperty("dma").GetProperty("blocked").GetInt64());
     }
 
+    [Theory]
+    [InlineData("none", 1 << 20)]
+    [InlineData("vtd", 0)]
+    public void AControllerOf32BitsIsCopiedForOnlyWhereNothingRemaps(string iommu, long bounced)
+    {
+        RequireQemu();
+        using TemporaryFile disk = new(1 << 20);
+        Outcome outcome = SluiceProcess.Run(
+            "run", "--machine", "qemu", "--iommu", iommu, "--bounce", "--disk", disk.Path, "--json");
+        Assert.Equal("", outcome.Error);
+        Assert.Equal(0, outcome.ExitCode);
+        Assert.Equal(disk.Sha256, outcome.Json.GetProperty("disk").GetProperty("sha256").GetString());
+        Assert.Equal(bounced, outcome.Json.GetProperty("dma").GetProperty("bouncedBytes").GetInt64());
+    }
+
     [Fact]
     public void AllNineAreBlockedLoggedHarmlessAndExplained()
     {

@@ -49,6 +49,37 @@ public sealed class RunTests
         Assert.Equal(0, json.GetProperty("rogue").GetArrayLength());
     }
 
+    // The last block of the disk is transferred whole.
+    [Theory]
+    [InlineData(1, "none", "strict", 512)]
+    [InlineData(100_000, "none", "strict", 100_352)]
+    [InlineData(5 << 20, "none", "strict", 5 << 20)]
+    [InlineData(5 << 20, "vtd", "strict", 0)]
+    [InlineData(5 << 20, "vtd", "deferred", 0)]
+    public void AControllerOf32BitsIsCopiedForOnlyWhereNothingRemaps(
+        long bytes, string iommu, string policy, long bounced)
+    {
+        using TemporaryFile disk = new(bytes);
+        Outcome outcome = SluiceProcess.Run(
+            "run", "--disk", disk.Path, "--iommu", iommu, "--policy", policy, "--bounce", "--json");
+        Assert.Equal("", outcome.Error);
+        Assert.Equal(0, outcome.ExitCode);
+        Assert.Equal(disk.Sha256, outcome.Json.GetProperty("disk").GetProperty("sha256").GetString());
+        JsonElement dma = outcome.Json.GetProperty("dma");
+        Assert.Equal(bounced, dma.GetProperty("bouncedBytes").GetInt64());
+        Assert.Equal(0, dma.GetProperty("allocatedBytesPerRequest").GetInt64());
+    }
+
+    [Fact]
+    public void BouncingIsSaidInWords()
+    {
+        using TemporaryFile disk = new(1 << 20);
+        Outcome outcome = SluiceProcess.Run("run", "--disk", disk.Path, "--iommu", "none", "--bounce");
+        Assert.Equal(0, outcome.ExitCode);
+        Assert.Contains("32-bit controller, buffers above 4 GiB", outcome.Output, StringComparison.Ordinal);
+        Assert.Contains("1,048,576 copied", outcome.Output, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void WithoutADiskOneOf64MiBIsMade()
     {

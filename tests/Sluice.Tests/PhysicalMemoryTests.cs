@@ -91,4 +91,51 @@ public sealed class PhysicalMemoryTests : IDisposable
             new MemoryBank(new(0), block, 0, 0x2000), new MemoryBank(new(0x1000), block, 0, 0x1000)));
         block.Dispose();
     }
+
+    [Theory]
+    [InlineData(0x1000UL, true)]
+    [InlineData(0x3FF0UL, true)]
+    [InlineData(0x1008UL, false)]
+    [InlineData(0x4000UL, false)]
+    [InlineData(0xFF0UL, false)]
+    [InlineData(0x1_0000_1FF0UL, true)]
+    [InlineData(0x1_0000_2000UL, false)]
+    [InlineData(ulong.MaxValue - 15, false)]
+    public void PairsOfWordsExistExactlyInsideTheBanks(ulong address, bool exists)
+    {
+        exists &= PhysicalMemory.HasAtomic128;
+        Assert.Equal(exists, _memory.TryWrite128(new(address), 0x1111, 0x2222));
+        Assert.Equal(exists, _memory.TryRead128(new(address), out ulong low, out ulong high));
+        Assert.Equal(exists ? (0x1111UL, 0x2222UL) : (0, 0), (low, high));
+        if (!exists) { return; }
+        Assert.True(_memory.TryRead64(new(address + 8), out ulong upper));
+        Assert.Equal(0x2222UL, upper);
+    }
+
+    // Seen failing: TryWrite128 as two 64-bit stores; TryRead128 as two 64-bit loads (on a busy machine, in 10^8 turns).
+    [Fact]
+    public void APairOfWordsIsNeverSeenTorn()
+    {
+        Assert.SkipUnless(PhysicalMemory.HasAtomic128, "this processor has no single access of 16 bytes");
+        PhysicalAddress at = new(0x1_0000_0010);
+        bool done = false;
+        Thread writer = new(() =>
+        {
+            for (ulong i = 0; !Volatile.Read(ref done); i++) { _memory.TryWrite128(at, i, ~i); }
+        });
+        _memory.TryWrite128(at, 0, ~0UL);
+        writer.Start();
+        int torn = 0, changes = 0;
+        ulong last = 0;
+        for (int i = 0; i < 3_000_000 || (changes < 20 && i < 300_000_000); i++)
+        {
+            _memory.TryRead128(at, out ulong low, out ulong high);
+            if (low != ~high) { torn++; }
+            if (low != last) { (last, changes) = (low, changes + 1); }
+        }
+        Volatile.Write(ref done, true);
+        writer.Join();
+        Assert.Equal(0, torn);
+        Assert.True(changes >= 20, $"only {changes} changes were seen");
+    }
 }

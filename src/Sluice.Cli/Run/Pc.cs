@@ -63,10 +63,13 @@ internal sealed class Pc : IDisposable
         {
             DmaOptions dma = new()
             {
-                Iommu = remaps ? DmaIommu.Vtd : DmaIommu.None, Policy = options.Policy, RegionNames = new KernelNames(kernel),
+                Iommu = remaps ? DmaIommu.Vtd : DmaIommu.None,
+                Policy = options.Policy,
+                Bounce = options.Bounce ? new() : null,
+                RegionNames = new KernelNames(kernel),
             };
             pc = new(machine, hardware, kernel, DmaSystem.Start(machine, dma), remaps);
-            pc.StartDrivers(useInterrupts);
+            pc.StartDrivers(useInterrupts, options.Bounce ? 32 : 64);
             return pc;
         }
         catch
@@ -110,13 +113,13 @@ internal sealed class Pc : IDisposable
         return (machine, machine, machine.Kernel);
     }
 
-    private void StartDrivers(bool useInterrupts)
+    private void StartDrivers(bool useInterrupts, int addressBits)
     {
         foreach (PciFunction function in PciBus.Enumerate(Machine))
         {
             if (function.ClassCode == NvmeClass)
             {
-                NvmeAdapter = Dma.CreateAdapter(function.Address, new(), "nvme");
+                NvmeAdapter = Dma.CreateAdapter(function.Address, new() { AddressBits = addressBits }, "nvme");
                 Nvme = NvmeController.Start(Resources(function, NvmeAdapter), new() { UseInterrupts = useInterrupts });
             }
             else if ((function.DeviceId << 16 | function.VendorId) == EduId)

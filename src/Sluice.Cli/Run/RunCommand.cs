@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Sluice.Machines;
 using Sluice.Remapping;
 
 namespace Sluice.Cli.Run;
@@ -34,11 +35,14 @@ internal static class RunCommand
                 + "at once, within milliseconds, or never mapped (copied).",
             DefaultValueFactory = static _ => "strict",
         };
-        Option<string> memory = new("--memory")
+        Option<string?> memory = new("--memory")
         {
-            HelpName = "SIZE",
-            Description = "The machine's memory, as 512M or 4GiB.",
-            DefaultValueFactory = static _ => "512M",
+            HelpName = "SIZE", Description = "The machine's memory, as 512M or 4GiB. [default: 512M; with --bounce 4G]",
+        };
+        Option<bool> bounce = new("--bounce")
+        {
+            Description = "A controller of 32 address bits and buffers above 4 GiB: without a unit data is copied, "
+                + "behind one it is not.",
         };
         Option<string?> rogue = new("--rogue")
         {
@@ -54,20 +58,22 @@ internal static class RunCommand
               sluice run --disk disk.img --policy deferred  the same, faster, with a window of exposure
               sluice run --rogue all                        watch nine kinds of bad DMA being blocked and explained
               sluice run --rogue kernel,stale --iommu none  watch the harm they do without a unit
+              sluice run --iommu none --bounce              what a 32-bit controller costs where nothing remaps
               sluice run --machine qemu --rogue all         the same drivers on QEMU's hardware, QEMU's VT-d as the judge
               sluice run --disk disk.img --json | jq .dma   for scripts
 
             Exit status: 0 done and, with --rogue, all blocked, logged and harmless; 1 usage or tool error; 2 some were not.
             """)
         {
-            disk, machine, iommu, policy, memory, rogue, json,
+            disk, machine, iommu, policy, memory, bounce, rogue, json,
         };
         command.SetAction(result => RunJob.Execute(new RunOptions(
             result.GetValue(disk),
             ParseMachine(result.GetRequiredValue(machine)),
             ParseIommu(result.GetRequiredValue(iommu)),
             ParsePolicy(result.GetRequiredValue(policy)),
-            ParseMemory(result.GetRequiredValue(memory)),
+            ParseMemory(result.GetValue(memory), result.GetValue(bounce)),
+            result.GetValue(bounce),
             result.GetValue(rogue) is { } words ? RogueCases.Parse(words) : [],
             result.GetValue(json))));
         return command;
@@ -96,8 +102,18 @@ internal static class RunCommand
         _ => throw new CommandException($"--policy does not know '{word}'; use strict, deferred or shadow"),
     };
 
-    private static ulong ParseMemory(string word) =>
-        ByteSize.TryParse(word, out ulong bytes)
+    private static ulong ParseMemory(string? word, bool bounce)
+    {
+        word ??= bounce ? "4G" : "512M";
+        if (!ByteSize.TryParse(word, out ulong bytes))
+        {
+            throw new CommandException(
+                $"--memory '{word}' is not a size; write bytes or a number with K, M, G or T, as 512M");
+        }
+        return !bounce || bytes >= MachineMap.SplitThreshold
             ? bytes
-            : throw new CommandException($"--memory '{word}' is not a size; write bytes or a number with K, M, G or T, as 512M");
+            : throw new CommandException(
+                $"--memory {word} leaves nothing above 4 GiB to bounce; use at least "
+                + $"{MachineMap.SplitThreshold >> 20}M, or leave --bounce out");
+    }
 }

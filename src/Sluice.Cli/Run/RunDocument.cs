@@ -34,6 +34,10 @@ internal sealed record RunDocument
     /// <summary>Disk bytes over seconds.</summary>
     public required double BytesPerSecond { get; init; }
 
+    /// <summary>Whether the controller drove 32 bits only. Not part of the document.</summary>
+    [JsonIgnore]
+    public bool Bounce { get; init; }
+
     /// <summary>The misbehaviours that were tried; empty without --rogue.</summary>
     public required IReadOnlyList<RogueOutcome> Rogue { get; init; }
 }

@@ -44,6 +44,7 @@ internal static class RunJob
                 Iotlb = new(after.Hits - before.Hits, after.Misses - before.Misses),
                 Seconds = seconds,
                 BytesPerSecond = length / seconds,
+                Bounce = options.Bounce,
                 Rogue = Misbehave(pc, options.Rogue),
             };
         }

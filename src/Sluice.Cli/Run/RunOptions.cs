@@ -28,6 +28,8 @@ internal enum MachineKind
 /// <param name="Iommu">The kind of unit.</param>
 /// <param name="Policy">When unmapped memory becomes unreachable.</param>
 /// <param name="MemoryBytes">The machine's memory.</param>
+/// <param name="Bounce">Whether the disk's controller drives 32 address bits only, with a pool to copy through where
+/// nothing remaps; memory then goes beyond 4 GiB.</param>
 /// <param name="Rogue">The misbehaviours to try after the disk was read.</param>
 /// <param name="Json">One JSON document instead of text.</param>
 internal sealed record RunOptions(
@@ -36,5 +38,6 @@ internal sealed record RunOptions(
     IommuKind Iommu,
     InvalidationPolicy Policy,
     ulong MemoryBytes,
+    bool Bounce,
     IReadOnlyList<RogueCase> Rogue,
     bool Json);

@@ -13,7 +13,8 @@ internal static class RunText
         Line(output, "disk", $"{run.Disk.Path}, {Number(run.Disk.Bytes)} bytes");
         Line(output, "sha-256", run.Disk.Sha256);
         string unit = run.Iommu == "none" ? "no remapping unit" : $"{run.Iommu}, {run.Policy} invalidation";
-        Line(output, "machine", $"{run.Machine}, {unit}");
+        string reach = run.Bounce ? ", 32-bit controller, buffers above 4 GiB" : "";
+        Line(output, "machine", $"{run.Machine}, {unit}{reach}");
         Line(output, "read in", string.Create(
             CultureInfo.InvariantCulture, $"{run.Seconds:0.000} s, {ByteSize.Format(run.BytesPerSecond)}/s"));
         Line(output, "dma", string.Create(

@@ -73,10 +73,17 @@ public readonly struct AmdV1 : IPageTableFormat<AmdV1>
         ulong address = entry & AddressMask;
         if (next is not (0 or Sized)) { return next > level || address >> root.PhysicalAddressBits != 0; }
         int natural = GranuleLog2 + level * IndexBits;
-        int size = next == 0 ? natural : SizeLog2(entry);
-        ulong inPage = next == 0 ? address & ((1UL << natural) - 1) : 0;
-        return size < natural || inPage != 0 || address >> size << size >> root.PhysicalAddressBits != 0;
+        if (next == 0) { return (address & ((1UL << natural) - 1) | address >> root.PhysicalAddressBits) != 0; }
+        int size = SizeLog2(entry);
+        return size < natural || address >> size << size >> root.PhysicalAddressBits != 0;
     }
+
+    /// <inheritdoc/>
+    public static ulong TableMask(in PageTableRoot root) => Present | ReadBit | WriteBit | 7UL << NextShift
+        | (AddressMask & ulong.MaxValue << root.PhysicalAddressBits);
+
+    /// <inheritdoc/>
+    public static PhysicalAddress TableAddress(ulong entry) => new(entry & AddressMask);
 
     /// <inheritdoc/>
     public static DmaAccess Access(ulong entry, int level, in PageTableRoot root) =>

@@ -101,6 +101,11 @@ public readonly struct Arm<TGranule, TStage> : IPageTableFormat<Arm<TGranule, TS
     }
 
     /// <inheritdoc/>
+    public static ulong TableMask(in PageTableRoot root) =>
+        Valid | TableOrPage | (TStage.IsSecond ? 0 : NoUnprivilegedBelow | NoWritesBelow)
+        | Encode(new(ulong.MaxValue << root.PhysicalAddressBits));
+
+    /// <inheritdoc/>
     [Impl(AggressiveInlining)]
     public static DmaAccess Access(ulong entry, int level, in PageTableRoot root)
     {

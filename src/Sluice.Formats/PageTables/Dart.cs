@@ -118,6 +118,10 @@ public readonly struct Dart<TModel> : IPageTableFormat<Dart<TModel>>
     }
 
     /// <inheritdoc/>
+    public static ulong TableMask(in PageTableRoot root) =>
+        Table(new(ulong.MaxValue << root.PhysicalAddressBits | ((1UL << GranuleLog2) - 1)), 1);
+
+    /// <inheritdoc/>
     [Impl(AggressiveInlining)]
     public static DmaAccess Access(ulong entry, int level, in PageTableRoot root)
     {

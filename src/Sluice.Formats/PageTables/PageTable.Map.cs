@@ -135,10 +135,18 @@ public static partial class PageTable<TFormat>
         where TMemory : struct, IPhysicalMemory
     {
         int target = (size - TFormat.GranuleLog2) / TFormat.IndexBits;
+        ulong mask = TFormat.TableMask(in root);
         while (level > 0)
         {
             int shift = Shift(level);
             if (!TryLoad(memory, table, offset >> shift, out ulong entry)) { return PageTableStatus.DamagedTables; }
+            if (level > target + 1 && (entry & mask) == TFormat.Table(default, level))
+            {
+                table = TFormat.TableAddress(entry);
+                level--;
+                offset &= (1UL << shift) - 1;
+                continue;
+            }
             if (!TFormat.IsPresent(entry))
             {
                 if (level <= target) { return PageTableStatus.Done; }

@@ -26,6 +26,7 @@ public static partial class PageTable<TFormat>
         // The usual case: the range lies in one table. Go there without recursion.
         PhysicalAddress table = root.Table;
         int level = root.TopLevel;
+        ulong mask = TFormat.TableMask(in root);
         while (level > 0)
         {
             int shift = Shift(level);
@@ -34,6 +35,14 @@ public static partial class PageTable<TFormat>
             if (!TryLoad(memory, table, first >> shift, out ulong entry))
             {
                 return new(PageTableStatus.DamagedTables, 0);
+            }
+            if ((entry & mask) == TFormat.Table(default, level))
+            {
+                table = TFormat.TableAddress(entry);
+                level--;
+                first &= within;
+                last &= within;
+                continue;
             }
             if (!TFormat.IsPresent(entry)) { return new(PageTableStatus.Done, 0); }
             if (TFormat.HasReservedBits(entry, level, in root)) { return new(PageTableStatus.DamagedTables, 0); }

@@ -1,3 +1,5 @@
+using System.Runtime.CompilerServices;
+
 namespace Sluice.Formats.PageTables;
 
 public static partial class PageTable<TFormat>
@@ -9,20 +11,53 @@ public static partial class PageTable<TFormat>
     public static Translation Walk<TMemory>(TMemory memory, in PageTableRoot root, LogicalAddress address)
         where TMemory : struct, IPhysicalMemory
     {
+        // The usual way down: tables that restrict nothing, told by one compare each, then a leaf of the smallest page.
+        // Whatever looks different is sorted out by the general loop.
         int level = root.TopLevel;
-        int shift = Shift(level);
         if (!TryGetOffset(in root, address, out ulong offset))
         {
-            return new(WalkStatus.OutOfRange, default, DmaAccess.None, shift);
+            return new(WalkStatus.OutOfRange, default, DmaAccess.None, Shift(level));
         }
         PhysicalAddress table = root.Table;
-        DmaAccess access = DmaAccess.ReadWrite;
+        ulong mask = TFormat.TableMask(in root);
+        ulong index = offset >> Shift(level);
+        ulong entry;
         while (true)
         {
-            if (!TryLoad(memory, table, offset >> shift, out ulong entry))
+            if (!TryLoad(memory, table, index, out entry))
             {
-                return new(WalkStatus.BadPointer, default, access, shift);
+                return new(WalkStatus.BadPointer, default, DmaAccess.ReadWrite, Shift(level));
             }
+            if (level <= 0) { break; }
+            if ((entry & mask) != TFormat.Table(default, level))
+            {
+                return WalkOn(memory, in root, offset, new(table, level), entry);
+            }
+            table = TFormat.TableAddress(entry);
+            level--;
+            index = (offset >> Shift(level)) & ((1UL << TFormat.IndexBits) - 1);
+        }
+        DmaAccess access = TFormat.Access(entry, 0, in root);
+        if (access == DmaAccess.None || TFormat.HasReservedBits(entry, 0, in root) || !IsSmallest(entry))
+        {
+            return WalkOn(memory, in root, offset, new(table, 0), entry);
+        }
+        ulong inPage = offset & ((1UL << TFormat.GranuleLog2) - 1);
+        return new(WalkStatus.Mapped, TFormat.Address(entry, 0) + inPage, access, TFormat.GranuleLog2);
+    }
+
+    /// <summary>Goes on from an entry that was read at <paramref name="step"/>, below tables that restrict
+    /// nothing.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static Translation WalkOn<TMemory>(TMemory memory, in PageTableRoot root, ulong offset, TableStep step,
+        ulong entry)
+        where TMemory : struct, IPhysicalMemory
+    {
+        DmaAccess access = DmaAccess.ReadWrite;
+        (PhysicalAddress table, int level) = step;
+        while (true)
+        {
+            int shift = Shift(level);
             access &= TFormat.Access(entry, level, in root);
             if (access == DmaAccess.None)
             {
@@ -34,29 +69,27 @@ public static partial class PageTable<TFormat>
             {
                 return new(WalkStatus.ReservedBits, default, access, shift);
             }
-            table = TFormat.Address(entry, level);
             if (TFormat.IsLeaf(entry, level))
             {
                 int size = TFormat.LeafSizeLog2(entry, level);
-                return new(WalkStatus.Mapped, table + address.OffsetIn(TFormat.ItemsHoldOwnAddress
-                    ? shift
-                    : size), access, size);
+                ulong inPage = offset & ((1UL << (TFormat.ItemsHoldOwnAddress ? shift : size)) - 1);
+                return new(WalkStatus.Mapped, TFormat.Address(entry, level) + inPage, access, size);
             }
-            offset &= (1UL << shift) - 1;
-            if (TFormat.SkipsLevels)
+            table = TFormat.Address(entry, level);
+            level = TFormat.NextLevel(entry, level);
+            ulong below = offset & ((1UL << shift) - 1);
+            // Address bits that a skipped level would have used must be zero.
+            if (level < 0 || (TFormat.SkipsLevels && below >> Shift(level + 1) != 0))
             {
-                // Address bits that a skipped level would have used must be zero.
-                level = TFormat.NextLevel(entry, level);
-                shift = Shift(level);
-                if (offset >> shift >> TFormat.IndexBits != 0)
-                {
-                    return new(WalkStatus.NotPresent, default, DmaAccess.None, shift);
-                }
-                continue;
+                return new(WalkStatus.NotPresent, default, DmaAccess.None, Shift(Math.Max(level, 0)));
             }
-            level--;
-            shift -= TFormat.IndexBits;
-            if (level < 0) { return new(WalkStatus.NotPresent, default, DmaAccess.None, TFormat.GranuleLog2); }
+            if (!TryLoad(memory, table, below >> Shift(level), out entry))
+            {
+                return new(WalkStatus.BadPointer, default, access, Shift(level));
+            }
         }
     }
+
+    /// <summary>A table on the way down.</summary>
+    private readonly record struct TableStep(PhysicalAddress Table, int Level);
 }

@@ -57,8 +57,9 @@ public static partial class PageTable<TFormat>
         if (bits >= 64) { return true; }
         if (TFormat.SignExtends(in root))
         {
-            offset &= (1UL << bits) - 1;
-            return Extend(in root, offset) == address;
+            int unused = 64 - bits;
+            offset = offset << unused >> unused;
+            return (long)(address.Value << unused) >> unused == (long)address.Value;
         }
         return offset >> bits == 0;
     }
@@ -86,13 +87,19 @@ public static partial class PageTable<TFormat>
     {
         if (TFormat.EntrySizeLog2 == 3)
         {
-            bool found = memory.TryRead64(table + (index << 3), out entry);
-            entry = Word(entry);
-            return found;
+            if (memory.TryRead64(table + (index << 3), out ulong word))
+            {
+                entry = Word(word);
+                return true;
+            }
         }
-        bool present = memory.TryRead32(table + (index << 2), out uint half);
-        entry = Half(half);
-        return present;
+        else if (memory.TryRead32(table + (index << 2), out uint half))
+        {
+            entry = Half(half);
+            return true;
+        }
+        entry = 0;
+        return false;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

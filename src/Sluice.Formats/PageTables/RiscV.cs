@@ -25,7 +25,8 @@ public readonly struct RiscV : IPageTableFormat<RiscV>
 {
     private const ulong Valid = 1 << 0, ReadBit = 1 << 1, WriteBit = 1 << 2, ExecuteBit = 1 << 3, User = 1 << 4,
         Accessed = 1 << 6, Dirty = 1 << 7;
-    private const ulong Napot = 1UL << 63, MemoryType = 3UL << 61, Reserved = 0x1FUL << 54, PageMask = (1UL << 44) - 1;
+    private const ulong Napot = 1UL << 63, MemoryType = 3UL << 61, Reserved = 0x1FUL << 54, PageMask = (1UL << 44) - 1,
+        AbovePage = ~0UL << 54;
     private const int PageShift = 10, NapotLog2 = 16;
 
     /// <inheritdoc/>
@@ -72,8 +73,14 @@ public readonly struct RiscV : IPageTableFormat<RiscV>
     [Impl(AggressiveInlining)]
     public static bool HasReservedBits(ulong entry, int level, in PageTableRoot root)
     {
-        ulong address = ((entry >> PageShift) & PageMask) << GranuleLog2;
+        ulong address = Page(entry);
+        ulong inPage = (1UL << (GranuleLog2 + level * IndexBits)) - 1;
         ulong reserved = address >> root.PhysicalAddressBits;
+        // What most leaves are, by two branches.
+        if ((entry & ReadBit) != 0 && ((entry & (Reserved | Napot | MemoryType)) | (address & inPage) | reserved) == 0)
+        {
+            return false;
+        }
         if (!IsLeaf(entry, level))
         {
             return (reserved | (entry & (Reserved | Napot | MemoryType | Dirty | Accessed | User))) != 0;
@@ -81,26 +88,36 @@ public readonly struct RiscV : IPageTableFormat<RiscV>
         reserved |= entry & Reserved;
         if ((entry & (ReadBit | WriteBit)) == WriteBit || (entry & MemoryType) == MemoryType) { return true; }
         reserved |= (entry & Napot) == 0
-            ? address & ((1UL << (GranuleLog2 + level * IndexBits)) - 1)
+            ? address & inPage
             : (uint)level | ((address >> GranuleLog2 & 0xF) ^ 0b1000);
         return reserved != 0;
     }
 
     /// <inheritdoc/>
+    public static ulong TableMask(in PageTableRoot root) =>
+        Valid | ReadBit | WriteBit | ExecuteBit | User | Accessed | Dirty | AbovePage
+        | (ulong.MaxValue << root.PhysicalAddressBits >> (GranuleLog2 - PageShift) & PageMask << PageShift);
+
+    /// <inheritdoc/>
+    public static PhysicalAddress TableAddress(ulong entry) => new(entry >> PageShift << GranuleLog2);
+
+    /// <inheritdoc/>
     [Impl(AggressiveInlining)]
     public static DmaAccess Access(ulong entry, int level, in PageTableRoot root)
     {
+        // What most leaves are.
+        var rights = (DmaAccess)((entry >> 1) & 3);
+        if ((entry & (Valid | User)) == (Valid | User) && (level == 0 || rights != DmaAccess.None)) { return rights; }
         if ((entry & Valid) == 0) { return DmaAccess.None; }
         if (!IsLeaf(entry, level)) { return level == 0 ? DmaAccess.None : DmaAccess.ReadWrite; }
-        bool granted = (entry & User) != 0 || (root.Privileged && root.InputBits == 0);
-        return granted ? (DmaAccess)((entry >> 1) & 3) : DmaAccess.None;
+        return root.Privileged && root.InputBits == 0 ? rights : DmaAccess.None;
     }
 
     /// <inheritdoc/>
     [Impl(AggressiveInlining)]
     public static PhysicalAddress Address(ulong entry, int level)
     {
-        ulong address = ((entry >> PageShift) & PageMask) << GranuleLog2;
+        ulong address = Page(entry);
         return new((entry & Napot) != 0 ? address >> NapotLog2 << NapotLog2 : address);
     }
 
@@ -120,4 +137,7 @@ public readonly struct RiscV : IPageTableFormat<RiscV>
 
     /// <inheritdoc/>
     public static ulong Table(PhysicalAddress table, int level) => table.Value >> GranuleLog2 << PageShift | Valid;
+
+    [Impl(AggressiveInlining)]
+    private static ulong Page(ulong entry) => (entry & PageMask << PageShift) << (GranuleLog2 - PageShift);
 }

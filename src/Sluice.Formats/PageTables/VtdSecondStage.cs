@@ -22,6 +22,7 @@ public readonly struct VtdSecondStage : IPageTableFormat<VtdSecondStage>
 
     // Bit 11 is snoop control in leaves of hardware that has it and reserved elsewhere; bit 62 is reserved since
     // revision 3.2.
+    private const ulong LeafBit = 1 << 7;
     private const ulong SnoopBit = 1 << 11;
     private const ulong TransientMapping = 1UL << 62;
 
@@ -69,6 +70,10 @@ public readonly struct VtdSecondStage : IPageTableFormat<VtdSecondStage>
         }
         return address >> root.PhysicalAddressBits != 0;
     }
+
+    /// <inheritdoc/>
+    public static ulong TableMask(in PageTableRoot root) =>
+        0b11 | LeafBit | SnoopBit | TransientMapping | (AddressMask & ulong.MaxValue << root.PhysicalAddressBits);
 
     /// <inheritdoc/>
     public static DmaAccess Access(ulong entry, int level, in PageTableRoot root) =>

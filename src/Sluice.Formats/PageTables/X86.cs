@@ -73,6 +73,10 @@ public readonly struct X86 : IPageTableFormat<X86>
     }
 
     /// <inheritdoc/>
+    public static ulong TableMask(in PageTableRoot root) =>
+        Present | Writable | User | Large | (AddressMask & ulong.MaxValue << root.PhysicalAddressBits);
+
+    /// <inheritdoc/>
     [Impl(AggressiveInlining)]
     public static DmaAccess Access(ulong entry, int level, in PageTableRoot root)
     {

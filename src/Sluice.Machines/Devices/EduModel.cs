@@ -27,8 +27,8 @@ public sealed record EduOptions
 /// </summary>
 /// <remarks>
 /// QEMU's "EDU device" page. Its DMA reports no error: a refused page leaves memory alone and reads as zeros. A range
-/// outside the buffer, which is undefined there, moves nothing here. Interrupts are MSI only; without MSI the status
-/// bits can be polled.
+/// outside the buffer, which is undefined there, moves nothing here. Without MSI its pin is up as long as a status
+/// bit is set; the bits can be polled too.
 /// </remarks>
 public sealed class EduModel : PciDevice
 {
@@ -63,7 +63,7 @@ public sealed class EduModel : PciDevice
     {
         _options = options ?? new();
         AddBar(0, 1 << 20);
-        Config.Set8(PciConfig.InterruptPin, 1);
+        AddPin();
         AddMsi();
     }
 
@@ -107,8 +107,8 @@ public sealed class EduModel : PciDevice
                     Wake();
                     break;
                 case 0x20: _status = (_status & ~StatusInterrupt) | ((uint)value & StatusInterrupt); break;
-                case 0x60: raise = (_interruptStatus |= (uint)value) != 0; break;
-                case 0x64: _interruptStatus &= ~(uint)value; break;
+                case 0x60: raise = RaiseStatus((uint)value); break;
+                case 0x64: AcknowledgeStatus((uint)value); break;
                 case 0x80 when idle: _source = value; break;
                 case 0x88 when idle: _destination = value; break;
                 case 0x90 when idle: _count = value; break;
@@ -130,6 +130,24 @@ public sealed class EduModel : PciDevice
             (_inverted, _factorial, _status, _interruptStatus) = (0, 0, 0, 0);
             (_source, _destination, _count, _command) = (0, 0, 0, 0);
         }
+    }
+
+    /// <summary>
+    /// Under the lock. Whether a message is to be sent, once outside it; without MSI the pin goes up instead.
+    /// </summary>
+    private bool RaiseStatus(uint bits)
+    {
+        _interruptStatus |= bits;
+        if (_interruptStatus == 0) { return false; }
+        if (IsMsiEnabled) { return true; }
+        SetPin(true);
+        return false;
+    }
+
+    private void AcknowledgeStatus(uint bits)
+    {
+        _interruptStatus &= ~bits;
+        if (_interruptStatus == 0) { SetPin(false); }
     }
 
     private void Start(ulong command)
@@ -155,8 +173,7 @@ public sealed class EduModel : PciDevice
         {
             _factorial = product;
             _status &= ~StatusComputing;
-            raise = (_status & StatusInterrupt) != 0;
-            if (raise) { _interruptStatus |= FactorialInterrupt; }
+            raise = (_status & StatusInterrupt) != 0 && RaiseStatus(FactorialInterrupt);
         }
         if (raise) { RaiseMsi(); }
         return true;
@@ -180,12 +197,13 @@ public sealed class EduModel : PciDevice
                 new((toMemory ? destination : source) & _options.DmaMask),
                 _buffer.AsSpan((int)inside, (int)count));
         }
+        bool raise;
         lock (_lock)
         {
             _command &= ~CommandRun;
-            if ((command & CommandInterrupt) != 0) { _interruptStatus |= DmaInterrupt; }
+            raise = (command & CommandInterrupt) != 0 && RaiseStatus(DmaInterrupt);
         }
-        if ((command & CommandInterrupt) != 0) { RaiseMsi(); }
+        if (raise) { RaiseMsi(); }
         return true;
     }
 

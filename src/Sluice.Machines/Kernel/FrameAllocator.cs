@@ -2,7 +2,8 @@ namespace Sluice.Machines;
 
 /// <summary>
 /// The page frames of a machine, one kind byte each. Single frames come from seeded random places, never next to the
-/// one before; one block of 2 MiB in eight is kept for contiguous runs until everything else is full.
+/// one before; one block of 2 MiB in eight is kept for contiguous runs until everything else is full. Who does not need
+/// memory below 4 GiB gets it above, while there is any: what lies below is all that some devices reach.
 /// </summary>
 /// <remarks>
 /// One lock; not a data path. <see cref="KindOf"/> takes no lock. Frames are numbered densely: low memory, then high.
@@ -74,7 +75,9 @@ public sealed class FrameAllocator : IFrameAllocator
         int index;
         lock (_lock)
         {
-            index = count == 1 ? FindSingle(limit) : FindRun(count, limit);
+            // High memory first, when there is some below the limit.
+            index = limit > _lowFrames ? Find(count, _lowFrames, limit) : -1;
+            if (index < 0) { index = Find(count, 0, Math.Min(limit, _lowFrames)); }
             if (index < 0)
             {
                 first = default;
@@ -158,31 +161,36 @@ public sealed class FrameAllocator : IFrameAllocator
         int Change(FrameKind of) => (kind == of ? count : 0) - (before == (byte)of ? count : 0);
     }
 
+    private int Find(int count, int from, int limit) =>
+        count == 1 ? FindSingle(from, limit) : FindRun(count, from, limit);
+
     /// <summary>
     /// A few random tries, which is all it takes while memory is not nearly full; then the first place after a random
     /// one.
     /// </summary>
-    private int FindSingle(int limit)
+    private int FindSingle(int from, int limit)
     {
         for (int i = 0; i < Tries; i++)
         {
-            int index = _random.Below(limit);
+            int index = from + _random.Below(limit - from);
             if (_kinds[index] == (byte)FrameKind.Free && !IsForRuns(index >> BlockLog2) && !IsBesideLast(index))
             {
                 return index;
             }
         }
-        return Scan(limit, runBlocks: false) is int found and >= 0 ? found : Scan(limit, runBlocks: true);
+        return Scan(from, limit, runBlocks: false) is int found and >= 0 ? found : Scan(from, limit, runBlocks: true);
     }
 
-    private int Scan(int limit, bool runBlocks)
+    // High memory begins with a block of its own.
+    private int Scan(int from, int limit, bool runBlocks)
     {
-        int blocks = (limit + BlockFrames - 1) >> BlockLog2;
+        int skipped = from >> BlockLog2;
+        int blocks = ((limit + BlockFrames - 1) >> BlockLog2) - skipped;
         int start = _random.Below(blocks);
         int beside = -1;
         for (int i = 0; i < blocks; i++)
         {
-            int block = (start + i) % blocks;
+            int block = skipped + ((start + i) % blocks);
             if (_freeInBlock[block] == 0 || IsForRuns(block) != runBlocks) { continue; }
             Span<byte> kinds = Block(block);
             for (int at = 0; at < kinds.Length; at++)
@@ -199,16 +207,16 @@ public sealed class FrameAllocator : IFrameAllocator
         return beside;
     }
 
-    private int FindRun(int count, int limit)
+    private int FindRun(int count, int from, int limit)
     {
-        int found = FindRun(count, limit, runBlocks: true);
-        return found >= 0 ? found : FindRun(count, limit, runBlocks: false);
+        int found = FindRun(count, from, limit, runBlocks: true);
+        return found >= 0 ? found : FindRun(count, from, limit, runBlocks: false);
     }
 
-    private int FindRun(int count, int limit, bool runBlocks)
+    private int FindRun(int count, int from, int limit, bool runBlocks)
     {
         int span = Math.Max(count, BlockFrames);
-        for (int start = 0; start < limit; start += span)
+        for (int start = from; start < limit; start += span)
         {
             int block = start >> BlockLog2;
             if (count < BlockFrames && (_freeInBlock[block] < count || IsForRuns(block) != runBlocks)) { continue; }

@@ -24,6 +24,9 @@ internal sealed class CompletionQueue(ushort id, LogicalAddress first, uint size
     /// <summary>Entries that may still be posted; one always stays empty, so that full and empty differ.</summary>
     public uint Free => size - 1 - Distance(Volatile.Read(ref _head), _tail);
 
+    /// <summary>Whether completions wait for the driver. From any thread.</summary>
+    public bool HasEntries => Volatile.Read(ref _head) != Volatile.Read(ref _tail);
+
     /// <summary>
     /// Takes the next slot: its address, and the phase tag to store there. The ring must not be full.
     /// </summary>

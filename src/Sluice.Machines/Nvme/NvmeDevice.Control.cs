@@ -94,6 +94,7 @@ public sealed partial class NvmeDevice
         (_completesTwice, _echo) = (false, null);
         (_interruptsDue, _nextQueue) = (0, 0);
         Interlocked.Exchange(ref _doorbellErrors, 0);
+        UpdatePin();
     }
 
     private void Shutdown()

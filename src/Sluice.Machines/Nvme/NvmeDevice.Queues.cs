@@ -12,9 +12,10 @@ public sealed partial class NvmeDevice
         (uint id, uint size) = (command.Dword10 & 0xFFFF, (command.Dword10 >> 16) + 1);
         int vector = (int)(command.Dword11 >> 16);
         if (id == 0 || id >= _completions.Length || _completions[id] is not null) { return NoSuchQueue; }
-        NvmeStatus status = CheckRing(command, size);
+        // Without MSI-X there is the pin alone, which is vector 0.
+        bool hasVector = vector < (IsMsixEnabled ? _completions.Length : 1);
+        NvmeStatus status = CheckRing(command, size, hasVector);
         if (status != NvmeStatus.Success) { return status; }
-        if (vector >= _completions.Length) { return NvmeStatus.InvalidInterruptVector | NvmeStatus.DoNotRetry; }
         Volatile.Write(
             ref _completions[id],
             new((ushort)id, new(command.Prp1), size, vector, (command.Dword11 & InterruptsEnabled) != 0));
@@ -38,13 +39,14 @@ public sealed partial class NvmeDevice
         return NvmeStatus.Success;
     }
 
-    private NvmeStatus CheckRing(in SubmissionEntry command, uint size)
+    private NvmeStatus CheckRing(in SubmissionEntry command, uint size, bool hasVector = true)
     {
         if (size < 2 || size > _options.MaxQueueEntries) { return NvmeStatus.InvalidQueueSize | NvmeStatus.DoNotRetry; }
         if (!new LogicalAddress(command.Prp1).IsAligned(NvmeRegister.PageLog2(_applied)))
         {
             return NvmeStatus.InvalidPrpOffset | NvmeStatus.DoNotRetry;
         }
+        if (!hasVector) { return NvmeStatus.InvalidInterruptVector | NvmeStatus.DoNotRetry; }
         bool isWellFormed = (command.Dword11 & PhysicallyContiguous) != 0 && NvmeRegister.HasRightEntrySizes(_applied);
         return isWellFormed ? NvmeStatus.Success : Invalid;
     }
@@ -73,6 +75,7 @@ public sealed partial class NvmeDevice
         if (id == 0 || id >= _completions.Length || _completions[id] is not { } ring) { return NoSuchQueue; }
         if (ring.Users != 0) { return NvmeStatus.InvalidQueueDeletion; } // it works once its users are gone
         Volatile.Write(ref _completions[id], null);
+        UpdatePin();
         return NvmeStatus.Success;
     }
 }

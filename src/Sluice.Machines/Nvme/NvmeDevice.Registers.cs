@@ -54,9 +54,11 @@ public sealed partial class NvmeDevice
             {
                 case NvmeRegister.InterruptMaskSet:
                     Volatile.Write(ref _interruptMask, _interruptMask | value);
+                    UpdatePin();
                     break;
                 case NvmeRegister.InterruptMaskClear:
                     Volatile.Write(ref _interruptMask, _interruptMask & ~value);
+                    UpdatePin();
                     break;
                 case NvmeRegister.Configuration:
                     Volatile.Write(ref _configuration, value & NvmeRegister.ConfigurationMask);
@@ -97,6 +99,10 @@ public sealed partial class NvmeDevice
         if (accepted != true)
         {
             Interlocked.Or(ref _doorbellErrors, accepted is null ? RegisterErrorBit : ValueErrorBit);
+        }
+        else if ((index & 1) != 0)
+        {
+            UpdatePin();
         }
         Wake();
     }

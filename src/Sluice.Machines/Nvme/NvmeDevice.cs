@@ -2,8 +2,7 @@ namespace Sluice.Machines.Nvme;
 
 /// <summary>
 /// An NVMe 1.4 controller with one namespace, register-exact: 64-bit BAR 0, admin and I/O queues in the driver's
-/// memory, PRP
-/// lists, MSI-X. What it supports and how it answers errors is in <c>docs/nvme.md</c>.
+/// memory, PRP lists, MSI-X and a pin. What it supports and how it answers errors is in <c>docs/nvme.md</c>.
 /// </summary>
 /// <remarks>
 /// <para>Register accesses come from any thread and touch only registers and doorbells; all other work, and every DMA,
@@ -53,6 +52,7 @@ public sealed partial class NvmeDevice : PciDevice, IDisposable
         _options = options ?? new();
         _options.Check();
         AddBar(0, BarSize, is64Bit: true);
+        AddPin();
         AddMsix(_options.QueuePairs + 1, 0, VectorTable, PendingVectors);
         _medium = medium;
         _blocks = (ulong)(medium.Length + (1L << _options.BlockSizeLog2) - 1) >> _options.BlockSizeLog2;
@@ -179,6 +179,7 @@ public sealed partial class NvmeDevice : PciDevice, IDisposable
     /// </summary>
     private void RaiseInterrupts()
     {
+        if (_interruptsDue != 0) { UpdatePin(); }
         for (ulong due = _interruptsDue; due != 0; due &= due - 1)
         {
             if (_completions[System.Numerics.BitOperations.TrailingZeroCount(due)] is { } ring)

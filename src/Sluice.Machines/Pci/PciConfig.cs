@@ -23,10 +23,14 @@ internal static class PciConfig
     public const int ConventionalSize = 0x100;
     public const int ExpressSize = 0x1000;
 
+    public const ushort CommandIo = 1 << 0;
     public const ushort CommandMemory = 1 << 1;
     public const ushort CommandBusMaster = 1 << 2;
+    public const ushort CommandSystemError = 1 << 8;
     public const ushort CommandInterruptDisable = 1 << 10;
-    public const ushort CommandWritable = CommandMemory | CommandBusMaster | CommandInterruptDisable;
+    public const ushort CommandWritable =
+        CommandIo | CommandMemory | CommandBusMaster | CommandSystemError | CommandInterruptDisable;
+    public const ushort StatusInterrupt = 1 << 3;
     public const ushort StatusCapabilities = 1 << 4;
     public const byte MultiFunction = 0x80;
 

@@ -84,6 +84,17 @@ public sealed class PciConfigSpace
         lock (_lock) { BinaryPrimitives.WriteUInt16LittleEndian(_bytes.AsSpan(offset), value); }
     }
 
+    /// <summary>Sets or clears status bits that follow the device.</summary>
+    internal void SetStatus(ushort bits, bool isSet)
+    {
+        lock (_lock)
+        {
+            Span<byte> status = _bytes.AsSpan(PciConfig.Status);
+            ushort before = BinaryPrimitives.ReadUInt16LittleEndian(status);
+            BinaryPrimitives.WriteUInt16LittleEndian(status, (ushort)(isSet ? before | bits : before & ~bits));
+        }
+    }
+
     internal void Set32(int offset, uint value)
     {
         lock (_lock) { BinaryPrimitives.WriteUInt32LittleEndian(_bytes.AsSpan(offset), value); }

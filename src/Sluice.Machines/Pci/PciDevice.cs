@@ -4,14 +4,14 @@ using System.Numerics;
 namespace Sluice.Machines;
 
 /// <summary>
-/// A PCI function: configuration space, BARs, MSI and MSI-X here; what it does in the model that derives from it. The
+/// A PCI function: configuration space, BARs, interrupt pin, MSI and MSI-X here; what it does in the model that derives from it. The
 /// constructor of the model declares everything, <see cref="Machine.Plug{T}(T, PciAddress)"/> brings it to life.
 /// </summary>
 /// <remarks>
 /// Two kinds of thread enter a model: processors, through <see cref="ReadBar"/> and <see cref="WriteBar"/>, several at
 /// once; and the device's own, through <see cref="Step"/>, one at a time. The model guards what they share.
 /// </remarks>
-public abstract class PciDevice
+public abstract partial class PciDevice
 {
     private readonly Lock _configWritten = new();
     private readonly PciBar?[] _bars = new PciBar?[PciConfig.BarCount];
@@ -163,6 +163,7 @@ public abstract class PciDevice
         // Messages are sent by any thread, so they have a port of their own, under the capability's lock.
         _msi?.Connect(root.Connect(this, $"{Name} {address} msi"));
         _msix?.Connect(root.Connect(this, $"{Name} {address} msi-x"));
+        ConnectPin(machine.Wires);
         _agent = machine.Execution.AddAgent($"{Name} {address}", () => !_frozen && Step());
     }
 
@@ -195,10 +196,12 @@ public abstract class PciDevice
         foreach (PciBar bar in Bars) { bar.Update(Config, (command & PciConfig.CommandMemory) != 0); }
         _msi?.Update();
         _msix?.Update();
+        ApplyPin();
         if (ExpressCapability.TakeReset(Config))
         {
             _msix?.Reset();
             Config.ResetWritable();
+            SetPin(false);
             Reset();
         }
     }

@@ -8,6 +8,11 @@ internal interface IQtestTarget
     /// <summary>The virtual clock in nanoseconds.</summary>
     long Now { get; }
 
+    /// <summary>
+    /// Told of every interrupt wire that goes up or down, by its input of the I/O APIC, while a command runs.
+    /// </summary>
+    Action<int, bool>? WireChanged { get; set; }
+
     /// <summary>One access of 1, 2, 4 or 8 bytes on the processor's bus; zero where nothing answers.</summary>
     ulong Read(PhysicalAddress address, int size);
 

@@ -2,8 +2,7 @@ namespace Sluice.Machines.Qtest;
 
 /// <summary>
 /// The in-process machine as qtest sees a machine: time stands still between commands, and after each one devices work
-/// until they
-/// have nothing left to do.
+/// until they have nothing left to do.
 /// </summary>
 internal sealed class MachineTarget : IQtestTarget
 {
@@ -17,12 +16,19 @@ internal sealed class MachineTarget : IQtestTarget
     {
         _machine = machine;
         _execution = machine.Execution as SeededExecution
-            ?? throw new MachineException("a machine served over qtest must be deterministic: its clock moves only when told to");
+            ?? throw new MachineException(
+                "a machine served over qtest must be deterministic: its clock moves only when told to");
     }
 
     public long Now => _execution.Nanoseconds;
 
     public long? NextTimer => _execution.NextTimer is var due && due == long.MaxValue ? null : due;
+
+    public Action<int, bool>? WireChanged
+    {
+        get => _machine.Wires.Changed;
+        set => _machine.Wires.Changed = value;
+    }
 
     public ulong Read(PhysicalAddress address, int size)
     {
@@ -35,8 +41,13 @@ internal sealed class MachineTarget : IQtestTarget
             return BitConverter.ToUInt64(bytes);
         }
         if (!TryMap(address, size, out RegisterWindow? window)) { return 0; }
-        ulong value = size switch { 1 => window.Read8(0), 2 => window.Read16(0), 4 => window.Read32(0), _ =>
-            window.Read64(0) };
+        ulong value = size switch
+        {
+            1 => window.Read8(0),
+            2 => window.Read16(0),
+            4 => window.Read32(0),
+            _ => window.Read64(0),
+        };
         Settle();
         return value;
     }

@@ -6,16 +6,15 @@ using System.Text;
 namespace Sluice.Machines.Qtest;
 
 /// <summary>
-/// The machine's side of a qtest connection: reads a command a line, answers <c>OK …</c> or <c>FAIL reason</c>.
-/// Whatever a client
-/// sends, the server goes on to the next line; when the client goes, it ends.
+/// The machine's side of a qtest connection: reads a command a line, answers <c>OK …</c> or <c>FAIL reason</c>, and
+/// before that tells of intercepted wires that changed. Whatever a client sends, the server goes on to the next line;
+/// when the client goes, it ends.
 /// </summary>
 /// <remarks>
 /// The commands, and the width of the numbers in the answers, are QEMU's. Where QEMU ends with an assertion (missing
-/// arguments,
-/// impossible sizes) the answer here is <c>FAIL</c>. Empty lines are passed over without an answer, as there.
+/// arguments, impossible sizes) the answer here is <c>FAIL</c>. Empty lines are passed over without an answer, as there.
 /// </remarks>
-internal sealed class QtestServer(Socket socket, IQtestTarget target)
+internal sealed partial class QtestServer(Socket socket, IQtestTarget target)
 {
     /// <summary>A longer line is refused as a whole; it is read to its end but not kept.</summary>
     public const int LongestLine = 4 << 20;
@@ -34,13 +33,16 @@ internal sealed class QtestServer(Socket socket, IQtestTarget target)
         {
             while (TryReadLine(out string line))
             {
-                if (line.Length != 0) { SendAll(Encoding.ASCII.GetBytes(Answer(line) + "\n")); }
+                if (line.Length == 0) { continue; }
+                string answer = Answer(line);
+                SendAll(Encoding.ASCII.GetBytes($"{TakeNotices()}{answer}\n"));
             }
         }
         catch (Exception e) when (e is SocketException or ObjectDisposedException)
         {
             // The client is gone, and with it everybody who could be told.
         }
+        finally { target.WireChanged = null; }
     }
 
     /// <summary>One command; never throws.</summary>
@@ -95,9 +97,7 @@ internal sealed class QtestServer(Socket socket, IQtestTarget target)
             case "clock_set":
                 return Advance((long)Math.Min(Number(arguments, 0), long.MaxValue));
             case "irq_intercept_in" or "irq_intercept_out":
-                // There are no interrupt lines to divert: devices here send messages. The controller that QEMU's
-                // clients name exists.
-                return Word(arguments, 0).EndsWith("ioapic", StringComparison.Ordinal) ? "OK" : "FAIL Unknown device";
+                return Intercept(Word(arguments, 0), isIn: verb is "irq_intercept_in", isNamed: arguments.Length > 1);
             default:
                 return $"FAIL Unknown command '{(verb.Length > 64 ? verb[..64] : verb)}'";
         }

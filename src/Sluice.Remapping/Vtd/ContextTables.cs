@@ -7,8 +7,9 @@ namespace Sluice.Remapping.Vtd;
 /// time.
 /// </summary>
 /// <remarks>
-/// An entry is two words and the unit may read between any two stores, so an entry is only filled in while its low word
-/// says "absent" and the unit has confirmed that it holds no older copy: a mixture of old and new is never visible.
+/// An entry is two words and the unit may read between any two stores. Either it is filled in while its low word says
+/// "absent" and the unit has confirmed that it holds no older copy, or it is replaced by one store of both words: a
+/// mixture of old and new is never visible.
 /// </remarks>
 internal sealed class ContextTables(IPhysicalMemory memory, IFrameAllocator frames, PhysicalAddress root)
 {
@@ -57,6 +58,13 @@ internal sealed class ContextTables(IPhysicalMemory memory, IFrameAllocator fram
         memory.TryWrite64(address + 8, entry.High);
         memory.TryWrite64(address, entry.Low);
     }
+
+    /// <summary>
+    /// Replaces a present entry by another in one store. The unit may still hold a copy of the old one until it is told.
+    /// </summary>
+    /// <returns>False, and nothing changed, where nothing can store 16 bytes at once.</returns>
+    public bool TryReplace(RequesterId device, ContextEntry entry) =>
+        memory.TryWrite128(ContextEntry.AddressOf(_buses[device.Bus], device), entry.Low, entry.High);
 
     /// <summary>
     /// Switches the reporting of a device's faults off or on: one store, and nothing else of the entry changes. Units

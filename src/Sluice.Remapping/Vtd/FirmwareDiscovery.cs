@@ -53,7 +53,10 @@ internal static class FirmwareDiscovery
             [
                 .. dmar.ReservedRegions.Select(region => new FirmwareRegion(
                     region.Range, region.Segment, Resolve(region.Scopes, region.Segment, bridges))),
-            ]);
+            ])
+        {
+            Groups = bridges.FindGroups(),
+        };
     }
 
     private static List<ScopeMatch> Resolve(IReadOnlyList<DmarScope> scopes, ushort segment, PciBridges bridges)

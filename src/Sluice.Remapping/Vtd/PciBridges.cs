@@ -9,6 +9,16 @@ internal sealed class PciBridges(IPlatform platform)
     private const int HeaderType = 0x0E;
     private const int SecondaryBus = 0x19;
     private const int SubordinateBus = 0x1A;
+    private const int Status = 0x06;
+    private const int FirstCapability = 0x34;
+    private const byte Absent = 0xFF;
+    private const byte MultiFunction = 0x80;
+    private const byte ExpressCapability = 0x10;
+    private const int MaximumCapabilities = 48;
+
+    // Device/port types of the PCI Express capability that end or begin conventional PCI.
+    private const int ExpressToPci = 7;
+    private const int PciToExpress = 8;
 
     /// <summary>The bus behind a bridge; null when there is no bridge.</summary>
     public byte? SecondaryBusOf(PciAddress bridge) => TryGetBuses(bridge, out byte first, out _) ? first : null;
@@ -19,6 +29,51 @@ internal sealed class PciBridges(IPlatform platform)
         (first, last) = (0, 0);
         if (bridge.Segment != 0 || (Read(bridge, HeaderType) & 0x7F) != 1) { return false; }
         (first, last) = (Read(bridge, SecondaryBus), Read(bridge, SubordinateBus));
+        return true;
+    }
+
+    /// <summary>
+    /// The groups behind bridges that replace requester ids, as firmware numbered the buses. Follows bridges whose bus
+    /// numbers grow, so whatever they claim the search ends.
+    /// </summary>
+    public IReadOnlyList<AliasGroup> FindGroups()
+    {
+        List<AliasGroup> groups = [];
+        FindGroups(bus: 0, groups);
+        return groups;
+    }
+
+    private void FindGroups(int bus, List<AliasGroup> groups)
+    {
+        for (int device = 0; device < 32; device++)
+        {
+            int functions = 1;
+            for (int function = 0; function < functions; function++)
+            {
+                PciAddress address = PciAddress.From(bus, device, function);
+                byte header = Read(address, HeaderType);
+                if (header == Absent) { continue; }
+                if ((header & MultiFunction) != 0) { functions = 8; }
+                if (!TryGetBuses(address, out byte first, out byte last) || first <= bus || last < first) { continue; }
+                if (ReplacesRequesters(address)) { groups.Add(new(address, first, last)); }
+                else { FindGroups(first, groups); }
+            }
+        }
+    }
+
+    // A bridge without the capability joins conventional buses; of those with it, only two kinds do.
+    private bool ReplacesRequesters(PciAddress bridge)
+    {
+        if ((Read(bridge, Status) & 0x10) == 0) { return true; }
+        int at = Read(bridge, FirstCapability) & 0xFC;
+        for (int i = 0; i < MaximumCapabilities && at >= 0x40; i++)
+        {
+            if (Read(bridge, at) == ExpressCapability)
+            {
+                return Read(bridge, at + 2) >> 4 is ExpressToPci or PciToExpress;
+            }
+            at = Read(bridge, at + 1) & 0xFC;
+        }
         return true;
     }
 

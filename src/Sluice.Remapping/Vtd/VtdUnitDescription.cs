@@ -32,4 +32,8 @@ internal sealed record FirmwareRegion(PhysicalRange Range, ushort Segment, IRead
 /// <param name="Units">The units, in the table's order.</param>
 /// <param name="Regions">The regions.</param>
 internal sealed record FirmwareDescription(
-    int HostAddressBits, IReadOnlyList<VtdUnitDescription> Units, IReadOnlyList<FirmwareRegion> Regions);
+    int HostAddressBits, IReadOnlyList<VtdUnitDescription> Units, IReadOnlyList<FirmwareRegion> Regions)
+{
+    /// <summary>Functions that share requester ids, as the bridges were numbered at the start.</summary>
+    public IReadOnlyList<AliasGroup> Groups { get; init; } = [];
+}

@@ -132,6 +132,33 @@ internal sealed class VtdUnitDriver
     }
 
     /// <summary>
+    /// Lets an attached device reach what <paramref name="entry"/> says instead of what it reached: each of its
+    /// requests goes by the old entry or by the new one, and by the new one alone when this returns.
+    /// </summary>
+    /// <returns>False when it had to be blocked in between: nothing here stores 16 bytes at once.</returns>
+    /// <exception cref="RemappingException">The unit is dead; the device is blocked as far as it can be.</exception>
+    public bool Switch(RequesterId device, ContextEntry entry)
+    {
+        lock (_tablesLock)
+        {
+            if (IsDead) { throw Failed("switching a device"); }
+            ContextEntry whole = _silenced.Contains(device) ? new(entry.Low | 2, entry.High) : entry;
+            if (!_attached.TryGetValue(device, out ushort oldId) || !_contexts.TryReplace(device, whole))
+            {
+                Attach(device, entry);
+                return false;
+            }
+            _attached[device] = entry.DomainId;
+            TryFlushWrites();
+            // By the old id: that is what copies of the old entry, and what was reached through it, are filed under.
+            Queue.InvalidateDevice(oldId, device);
+            if (!IsDead) { return true; }
+            _contexts.BlockAll();
+            throw Failed("switching a device");
+        }
+    }
+
+    /// <summary>
     /// Leaves a device blocked. On a dead unit the tables say so and the unit was told as far as it listens.
     /// </summary>
     public void Detach(RequesterId device)

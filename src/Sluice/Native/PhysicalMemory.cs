@@ -12,7 +12,7 @@ namespace Sluice;
 /// Little-endian hosts only. A word load is about a nanosecond: one range check and one move.
 /// Stores to read-only banks (a dump) are refused like stores to no memory.
 /// </remarks>
-public readonly unsafe struct PhysicalMemory : IPhysicalMemory, IEquatable<PhysicalMemory>
+public readonly unsafe partial struct PhysicalMemory : IPhysicalMemory, IEquatable<PhysicalMemory>
 {
     private readonly MemoryBanks _banks;
 
@@ -32,16 +32,15 @@ public readonly unsafe struct PhysicalMemory : IPhysicalMemory, IEquatable<Physi
             value = Volatile.Read(ref *(ulong*)(banks.FirstStart + offset));
             return true;
         }
-        return TryReadElsewhere64(address.Value, out value);
-    }
-
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    private bool TryReadElsewhere64(ulong address, out ulong value)
-    {
-        byte* p = Word(address, sizeof(ulong), write: false);
+        // The value goes through no out parameter of a call: it would live in memory on the fast path, too.
+        byte* p = Elsewhere64(banks, address.Value);
         value = p == null ? 0 : Volatile.Read(ref *(ulong*)p);
         return p != null;
     }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static byte* Elsewhere64(MemoryBanks banks, ulong address) =>
+        (address & (sizeof(ulong) - 1)) != 0 ? null : banks.FindElsewhere(address, sizeof(ulong), write: false);
 
     /// <inheritdoc/>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

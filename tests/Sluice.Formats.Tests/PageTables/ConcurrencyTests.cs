@@ -57,9 +57,13 @@ public sealed class ConcurrencyTests
 
         Task<int>[] walkers = [.. Enumerable.Range(0, 2).Select(i => Task.Run(() => Walk(i + 77)))];
         Task[] writers = [.. Enumerable.Range(0, Writers).Select(i => Task.Run(() => Write(i)))];
-        await Task.WhenAll(writers).WaitAsync(TimeSpan.FromSeconds(30));
-        await stop.CancelAsync();
-        await Task.WhenAll(walkers).WaitAsync(TimeSpan.FromSeconds(30));
+        try { await Task.WhenAll(writers).WaitAsync(TimeSpan.FromSeconds(30)); }
+        finally
+        {
+            // Also when a writer failed: walkers must not outlive their memory.
+            await stop.CancelAsync();
+            await Task.WhenAll(walkers).WaitAsync(TimeSpan.FromSeconds(30));
+        }
         for (int i = 0; i < Writers; i++) { gathers[i].Free(table.Memory, table.Frames); }
         Assert.True(table.UnmapAndFree(table.Spaces[0]).IsDone);
         Assert.Equal(table.RootFrames, table.Frames.Live);

@@ -10,18 +10,14 @@ public sealed class HostileTableTests
 {
     public static TheoryData<string> Formats => TestedFormats.Names;
 
-    // About 1.3 million words a round over all formats, so ten million in eight.
-    private static readonly int Rounds =
-        int.TryParse(Environment.GetEnvironmentVariable("SLUICE_ROUNDS"), out int rounds) ? rounds : 8;
-
     // Seen failing: rights of the last level only; a skipped level's address bits not looked at.
     [Theory]
     [MemberData(nameof(Formats))]
     public void RandomWordsAsTablesNeitherThrowNorHangAndDecodeLikeTheNaiveWalk(string format)
     {
         int mapped = 0;
-        for (int round = 0; round < Rounds; round++) { mapped += RandomWords(format, seed: 11 + round); }
-        Assert.True(mapped > 20, $"only {mapped} addresses were mapped: the words are not plausible enough");
+        for (int round = 0; round < Effort.Rounds; round++) { mapped += RandomWords(format, seed: 11 + round); }
+        Assert.True(mapped > 20 || Effort.Rounds == 0, $"only {mapped} addresses were mapped: the words are not plausible enough");
     }
 
     private static int RandomWords(string format, int seed)

@@ -4,7 +4,7 @@ namespace Sluice.Formats.Tests.PageTables;
 
 /// <summary>
 /// No hardware's format: 2 KiB pages, 7 index bits, 5 levels, leaves everywhere. It proves that nothing assumes 4 KiB
-/// or 9 bits.
+/// or 9 bits. It has the default table mask, so that its walks take the general loop.
 /// </summary>
 public readonly struct MockFormat : IPageTableFormat<MockFormat>
 {

@@ -15,7 +15,7 @@ public sealed class PageTablePropertyTests
     [MemberData(nameof(Formats))]
     public void TablesSayWhatADictionarySaysAfterAnyMapsAndUnmaps(string format)
     {
-        for (int seed = 1; seed <= 6; seed++) { RunRandomly(format, seed, steps: 60); }
+        for (int seed = 1; seed <= Effort.Seeds; seed++) { RunRandomly(format, seed, steps: 60); }
     }
 
     private static void RunRandomly(string format, int seed, int steps)

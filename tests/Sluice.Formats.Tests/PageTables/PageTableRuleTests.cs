@@ -39,6 +39,33 @@ public sealed class PageTableRuleTests
         Assert.Equal(table.RootFrames, table.Frames.Live);
     }
 
+    // Seen failing: VT-d's snoop bit left out of the mask; AMD's rights left out.
+    [Theory]
+    [MemberData(nameof(Formats))]
+    public void WhatPassesAsAPlainTableIsOneByEveryOtherMember(string format)
+    {
+        using TestedTable table = TestedFormats.Create(format);
+        Random random = new(21);
+        int passed = 0;
+        ulong addresses = ((1UL << table.PhysicalBits) - 1) & ~((1UL << table.GranuleLog2) - 1);
+        for (int level = 1; level <= table.Root.TopLevel; level++)
+        {
+            for (int i = 0; i < 2000; i++)
+            {
+                ulong entry = table.TableEntry(new((ulong)random.NextInt64() & addresses), level);
+                if (!format.StartsWith("mock", StringComparison.Ordinal))
+                {
+                    Assert.True(table.PassesAsTable(entry, level), $"0x{entry:X} is what the format writes");
+                }
+                for (int bit = 0; bit < 64; bit++) { passed += table.PassesAsTable(entry ^ 1UL << bit, level) ? 1 : 0; }
+                passed += table.PassesAsTable(entry ^ (ulong)random.NextInt64() & (ulong)random.NextInt64(), level)
+                    ? 1
+                    : 0;
+            }
+        }
+        Assert.True(passed > 0 || table.Root.TopLevel == 0 || format.StartsWith("mock", StringComparison.Ordinal));
+    }
+
     // kunit: best_pgsize, pgsz_count, entry_possible_sizes, pgsize_boundary, map_simple. Seen failing: aligning only
     // the logical address.
     [Theory]

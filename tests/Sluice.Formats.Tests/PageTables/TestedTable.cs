@@ -63,6 +63,15 @@ public abstract class TestedTable : IDisposable
     /// </summary>
     public abstract ulong HostileWord(Random random, ulong firstTable, ulong tables);
 
+    /// <summary>
+    /// Whether an entry passes the format's one compare for a table that restricts nothing; then the other members must
+    /// say the same of it.
+    /// </summary>
+    public abstract bool PassesAsTable(ulong entry, int level);
+
+    /// <summary>The entry the format writes for a table.</summary>
+    public abstract ulong TableEntry(PhysicalAddress table, int level);
+
     public abstract PageTableStatus CollectDirty(LogicalRange range, bool clear, Span<ulong> dirty);
 
     /// <summary>Puts another top on the tables; later calls go through it.</summary>
@@ -182,6 +191,19 @@ public sealed class TestedTable<TFormat> : TestedTable
         if (TFormat.EntrySizeLog2 == 3) { return entry; }
         return TFormat.BigEndian ? System.Buffers.Binary.BinaryPrimitives.ReverseEndianness((uint)entry) : (uint)entry;
     }
+
+    public override bool PassesAsTable(ulong entry, int level)
+    {
+        if ((entry & TFormat.TableMask(Root)) != TFormat.Table(default, level)) { return false; }
+        Assert.True(TFormat.IsPresent(entry) && !TFormat.IsLeaf(entry, level));
+        Assert.False(TFormat.HasReservedBits(entry, level, Root));
+        Assert.Equal(DmaAccess.ReadWrite, TFormat.Access(entry, level, Root));
+        Assert.Equal(level - 1, TFormat.NextLevel(entry, level));
+        Assert.Equal(TFormat.Address(entry, level), TFormat.TableAddress(entry));
+        return true;
+    }
+
+    public override ulong TableEntry(PhysicalAddress table, int level) => TFormat.Table(table, level);
 
     public override PageTableStatus CollectDirty(LogicalRange range, bool clear, Span<ulong> dirty) =>
         PageTable<TFormat>.CollectDirty(Memory, Root, range, clear, dirty);

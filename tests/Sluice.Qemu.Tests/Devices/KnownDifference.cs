@@ -55,6 +55,21 @@ internal sealed record KnownDifference(string What, string Theirs, string Ours)
         new("log of nothing: ", Field, "type 1 code 09 retry 0"),
     ];
 
+    /// <summary>What random programs may meet: the names that their steps give to answers.</summary>
+    public static KnownDifference[] Programs { get; } =
+    [
+        new("namespace: ", Field, Namespace), new("identify 0: ", Done, Namespace),
+        new("identify 3: ", Field, Namespace), new("form: ", MayRetry, Field),
+        new("form: ", "type 0 code 0f retry 0", Field), new("delete CQ: ", Refused, NoSuchQueue),
+        new("create SQ: ", Refused, NoSuchQueue), new("threshold of no sensor: ", Done, Field),
+    ];
+
+    public static KnownDifference[] StuckPin { get; } =
+    [
+        new("after a reset: ", "reset: ", "reset:  lower 22"), new("taken: ", "taken: ", "taken:  lower 22"),
+        new("after it: ", "wires,", "wires raise 22,"),
+    ];
+
     /// <summary>Whether this, and nothing else, is why the two lines differ.</summary>
     public bool Explains(string theirs, string ours) =>
         theirs.StartsWith(What, StringComparison.Ordinal)

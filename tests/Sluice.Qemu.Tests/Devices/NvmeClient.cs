@@ -20,6 +20,8 @@ internal sealed class NvmeClient(DeviceSide side)
         public uint Head;
         public uint Size;
         public bool Phase;
+        public uint Held;
+        public uint Told;
     }
 
     /// <summary>The rings are a page each: no queue here is longer than 64.</summary>
@@ -61,11 +63,11 @@ internal sealed class NvmeClient(DeviceSide side)
     }
 
     /// <summary>Creates a pair of queues with the rings of that number, and logs both completions.</summary>
-    public void CreatePair(int queue, uint size = Entries)
+    public void CreatePair(int queue, uint size = Entries, bool interrupts = false)
     {
         Begin(queue, size);
         uint id = (uint)queue | ((size - 1) << 16);
-        Admin($"create CQ {queue}", 0x05, prp1: CompletionRing(queue), d10: id, d11: 1);
+        Admin($"create CQ {queue}", 0x05, prp1: CompletionRing(queue), d10: id, d11: interrupts ? 3u : 1);
         Admin($"create SQ {queue}", 0x01, prp1: SubmissionRing(queue), d10: id, d11: 1 | ((uint)queue << 16));
     }
 
@@ -127,13 +129,50 @@ internal sealed class NvmeClient(DeviceSide side)
         }
         uint result = side.Client.Read32(new(slot));
         uint status = (uint)(last >> 49);
+        string wires = side.TakeWires();
+        string where = string.Create(CultureInfo.InvariantCulture, $"slot {q.Head} phase {q.Phase}");
+        if (++q.Head == q.Size) { (q.Head, q.Phase) = (0, !q.Phase); }
+        // A ring that is full of what was not taken would stop the controller.
+        if (!Holds || ++q.Held >= q.Size / 2) { Acknowledge(queue); }
         side.Log(what, string.Create(CultureInfo.InvariantCulture,
             $"type {(status >> 8) & 7} code {status & 0xFF:x2} retry {1 - (status >> 14)} head {(ushort)last}"
-            + $" queue {(ushort)(last >> 16)} command {(ushort)(last >> 32):x} slot {q.Head} phase {q.Phase}"
-            + $" result {result:x}"));
-        if (++q.Head == q.Size) { (q.Head, q.Phase) = (0, !q.Phase); }
-        Write32(0x1004 + (uint)queue * 8, q.Head);
+            + $" queue {(ushort)(last >> 16)} command {(ushort)(last >> 32):x} {where}"
+            + $" result {result:x} wires{wires},{side.TakeWires()}"));
         return result;
+    }
+
+    /// <summary>Leaves completions in their ring: the controller is not told that they were taken.</summary>
+    public bool Holds { get; set; }
+
+    /// <summary>Tells the controller how far the driver has come in a completion ring.</summary>
+    public void Acknowledge(int queue)
+    {
+        ref Queue q = ref _queues[queue];
+        q.Held = 0;
+        // (R) A doorbell that says nothing new miscounts in QEMU.
+        if (q.Told == q.Head) { return; }
+        q.Told = q.Head;
+        Write32(0x1004 + (uint)queue * 8, q.Head);
+    }
+
+    /// <summary>Takes several completions that may come in any order: logged by command, without their slots.</summary>
+    public void TakeAll(int queue, string what, int count)
+    {
+        List<string> seen = [];
+        ref Queue q = ref _queues[queue];
+        for (int i = 0; i < count; i++)
+        {
+            ulong slot = CompletionRing(queue) + q.Head * 16;
+            ulong last = 0;
+            uint phase = q.Phase ? 1u : 0;
+            _isSilent = _isSilent || !DeviceSide.Wait(() => (((last = side.Client.Read64(new(slot + 8))) >> 48) & 1) == phase);
+            seen.Add(string.Create(CultureInfo.InvariantCulture, $"{(ushort)(last >> 32):x} status {last >> 49:x}"));
+            if (++q.Head == q.Size) { (q.Head, q.Phase) = (0, !q.Phase); }
+        }
+        seen.Sort(StringComparer.Ordinal);
+        string wires = side.TakeWires();
+        Acknowledge(queue);
+        side.Log(what, $"{string.Join(", ", seen)} wires{wires},{side.TakeWires()}");
     }
 
     /// <summary>Takes the next completion unseen.</summary>
@@ -144,6 +183,6 @@ internal sealed class NvmeClient(DeviceSide side)
         uint phase = q.Phase ? 1u : 0;
         DeviceSide.Wait(() => ((side.Client.Read64(new(last)) >> 48) & 1) == phase);
         if (++q.Head == q.Size) { (q.Head, q.Phase) = (0, !q.Phase); }
-        Write32(0x1004 + (uint)queue * 8, q.Head);
+        Acknowledge(queue);
     }
 }

@@ -1,13 +1,11 @@
 using System.Diagnostics;
-using System.Globalization;
 using Sluice.Iommu;
 
 namespace Sluice.Qemu.Tests.Differential;
 
 /// <summary>
-/// Our silicon and QEMU's run the same random programs. A failure prints the shortest program that shows it; replay
-/// one seed with
-/// <c>SLUICE_SEED=n</c>, run many with <c>SLUICE_SEED=first SLUICE_PROGRAMS=count</c>.
+/// Our silicon and QEMU's run the same random programs. A failure prints the shortest program that shows it; replay one
+/// seed with <c>SLUICE_SEED=n</c>, run many with <c>SLUICE_SEED=first SLUICE_PROGRAMS=count</c>.
 /// </summary>
 public sealed class DifferentialTests(ITestOutputHelper output)
 {
@@ -20,8 +18,7 @@ public sealed class DifferentialTests(ITestOutputHelper output)
     public void OurSiliconAnswersAsQemusDoes()
     {
         _ = Qemu.Require();
-        int seed = Number("SLUICE_SEED", 1);
-        int programs = Number("SLUICE_PROGRAMS", Environment.GetEnvironmentVariable("SLUICE_SEED") is null ? 320 : 1);
+        (int seed, int programs) = Seeds.Choose(320);
         Assert.Equal(0, Pin.Run(() => RunAll(seed, programs)));
     }
 
@@ -63,8 +60,4 @@ public sealed class DifferentialTests(ITestOutputHelper output)
         output.WriteLine($"{programs} programs, {differ.Steps} steps, {differ.Dmas} DMAs, {seconds:0.0} s");
         return failures;
     }
-
-    private static int Number(string variable, int otherwise) =>
-        int.TryParse(Environment.GetEnvironmentVariable(variable), NumberStyles.None, CultureInfo.InvariantCulture,
-            out int value) ? value : otherwise;
 }

@@ -1,0 +1,255 @@
+using Sluice.Formats.PageTables;
+using Sluice.Formats.Vtd;
+using Sluice.Remapping.Vtd;
+
+namespace Sluice.Remapping;
+
+// Who is in which domain. A device has its own requester id, and behind a bridge to conventional PCI the ids that all
+// functions there share: those belong to whichever domain the group is in.
+public sealed partial class RemappingSystem
+{
+    private const int MaximumRegionPages = 1 << 18;
+
+    // The devices that were attached by name, and what each requester id's context entry says. Under the control lock.
+    private readonly Dictionary<PciAddress, Domain> _attached = [];
+    private readonly Dictionary<PciAddress, (Domain Domain, VtdUnitDriver Unit)> _entries = [];
+
+    /// <summary>
+    /// Lets a device reach what is mapped in <paramref name="domain"/>. If it was attached elsewhere it is blocked in
+    /// between, never in both. Regions that firmware demands for it are mapped first. Functions that share its
+    /// requester id (<see cref="GroupOf"/>) reach the domain with it.
+    /// </summary>
+    /// <exception cref="RemappingException">
+    /// No unit serves the device, a function that shares its requester id is attached to another domain, a firmware
+    /// region for it lies where no device may reach, or a unit is dead. The device is as it was, or blocked.
+    /// </exception>
+    public void Attach(Domain domain, PciAddress device)
+    {
+        ArgumentNullException.ThrowIfNull(domain);
+        lock (_control)
+        {
+            VtdUnitDriver unit = Prepare(domain, device);
+            foreach ((PciAddress member, Domain theirs) in _attached)
+            {
+                if (member == device || theirs == domain || !SharesGroup(member, device)) { continue; }
+                throw new RemappingException(
+                    $"{device} shares requester ids with {member} ({GroupOf(device)}), which is attached to {theirs}: "
+                    + $"attach it there, or detach {member} first");
+            }
+            domain.Join(unit);
+            Domain? old = _attached.GetValueOrDefault(device);
+            try
+            {
+                foreach (PciAddress requester in RequestersOf(device)) { Publish(domain, unit, requester); }
+                _attached[device] = domain;
+            }
+            catch (RemappingException)
+            {
+                _attached.Remove(device);
+                Withdraw(device);
+                LeaveIfUnused(domain, unit);
+                throw;
+            }
+            finally
+            {
+                if (old is not null) { LeaveIfUnused(old, unit); }
+            }
+        }
+    }
+
+    /// <summary>
+    /// Moves an attached device, and every function that shares its requester id, to <paramref name="domain"/> while
+    /// it does DMA: each of its requests goes by the old domain as a whole or by the new one, none is refused in
+    /// between, and when this returns nothing goes by the old one or is in flight through it.
+    /// </summary>
+    /// <remarks>
+    /// A request is what the bus calls one: it does not cross a page. A longer transfer is several, and goes over at
+    /// one of its page boundaries. Of a group with several requester ids, each goes over by itself.
+    /// </remarks>
+    /// <returns>
+    /// False when the device was blocked for a moment in between: the processor cannot store the unit's 16-byte entry
+    /// at once. The other promises hold as well then.
+    /// </returns>
+    /// <exception cref="RemappingException">
+    /// The device is attached to nothing, a firmware region for it lies where no device may reach (it is as it was), or
+    /// a unit is dead (it is blocked).
+    /// </exception>
+    public bool Switch(PciAddress device, Domain domain)
+    {
+        ArgumentNullException.ThrowIfNull(domain);
+        lock (_control)
+        {
+            VtdUnitDriver unit = Prepare(domain, device);
+            if (!_attached.TryGetValue(device, out Domain? old))
+            {
+                throw new RemappingException($"{device} is attached to no domain that it could leave: attach it");
+            }
+            if (old == domain) { return true; }
+            PciAddress[] members = [.. _attached.Keys.Where(other => other == device || SharesGroup(other, device))];
+            foreach (PciAddress member in members) { MapRegions(domain, member); }
+            domain.Join(unit);
+            bool atomic = true;
+            foreach (PciAddress requester in members.SelectMany(RequestersOf).Distinct().ToArray())
+            {
+                // Before the switch: a unit that dies in it leaves its devices blocked, and in the new domain.
+                _entries[requester] = (domain, unit);
+                atomic &= unit.Switch(requester.Requester, EntryOf(domain));
+            }
+            foreach (PciAddress member in members) { _attached[member] = domain; }
+            LeaveIfUnused(old, unit);
+            return atomic;
+        }
+    }
+
+    /// <summary>
+    /// Blocks a device: when this returns it reaches nothing, and nothing of it is in flight. It need not be attached.
+    /// While another function that shares its requester id is attached, what the device sends under that id is still
+    /// taken for the other's.
+    /// </summary>
+    public void Detach(PciAddress device)
+    {
+        lock (_control)
+        {
+            if (!_attached.Remove(device, out Domain? old)) { return; }
+            if (Withdraw(device) is { } unit) { LeaveIfUnused(old, unit); }
+        }
+    }
+
+    /// <summary>
+    /// The domain that a device reaches: the one it is attached to, or that of a function that shares its requester id;
+    /// null when it is blocked.
+    /// </summary>
+    public Domain? DomainOf(PciAddress device)
+    {
+        lock (_control)
+        {
+            return _attached.GetValueOrDefault(device)
+                ?? RequestersOf(device).Select(id => _entries.GetValueOrDefault(id).Domain).FirstOrDefault(
+                    static domain => domain is not null);
+        }
+    }
+
+    /// <summary>
+    /// The functions that share requester ids with <paramref name="device"/>; null when it has its id for itself.
+    /// </summary>
+    public AliasGroup? GroupOf(PciAddress device)
+    {
+        foreach (AliasGroup group in _firmware.Groups)
+        {
+            if (group.Contains(device)) { return group; }
+        }
+        return null;
+    }
+
+    /// <summary>The devices attached by name that share requester ids with <paramref name="device"/>, itself
+    /// included.</summary>
+    internal PciAddress[] AttachedWith(PciAddress device)
+    {
+        lock (_control)
+        {
+            return [.. _attached.Keys.Where(other => other == device || SharesGroup(other, device)).Order()];
+        }
+    }
+
+    private VtdUnitDriver Prepare(Domain domain, PciAddress device)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        ObjectDisposedException.ThrowIf(!_domains.Contains(domain), domain);
+        VtdUnitDriver unit = UnitOf(GroupOf(device)?.Bridge ?? device);
+        if (domain.IsDead || unit.IsDead)
+        {
+            throw new RemappingException($"{unit} no longer answers: {device} stays blocked");
+        }
+        MapRegions(domain, device);
+        return unit;
+    }
+
+    private bool SharesGroup(PciAddress one, PciAddress other) => GroupOf(one)?.Contains(other) ?? false;
+
+    private PciAddress[] RequestersOf(PciAddress device) =>
+        GroupOf(device) is { } group ? [.. group.SharedRequesters.Prepend(device).Distinct()] : [device];
+
+    private static ContextEntry EntryOf(Domain domain) =>
+        ContextEntry.For(TranslationType.Translated, domain.Tables.Top, domain.Tables.TopLevel, domain.Id);
+
+    private void Publish(Domain domain, VtdUnitDriver unit, PciAddress requester)
+    {
+        if (_entries.GetValueOrDefault(requester).Domain == domain) { return; }
+        _entries[requester] = (domain, unit);
+        unit.Attach(requester.Requester, EntryOf(domain));
+    }
+
+    // Takes away the entries of a device that no attached one needs.
+    private VtdUnitDriver? Withdraw(PciAddress device)
+    {
+        HashSet<PciAddress> needed =
+            [.. _attached.Keys.Where(other => SharesGroup(other, device)).SelectMany(RequestersOf)];
+        VtdUnitDriver? unit = null;
+        foreach (PciAddress requester in RequestersOf(device))
+        {
+            if (needed.Contains(requester) || !_entries.Remove(requester, out (Domain, VtdUnitDriver Unit) entry))
+            {
+                continue;
+            }
+            unit = entry.Unit;
+            unit.Detach(requester.Requester);
+        }
+        return unit;
+    }
+
+    private void LeaveIfUnused(Domain domain, VtdUnitDriver unit)
+    {
+        if (!_entries.Values.Contains((domain, unit))) { domain.Leave(unit); }
+    }
+
+    private VtdUnitDriver UnitOf(PciAddress device) =>
+        Array.Find(_units, unit => unit.Description.Segment == device.Segment
+            && unit.Description.Devices.Any(scope => scope.Covers(device.Requester)))
+        ?? Array.Find(_units, unit => unit.Description.Segment == device.Segment && unit.Description.IncludesAll)
+        ?? throw new RemappingException($"no remapping unit serves {device}");
+
+    private void MapRegions(Domain domain, PciAddress device)
+    {
+        foreach (FirmwareRegion region in _firmware.Regions)
+        {
+            if (region.Segment == device.Segment
+                && RequestersOf(device).Any(id => region.Devices.Any(scope => scope.Covers(id.Requester))))
+            {
+                MapRegion(domain, region.Range, device);
+            }
+        }
+    }
+
+    private void MapRegion(Domain domain, PhysicalRange region, PciAddress device)
+    {
+        ulong pages = (region.LengthMinusOne >> PageLog2) + 1;
+        if (pages > MaximumRegionPages)
+        {
+            throw new RemappingException($"firmware region {region} of {device} is too large to check");
+        }
+        for (ulong i = 0; i < pages; i++)
+        {
+            // Only what the firmware keeps for itself: a frame that is free today may hold page tables tomorrow.
+            PhysicalAddress page = region.First + (i << PageLog2);
+            FrameKind kind = _platform.Frames.KindOf(page);
+            if (kind != FrameKind.Absent)
+            {
+                throw new RemappingException($"firmware region {region} of {device} overlaps {kind} memory at {page}");
+            }
+        }
+        LogicalRange range = new(new(region.First.Value), new(region.Last.Value));
+        if (domain.Regions.Contains(range)) { return; }
+        if (range.Last > domain.Last || !domain.Addresses.TryReserve(range))
+        {
+            throw new RemappingException($"firmware region {region} of {device} is in use in, or beyond, {domain}");
+        }
+        PageTableChange change = domain.Tables.MapIdentity(range);
+        if (!change.IsDone)
+        {
+            domain.TakeBack(range.First, change.Bytes);
+            throw new RemappingException($"firmware region {region} of {device} cannot be mapped: {change.Status}");
+        }
+        domain.Regions.Add(range);
+        domain.Announce(range);
+    }
+}
