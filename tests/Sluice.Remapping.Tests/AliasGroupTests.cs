@@ -17,7 +17,7 @@ public sealed class AliasGroupTests
     };
 
     // Seen failing: ReplacesRequesters true for every bridge (root ports made groups); FindGroups that did not go down
-    // root ports (the bridge on bus 5 was missed); a capability list followed without its end.
+    // root ports (the bridge on bus 5 was missed).
     [Fact]
     public void BridgesToConventionalPciMakeGroupsAndPortsDoNot()
     {
