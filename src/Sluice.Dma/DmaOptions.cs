@@ -29,12 +29,14 @@ public sealed record DmaOptions
 
     /// <summary>
     /// Memory for copying, for devices that need it where there is no unit; null to refuse what they cannot reach.
+    /// Behind a unit only devices that are not trusted need it, and have it in any case.
     /// </summary>
     public BounceOptions? Bounce { get; init; }
 
     /// <summary>
     /// Whether a device may see the rest of a page that a transfer does not fill. Firmware knows: what sits behind a
-    /// port that faces outside is not trusted. Asked once for each adapter.
+    /// port that faces outside is not trusted. Where it may not, partial pages are copied, and its domain is strict or
+    /// shadow; without a unit that takes <see cref="Bounce"/>. Asked once for each adapter.
     /// </summary>
     public Func<PciAddress, bool> Trusts { get; init; } = static _ => true;
 

@@ -10,8 +10,7 @@ namespace Sluice.Dma;
 /// </summary>
 /// <remarks>
 /// Protection is by whole pages: where a buffer does not fill its first or last page, the device reaches the rest of
-/// it. Devices that are not trusted with that belong on the shadow policy, or on the bounce back-end when there is
-/// one.
+/// it. For devices that are not trusted with that, <see cref="IsolatingBackend"/> stands above.
 /// </remarks>
 internal sealed partial class RemappingBackend(
     RemappingSystem system, Domain domain, IPlatform platform, PciAddress address,
@@ -123,7 +122,7 @@ internal sealed partial class RemappingBackend(
         return DmaFailure.None;
     }
 
-    private DmaFailure TryMapPages(
+    internal DmaFailure TryMapPages(
         Mapping mapping, ReadOnlySpan<PhysicalAddress> pages, out Footprint footprint, out PhysicalAddress culprit)
     {
         (footprint, culprit) = (default, default);

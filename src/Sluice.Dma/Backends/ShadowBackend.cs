@@ -12,7 +12,7 @@ namespace Sluice.Dma;
 /// private. A slot for data from the device starts as a copy of the buffer, so that what a short transfer does not
 /// write stays what it was. Transfers longer than the largest slot, and common buffers, are mapped strictly instead.
 /// </remarks>
-internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IPlatform platform) : IDmaBackend
+internal sealed class ShadowBackend(IDmaBackend direct, ShadowPool pool, IPlatform platform) : IDmaBackend
 {
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
@@ -31,12 +31,15 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
             Kind = DmaBackendKind.Shadow,
             Reason = "the device works in a pool behind a remapping unit and never reaches a driver's page, "
                 + "except for transfers longer than the pool's slots",
-            SubPageIsolation = (uint)(pool.LargestSlot - 1) << PageLog2,
+            SubPageIsolation = Math.Max((uint)(pool.LargestSlot - 1) << PageLog2, open.SubPageIsolation),
         }
         : direct.Capabilities with { Kind = DmaBackendKind.Shadow };
 
     /// <inheritdoc/>
-    public long BouncedBytes => Volatile.Read(ref _bouncedBytes);
+    public long BouncedBytes => Volatile.Read(ref _bouncedBytes) + direct.BouncedBytes;
+
+    /// <inheritdoc/>
+    public BounceTicket? Ticket => direct.Ticket;
 
     /// <inheritdoc/>
     public DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out Footprint footprint,
@@ -80,6 +83,12 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
         if (mapping.Backend.Reservation is null) { pool.Return(slot); }
         return true;
     }
+
+    /// <inheritdoc/>
+    public bool CouldEver(in Transfer transfer) => direct.CouldEver(transfer);
+
+    /// <inheritdoc/>
+    public void Abandon(Mapping mapping) => direct.Abandon(mapping);
 
     /// <inheritdoc/>
     public DmaFailure TryReserve(int pages, out BackendReservation? reservation)
