@@ -201,9 +201,10 @@ public sealed partial class DmaSystem : IDisposable
             }
             RemappingBackend remapped = new(remapping, domain, Platform, device, description);
             IDmaBackend direct = trusted ? remapped : new IsolatingBackend(remapped, PoolForAll, Platform);
-            if (_options.Policy != InvalidationPolicy.Shadow) { return direct; }
+            uint longest = _options.Policy == InvalidationPolicy.Shadow ? uint.MaxValue : _options.CopyThreshold;
+            if (longest == 0) { return direct; }
             ShadowPool pool = new(domain, Platform, _options.Shadow with { Limit = description.LastAddress });
-            return new ShadowBackend(direct, pool, Platform);
+            return new ShadowBackend(direct, pool, Platform, longest);
         };
     }
 
