@@ -51,7 +51,7 @@ public sealed class DmaDomain
     /// <summary>Whether its devices are trusted with the rest of a page: all of them, or none.</summary>
     internal bool IsTrusted { get; }
 
-    /// <summary>Slots that stay mapped in it; null unless the policy is shadow.</summary>
+    /// <summary>Slots that stay mapped in it; null when everything is mapped.</summary>
     internal ShadowPool? Pool { get; }
 
     /// <summary>The last address its slots may take.</summary>

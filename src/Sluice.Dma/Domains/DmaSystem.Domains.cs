@@ -60,7 +60,7 @@ public sealed partial class DmaSystem
                 home.Release();
             }
             IDmaBackend direct = trusted ? remapped : new IsolatingBackend(remapped, PoolForAll, Platform);
-            return home.Pool is { } pool ? new ShadowBackend(direct, pool, Platform) : direct;
+            return home.Pool is { } pool ? new ShadowBackend(direct, pool, Platform, LongestCopied) : direct;
         }
     }
 
@@ -77,11 +77,15 @@ public sealed partial class DmaSystem
                 : InvalidationPolicy.Strict,
             AddressBits = Math.Max(description.AddressBits, 20),
         });
-        if (_options.Policy != InvalidationPolicy.Shadow) { return new(this, space, trusted, null, default); }
+        if (LongestCopied == 0) { return new(this, space, trusted, null, default); }
         LogicalAddress limit = description.LastAddress;
         return new(
             this, space, trusted, new ShadowPool(space, Platform, _options.Shadow with { Limit = limit }), limit);
     }
+
+    // Transfers up to this many bytes go through slots that stay mapped.
+    private uint LongestCopied =>
+        _options.Policy == InvalidationPolicy.Shadow ? uint.MaxValue : _options.CopyThreshold;
 
     private DmaDomain? DomainOfMates(RemappingSystem remapping, PciAddress device)
     {
