@@ -50,8 +50,7 @@ internal sealed partial class BouncePool : IDisposable
     {
         get
         {
-            int room = Math.Clamp(_options.MaximumPages - Pages.Now, 0, 1 << LargestBlockLog2);
-            int longest = room == 0 ? 0 : 1 << BitOperations.Log2((uint)room);
+            int longest = Math.Clamp(_options.MaximumPages - Pages.Now, 0, LargestBlock);
             foreach (BounceArea area in _areas)
             {
                 foreach (BounceBlock block in area.Blocks) { longest = Math.Max(longest, block.Pages); }
