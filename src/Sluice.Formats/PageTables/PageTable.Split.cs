@@ -15,7 +15,7 @@ public static partial class PageTable<TFormat>
     /// <remarks>
     /// A leaf is replaced by a filled table in one compare-and-swap; a leaf of several items (Arm's contiguous hint,
     /// NAPOT, AMD's odd sizes) becomes single ones item by item. A walker sees the old or the new, which translate
-    /// alike. Hardware may cache the old page until the caller's invalidation; Arm's needs BBML 1 or 2 to change a page
+    /// alike. Hardware may cache the old page until the caller's invalidation; Arm units need BBML 2 to change a page
     /// in use this way.
     /// </remarks>
     /// <returns>

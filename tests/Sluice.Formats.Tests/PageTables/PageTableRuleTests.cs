@@ -4,8 +4,7 @@ namespace Sluice.Formats.Tests.PageTables;
 
 /// <summary>
 /// Single rules, on every format. The names of Linux's generic_pt kunit cases that each covers are in its comment; the
-/// rest of that list (random_map, attr_from_entry, entry_oa, table_ptr) is in <see cref="PageTablePropertyTests"/> and
-/// <see cref="GoldenEntryTests"/>.
+/// whole list is in <see cref="GenericPtTests"/>.
 /// </summary>
 public sealed class PageTableRuleTests
 {
