@@ -183,30 +183,7 @@ public sealed partial class DmaSystem : IDisposable
     private Func<IDmaBackend> Connect(PciAddress device, DeviceDescription description, string driver)
     {
         if (_remapping is not { } remapping) { return () => WithoutUnit(device, description); }
-        return () =>
-        {
-            bool trusted = _options.Trusts(device);
-            Domain domain = remapping.CreateDomain(new()
-            {
-                Name = $"{driver} {device}",
-                // Until a deferred flush, a page of the pool could be another device's.
-                Policy = trusted || _options.Policy == InvalidationPolicy.Shadow
-                    ? _options.Policy
-                    : InvalidationPolicy.Strict,
-                AddressBits = Math.Max(description.AddressBits, 20),
-            });
-            try { remapping.Attach(domain, device); }
-            catch
-            {
-                domain.Dispose();
-                throw;
-            }
-            RemappingBackend remapped = new(remapping, domain, Platform, device, description);
-            IDmaBackend direct = trusted ? remapped : new IsolatingBackend(remapped, PoolForAll, Platform);
-            if (_options.Policy != InvalidationPolicy.Shadow) { return direct; }
-            ShadowPool pool = new(domain, Platform, _options.Shadow with { Limit = description.LastAddress });
-            return new ShadowBackend(direct, pool, Platform);
-        };
+        return () => ConnectRemapped(remapping, device, description, driver);
     }
 
     private static DmaStatistics Add(DmaStatistics a, DmaStatistics b) => a with

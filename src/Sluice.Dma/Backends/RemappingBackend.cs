@@ -77,16 +77,6 @@ internal sealed partial class RemappingBackend(
         return domain.Unmap(mapping.Backend.Mapping, pages) != UnmapStatus.Quarantined;
     }
 
-    /// <inheritdoc/>
-    public void Close(bool leaked)
-    {
-        system.Detach(address);
-        if (!leaked) { domain.Dispose(); }
-    }
-
-    /// <inheritdoc/>
-    public void Release() => domain.Dispose();
-
     private DmaFailure TryMapChain(Mapping mapping, ref ElementBuilder list, out Footprint footprint,
         out PhysicalAddress culprit)
     {
