@@ -28,6 +28,9 @@ public enum DmaFailure : byte
 
     /// <summary>The adapter was disposed.</summary>
     Disposed,
+
+    /// <summary>The back-end cannot do it: fewer rights than both where no unit enforces them.</summary>
+    NotSupported,
 }
 
 /// <summary>A DMA request that will not succeed by waiting.</summary>

@@ -89,8 +89,12 @@ internal sealed partial class BounceBackend(
     }
 
     /// <inheritdoc/>
-    public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory) =>
-        _direct.TryAllocateCommon(length, access, limit, out memory);
+    public DmaFailure TryAllocateCommon(in CommonRequest request, out CommonMemory memory) =>
+        _direct.TryAllocateCommon(request, out memory);
+
+    /// <inheritdoc/>
+    public DmaFailure TryMapCommon(in CommonRequest request, PhysicalAddress[] pages, out CommonMemory memory,
+        out PhysicalAddress culprit) => _direct.TryMapCommon(request, pages, out memory, out culprit);
 
     /// <inheritdoc/>
     public bool FreeCommon(in CommonMemory memory) => _direct.FreeCommon(memory);

@@ -113,8 +113,12 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
     }
 
     /// <inheritdoc/>
-    public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory) =>
-        direct.TryAllocateCommon(length, access, limit, out memory);
+    public DmaFailure TryAllocateCommon(in CommonRequest request, out CommonMemory memory) =>
+        direct.TryAllocateCommon(request, out memory);
+
+    /// <inheritdoc/>
+    public DmaFailure TryMapCommon(in CommonRequest request, PhysicalAddress[] pages, out CommonMemory memory,
+        out PhysicalAddress culprit) => direct.TryMapCommon(request, pages, out memory, out culprit);
 
     /// <inheritdoc/>
     public bool FreeCommon(in CommonMemory memory) => direct.FreeCommon(memory);

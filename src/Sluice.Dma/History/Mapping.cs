@@ -62,7 +62,7 @@ internal sealed class Mapping(DmaAdapter adapter)
     // What history keeps.
     private MappingOrigin _origin;
     private LogicalAddress _first;
-    private uint _length;
+    private ulong _length;
     private Footprint _footprint;
     private DmaDirection _direction;
     private bool _contiguous;
@@ -91,7 +91,7 @@ internal sealed class Mapping(DmaAdapter adapter)
         Volatile.Write(ref _life, Life(number, MappingPhase.Writing));
         _origin = origin;
         _first = Only.Address;
-        _length = Transfer.Length;
+        _length = common ? Common.Length : Transfer.Length;
         _footprint = footprint;
         _direction = Transfer.Direction;
         _contiguous = Count == 1;
