@@ -110,11 +110,14 @@ internal sealed partial class BounceBackend(
     /// <inheritdoc/>
     public void Release()
     {
+        BounceHold[] leaked;
         lock (_leaking)
         {
-            foreach (BounceHold hold in _leaked) { pool.Release(hold); }
+            leaked = [.. _leaked];
             _leaked.Clear();
         }
+        foreach (BounceHold hold in leaked) { pool.Release(hold); }
+        Ticket!.Wake();
     }
 
     // What the transfer needs of the pool; no pages when the device may use the buffer as it lies.
@@ -170,10 +173,7 @@ internal sealed partial class BounceBackend(
             if (IsBounced(page, inPage, length))
             {
                 PhysicalAddress to = bounce.Next();
-                Span<byte> bytes = SpanOf(to, PageSize);
-                bytes[..(int)inPage].Clear();
-                SpanOf(page + inPage, length).CopyTo(bytes[(int)inPage..]);
-                bytes[(int)(inPage + length)..].Clear();
+                BouncePage.Fill(platform.Memory, to, page, inPage, length);
                 (page, copied) = (to, copied + length);
             }
             list.Add(new(page.Value + inPage), length);
@@ -211,7 +211,7 @@ internal sealed partial class BounceBackend(
         while (cursor.Next(out PhysicalAddress page, out uint inPage, out uint length))
         {
             if (!IsBounced(page, inPage, length)) { continue; }
-            SpanOf(bounce.Next() + inPage, length).CopyTo(SpanOf(page + inPage, length));
+            BouncePage.CopyBack(platform.Memory, bounce.Next(), page, inPage, length);
             copied += length;
         }
         Interlocked.Add(ref _bouncedBytes, copied);
@@ -237,7 +237,5 @@ internal sealed partial class BounceBackend(
     }
 
     private Span<byte> SpanOf(PhysicalAddress first, uint length) =>
-        platform.Memory.TryGetSpan(first, (int)length, out Span<byte> bytes)
-            ? bytes
-            : throw new InvalidOperationException($"the page at {first} is not writable memory");
+        BouncePage.SpanOf(platform.Memory, first, length);
 }

@@ -10,8 +10,7 @@ namespace Sluice.Dma;
 /// </summary>
 /// <remarks>
 /// Protection is by whole pages: where a buffer does not fill its first or last page, the device reaches the rest of
-/// it. Devices that are not trusted with that belong on the shadow policy, or on the bounce back-end when there is
-/// one.
+/// it. For devices that are not trusted with that, <see cref="IsolatingBackend"/> stands above.
 /// </remarks>
 internal sealed partial class RemappingBackend(
     RemappingSystem system, Domain domain, IPlatform platform, PciAddress address,
@@ -69,14 +68,12 @@ internal sealed partial class RemappingBackend(
     /// <inheritdoc/>
     public bool Unmap(Mapping mapping)
     {
+        if (mapping.Backend.Reservation is RemappingReservation reservation) { return UnmapReserved(reservation); }
         ref readonly Transfer transfer = ref mapping.Transfer;
-        if (mapping.Backend.Reservation is RemappingReservation reservation)
-        {
-            return UnmapReserved(reservation, transfer);
-        }
-        // The domain finds the pages of a chain in its tables when it needs them.
-        bool chain = transfer.Offset + (ulong)transfer.Length > transfer.Mdl!.ByteCount;
-        ReadOnlySpan<PhysicalAddress> pages = chain ? default
+        // The domain finds the pages of a chain, and those that stand in for others, in its tables.
+        bool find = transfer.Offset + (ulong)transfer.Length > transfer.Mdl!.ByteCount
+            || mapping.Backend.Bounce is not null;
+        ReadOnlySpan<PhysicalAddress> pages = find ? default
             : PagesOf(transfer.Mdl, transfer.Offset, transfer.Length, out _);
         return domain.Unmap(mapping.Backend.Mapping, pages) != UnmapStatus.Quarantined;
     }
@@ -113,7 +110,7 @@ internal sealed partial class RemappingBackend(
         return DmaFailure.None;
     }
 
-    private DmaFailure TryMapPages(
+    internal DmaFailure TryMapPages(
         Mapping mapping, ReadOnlySpan<PhysicalAddress> pages, out Footprint footprint, out PhysicalAddress culprit)
     {
         (footprint, culprit) = (default, default);

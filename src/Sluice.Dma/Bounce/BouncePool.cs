@@ -111,7 +111,7 @@ internal sealed partial class BouncePool : IDisposable
         Interlocked.Add(ref _quarantined, hold.Pages);
     }
 
-    /// <summary>The leak is over.</summary>
+    /// <summary>The leak is over. The caller wakes who waits.</summary>
     internal void Release(BounceHold hold)
     {
         Interlocked.Add(ref _quarantined, -hold.Pages);
@@ -123,7 +123,6 @@ internal sealed partial class BouncePool : IDisposable
         GiveElsewhere(hold, hold.Home, released: true);
         hold.Home.Give(hold, released: true);
         Interlocked.MemoryBarrier();
-        Wake();
     }
 
     /// <summary>

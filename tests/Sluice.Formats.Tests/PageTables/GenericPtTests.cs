@@ -67,7 +67,7 @@ public sealed class GenericPtTests
     public void BestPgsizeAndPgszCount(string format)
     {
         Random random = new(31);
-        for (int round = 0; round < 30; round++)
+        for (int round = 0; round < Effort.Times(30); round++)
         {
             using TestedTable table = TestedFormats.Create(format);
             LogicalRange space = table.Spaces[random.Next(table.Spaces.Count)];

@@ -49,7 +49,7 @@ public sealed class PageTableRuleTests
         ulong addresses = ((1UL << table.PhysicalBits) - 1) & ~((1UL << table.GranuleLog2) - 1);
         for (int level = 1; level <= table.Root.TopLevel; level++)
         {
-            for (int i = 0; i < 2000; i++)
+            for (int i = 0; i < Effort.Times(2000); i++)
             {
                 ulong entry = table.TableEntry(new((ulong)random.NextInt64() & addresses), level);
                 if (!format.StartsWith("mock", StringComparison.Ordinal))

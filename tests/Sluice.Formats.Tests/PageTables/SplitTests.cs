@@ -16,7 +16,7 @@ public sealed class SplitTests
         Random random = new(3);
         foreach (int size in LargerSizes(table))
         {
-            for (int round = 0; round < 8; round++)
+            for (int round = 0; round < Effort.Times(8); round++)
             {
                 DmaAccess access = table.Granted((DmaAccess)random.Next(1, 4));
                 (LogicalRange page, PhysicalAddress physical) = MapOne(table, size, random, access);
@@ -129,6 +129,7 @@ public sealed class SplitTests
     [InlineData("arm-4k, stage 2, 40 bits", 25)]
     public async Task WalkersBesideASplitNeverMissThePage(string format, int size)
     {
+        if (Effort.Rounds == 0) { return; }
         using TestedTable table = TestedFormats.Create(format);
         LogicalRange page = LogicalRange.FromLength(new(1UL << 32), 1UL << size);
         PhysicalAddress physical = new(1UL << 33);
