@@ -58,8 +58,8 @@ public static partial class PageTable<TFormat>
     }
 
     /// <summary>
-    /// As <see cref="ChangeAccess{TMemory}(TMemory, in PageTableRoot, LogicalRange, DmaAccess)"/>, but splits the larger
-    /// pages that the range begins or ends inside.
+    /// As <see cref="ChangeAccess{TMemory}(TMemory, in PageTableRoot, LogicalRange, DmaAccess)"/>, but splits the
+    /// larger pages that the range begins or ends inside.
     /// </summary>
     /// <inheritdoc cref="ChangeAccess{TMemory}(TMemory, in PageTableRoot, LogicalRange, DmaAccess)"/>
     /// <param name="memory">Where the tables lie.</param>
@@ -217,7 +217,9 @@ public static partial class PageTable<TFormat>
         return PageTableStatus.Done;
     }
 
-    /// <summary>The item at <paramref name="distance"/> of a large leaf as a leaf of its level's natural size.</summary>
+    /// <summary>
+    /// The item at <paramref name="distance"/> of a large leaf as a leaf of its level's natural size.
+    /// </summary>
     private static ulong Single(ulong entry, in PageTableRoot root, int level, int size, ulong distance)
     {
         PhysicalAddress page = TFormat.Address(entry, level) + (TFormat.ItemsHoldOwnAddress ? 0 : distance);

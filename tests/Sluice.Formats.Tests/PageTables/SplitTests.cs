@@ -178,7 +178,8 @@ public sealed class SplitTests
     {
         for (int size = table.GranuleLog2 + 1; size < Math.Min(39, table.PhysicalBits); size++)
         {
-            if ((table.PageSizes >> size & 1) != 0 && table.Spaces[0].LengthMinusOne >> size != 0) { yield return size; }
+            bool isUsed = (table.PageSizes >> size & 1) != 0;
+            if (isUsed && table.Spaces[0].LengthMinusOne >> size != 0) { yield return size; }
         }
     }
 
