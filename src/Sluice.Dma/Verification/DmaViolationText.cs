@@ -54,7 +54,7 @@ internal sealed record ViolationDocument(
         return new(
             "violation", rule.Code, rule.Name, violation.SubCode == 0 ? null : violation.SubCode, rule.Means,
             violation.Line,
-            violation.Device is { } device ? new(device.ToString(), violation.Driver) : null,
+            violation.Device is { } device ? new(device.ToString(), violation.Driver, null, null) : null,
             violation.Site.Member is { Length: > 0 } ? violation.Site.ToString() : null,
             violation.Mapping is { } mapping ? MappingDocument.From(mapping, null, null) : null,
             violation.AgeNanoseconds,

@@ -118,28 +118,16 @@ internal sealed class VerifiedRegisters(AdapterVerifier verifier, int count)
     /// <summary>The transfer is over, or the next begins. Notes 0D.</summary>
     internal void OnEnd(in CallSite site)
     {
-        if (Unflushed > 0)
-        {
-            verifier.Note(VerificationRule.NotFlushed, 0, $"{Unflushed} loads were not flushed", site);
-        }
-        Clear();
+        if (Unflushed == 0) { return; }
+        verifier.Note(VerificationRule.NotFlushed, 0, $"{Unflushed} loads were not flushed", site);
     }
 
     /// <summary>The registers are freed. Notes 10.</summary>
     internal void OnFree(in CallSite site)
     {
-        if (Unflushed > 0)
-        {
-            verifier.Note(VerificationRule.MapRegistersFreedWhileMapped, 0,
-                $"{count} map registers are freed and {Unflushed} loads through them were not flushed", site);
-        }
-        Clear();
-    }
-
-    private void Clear()
-    {
-        _runs.Clear();
-        (Used, Unflushed, _lastPage) = (0, 0, default);
+        if (Unflushed == 0) { return; }
+        verifier.Note(VerificationRule.MapRegistersFreedWhileMapped, 0,
+            $"{count} map registers are freed and {Unflushed} loads through them were not flushed", site);
     }
 
     // The first run that begins at or after a byte.
