@@ -30,12 +30,12 @@ internal sealed class Lab : IDisposable
     private readonly List<Mdl> _buffers = [];
 
     internal Lab(string backend, int registers = int.MaxValue, uint bytesPerBank = 2 << 20, int seed = 1,
-        ISystemDmaController? controller = null, DmaOptions? options = null)
+        Func<TestPlatform, ISystemDmaController>? makeController = null, DmaOptions? options = null)
     {
         Name = backend;
         Platform = new(seed, bytesPerBank);
         System = Backend.Start(Platform, backend, (options ?? new()) with { MapRegistersPerAdapter = registers });
-        Dma = new(System, controller);
+        Dma = new(System, makeController?.Invoke(Platform));
     }
 
     internal string Name { get; }
