@@ -47,6 +47,7 @@ public sealed partial class WdmAdapter
     {
         Enter(DdiFunction.FreeCommonBuffer);
         ArgumentNullException.ThrowIfNull(virtualAddress);
+        VerifyFree(virtualAddress, logicalAddress, length);
         if (length != virtualAddress.Length || logicalAddress != virtualAddress.Address)
         {
             throw new InvalidOperationException(

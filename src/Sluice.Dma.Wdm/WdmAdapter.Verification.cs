@@ -125,6 +125,13 @@ public sealed partial class WdmAdapter
         }
     }
 
+    private void VerifyFree(CommonBuffer buffer, LogicalAddress address, ulong length)
+    {
+        if (Adapter.Verifier is not { } verifier) { return; }
+        verifier.OnFree(buffer, address, length, sameProcessorAddress: true, SiteOf(DdiFunction.FreeCommonBuffer));
+        DmaVerifier.Conclude();
+    }
+
     private void VerifyPut(ScatterGatherList list, bool writeToDevice)
     {
         const DdiFunction Function = DdiFunction.PutScatterGatherList;

@@ -49,8 +49,12 @@ internal sealed class VerifiedRegisters(AdapterVerifier verifier, int count)
         int at = IndexOf(runs, run.First);
         if ((at < runs.Count && runs[at].First <= run.Last) || (at > 0 && runs[at - 1].Last >= run.First))
         {
-            verifier.Note(VerificationRule.AlreadyMapped, 1,
-                $"bytes {run.First} to {run.Last} of the buffer are loaded already and not flushed", site);
+            // What a device writes was noted when the transfer was mapped.
+            if (direction == DmaDirection.ToDevice)
+            {
+                verifier.Note(VerificationRule.AlreadyMapped, 1,
+                    $"bytes {run.First} to {run.Last} of the buffer are loaded already and not flushed", site);
+            }
             return;
         }
         runs.Insert(at, run);
