@@ -317,7 +317,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         return (int)(((start + length - 1) >> PageLog2) - (start >> PageLog2)) + 1;
     }
 
-    internal DmaException Explain(DmaFailure failure, uint length, PhysicalAddress culprit) =>
+    internal DmaException Explain(DmaFailure failure, ulong length, PhysicalAddress culprit) =>
         failure == DmaFailure.RuleBroken ? DmaVerifier.Broken() : new DmaException(failure, failure switch
     {
         DmaFailure.Unreachable =>

@@ -29,6 +29,9 @@ public enum DmaFailure : byte
     /// <summary>The adapter was disposed.</summary>
     Disposed,
 
+    /// <summary>The back-end cannot do it: fewer rights than both where no unit enforces them.</summary>
+    NotSupported,
+
     /// <summary>A rule of the DDI was broken, and verification is asked to throw.</summary>
     RuleBroken,
 }

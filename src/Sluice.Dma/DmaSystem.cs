@@ -30,6 +30,7 @@ public sealed partial class DmaSystem : IDisposable
             _faults.Dispose();
             throw;
         }
+        DmaOwnership.Add(this);
     }
 
     /// <summary>
@@ -164,6 +165,7 @@ public sealed partial class DmaSystem : IDisposable
         _remapping?.Dispose();
         foreach (BouncePool pool in _pools) { pool.Dispose(); }
         _faults.Dispose();
+        DmaOwnership.Remove(this);
         if (broken is not null) { throw broken; }
     }
 

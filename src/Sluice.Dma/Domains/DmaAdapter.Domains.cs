@@ -42,7 +42,7 @@ public sealed partial class DmaAdapter
             ObjectDisposedException.ThrowIf(other._closed, other);
             if (_joined) { throw CannotMove("it has joined a domain already, and must leave it first"); }
             DmaDomain target = other.Domain;
-            if (target != Domain && target.Refusal(Description) is { } refusal)
+            if (target != Domain && target.Refusal(Description, _system.Trusts(Device)) is { } refusal)
             {
                 throw CannotMove($"{target} does not take it: {refusal}");
             }

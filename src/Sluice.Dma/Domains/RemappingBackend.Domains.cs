@@ -67,9 +67,8 @@ internal sealed partial class RemappingBackend
     {
         // With nobody left in the domain, nobody reaches what stands in its tables.
         if (!_place!.IsSharedWith(this)) { return true; }
-        if (mapping.Transfer.Mdl is not null) { return Unmap(mapping) && Flushed(); }
-        CommonMemory memory = mapping.Common;
-        UnmapStatus status = domain.Unmap(new(memory.First, memory.Pages.Length, memory.SlotLog2), memory.Pages);
+        if (mapping.Common.Pages is null) { return Unmap(mapping) && Flushed(); }
+        UnmapStatus status = domain.UnmapRange(mapping.Common.Range, mapping.Common.Pages);
         return status != UnmapStatus.Quarantined && Flushed();
     }
 
