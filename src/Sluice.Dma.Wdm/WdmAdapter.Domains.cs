@@ -20,8 +20,8 @@ public sealed partial class WdmAdapter
     /// <remarks>At PASSIVE_LEVEL, with nothing outstanding. Joining the domain it is in already changes
     /// nothing.</remarks>
     /// <param name="domain">From another adapter's <see cref="GetDmaDomain"/>.</param>
-    /// <returns>Success; InvalidParameter: no adapter is in that domain; InvalidDeviceRequest: something is outstanding,
-    /// it joined before, or the devices cannot share one; NotSupported: the unit, or a device that shares the requester
+    /// <returns>Success; InvalidParameter: no adapter is in that domain; InvalidDeviceRequest: something is
+    /// outstanding, it joined before, or the devices cannot share one; NotSupported: the unit, or a device that shares the requester
     /// id, does not let it move.</returns>
     public NtStatus JoinDmaDomain(DmaDomain domain)
     {

@@ -28,6 +28,7 @@ internal sealed class Lab : IDisposable
 {
     internal static readonly PciAddress Slot = PciAddress.From(0, 4, 0);
     private readonly List<Mdl> _buffers = [];
+    private readonly List<Action> _later = [];
 
     internal Lab(string backend, int registers = int.MaxValue, uint bytesPerBank = 2 << 20, int seed = 1,
         Func<TestPlatform, ISystemDmaController>? makeController = null, DmaOptions? options = null)
@@ -124,6 +125,19 @@ internal sealed class Lab : IDisposable
             done += (int)list[i].Length;
         }
         Assert.Equal(bytes.Length, done);
+    }
+
+    /// <summary>What is undone at the end if the test's subject did not.</summary>
+    internal void Later(Action action) => _later.Add(action);
+
+    internal void RunLater()
+    {
+        foreach (Action action in _later)
+        {
+            try { action(); }
+            catch (InvalidOperationException) { }
+        }
+        _later.Clear();
     }
 
     internal void AtDispatch(Action action)
