@@ -4,10 +4,10 @@ namespace Sluice.Dma.Wdm;
 public sealed partial class WdmAdapter
 {
     private static readonly DmaChannelCallback ChannelGranted =
-        static (channel, _, state) =>
+        static (channel, failure, state) =>
         {
             var request = (WdmChannelRequest)state!;
-            request.Adapter.Granted(request, channel);
+            request.Adapter.Granted(request, channel, failure);
         };
 
     // Who has the channel and keeps it: KeepObject, or a synchronous request without a callback.
@@ -168,16 +168,18 @@ public sealed partial class WdmAdapter
             request.Device.QueuedChannel = null;
             return status;
         }
-        Adapter.AllocateChannel(request.Inner, registers, ChannelGranted, request);
-        return NtStatus.Success;
+        try { Adapter.AllocateChannel(request.Inner, registers, ChannelGranted, request); }
+        catch (DmaException e) { Granted(request, null, e.Failure); }
+        return request.Status;
     }
 
-    private void Granted(WdmChannelRequest request, DmaChannel? channel)
+    private void Granted(WdmChannelRequest request, DmaChannel? channel, DmaFailure failure)
     {
         Interlocked.CompareExchange(ref request.Device.QueuedChannel, null, request);
         if (channel is null)
         {
             request.Transfer?.End();
+            request.Status = failure.ToStatus();
             return;
         }
         MapRegisterBase granted = new(this, request.Device, channel, request.Transfer);

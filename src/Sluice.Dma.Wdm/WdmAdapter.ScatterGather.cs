@@ -240,7 +240,7 @@ public sealed partial class WdmAdapter
 
     private static void Deliver(ScatterGatherList list)
     {
-        list.Transfer?.Granted(list);
+        if (list.Lease != default) { list.Transfer?.Granted(list); }
         if (list.Routine is not { } routine) { return; }
         using (IrqlScheduler.Callback()) { routine(list.Device, list.Irp, list, list.Context); }
     }

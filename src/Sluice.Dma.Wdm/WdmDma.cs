@@ -131,11 +131,12 @@ public sealed class WdmDma
     }
 
     // Part of what the map registers promise: one transfer of that size always finds its tables, so that a driver that
-    // builds its lists in its own memory gets on when the machine has none left. Where registers are scarce, nothing
-    // is taken away from the others.
+    // builds its lists in its own memory gets on when the machine has none left. Only tables are taken when a transfer
+    // is mapped; where nothing remaps there is nothing to set aside. Where registers are scarce, none is taken away.
     internal static DmaReservation? SetAside(DmaAdapter adapter, int registers)
     {
-        if (adapter.MapRegisters - registers < registers || registers > LongestReserved >> 12) { return null; }
+        bool scarce = adapter.MapRegisters / 16 < registers;
+        if (!adapter.Capabilities.IsRemapped || scarce || registers > LongestReserved >> 12) { return null; }
         try { return adapter.Reserve((uint)registers << 12, registers); }
         catch (DmaException) { return null; }
     }

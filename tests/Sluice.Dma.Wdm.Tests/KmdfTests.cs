@@ -141,7 +141,8 @@ public sealed class KmdfTests
         Mdl mdl = lab.Buffer(3 * 4096);
         // Everything is taken, the channel too.
         ScatterGatherList held = lab.List(enabler.Adapter, mdl, 0, 4096, true);
-        Assert.True(enabler.Adapter.Adapter.TryAllocateChannel(Math.Min(3, 3), out DmaChannel? channel));
+        Assert.True(enabler.Adapter.Adapter.TryAllocateChannel(
+            Math.Min(3, enabler.Adapter.Adapter.MostMapRegisters), out DmaChannel? channel));
         WdfDmaTransaction waiting = new(enabler);
         Assert.Equal(NtStatus.Success, waiting.Initialize(
             (_, _, _, _) => { Assert.Fail("ran after a cancel that said true"); return true; }, true, mdl, 0, 4096));

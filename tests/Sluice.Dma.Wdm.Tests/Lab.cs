@@ -16,7 +16,7 @@ public static class Backend
         "remapping" => platform.Start(InvalidationPolicy.Strict, options),
         "bounce" => platform.Start(null, (options ?? new()) with
         {
-            Bounce = new() { Always = true, Pages = 128, MaximumPages = 128, Areas = 1 },
+            Bounce = options?.Bounce ?? new() { Always = true, Pages = 128, MaximumPages = 128, Areas = 1 },
         }),
         "deferred" => platform.Start(InvalidationPolicy.Deferred, options),
         _ => platform.Start(null, options),
