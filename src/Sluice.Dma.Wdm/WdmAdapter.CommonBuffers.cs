@@ -123,6 +123,7 @@ public sealed partial class WdmAdapter
     {
         Enter(DdiFunction.FreeCommonBuffer);
         ArgumentNullException.ThrowIfNull(virtualAddress);
+        VerifyFree(virtualAddress, logicalAddress, length);
         if (length != virtualAddress.Length || logicalAddress != virtualAddress.Address || !virtualAddress.IsLive)
         {
             throw new InvalidOperationException(virtualAddress.IsLive
