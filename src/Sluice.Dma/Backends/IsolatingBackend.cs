@@ -1,4 +1,5 @@
 using System.Buffers;
+using Sluice.Remapping;
 
 namespace Sluice.Dma;
 
@@ -126,6 +127,27 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
 
     /// <inheritdoc/>
     public bool FreeCommon(in CommonMemory memory) => direct.FreeCommon(memory);
+
+    /// <inheritdoc/>
+    public DmaDomain? Place => direct.Place;
+
+    /// <inheritdoc/>
+    public DmaDomain? Home => direct.Home;
+
+    /// <inheritdoc/>
+    public void Move(DmaDomain to)
+    {
+        if (to.Space is { Options.Policy: InvalidationPolicy.Deferred })
+        {
+            throw new RemappingException(
+                $"a device that is not trusted with the rest of a page cannot join {to}: what is put there stays "
+                + "within reach until the next flush, and a page of the pool is another device's by then");
+        }
+        direct.Move(to);
+    }
+
+    /// <inheritdoc/>
+    public bool Forget(Mapping mapping) => direct.Forget(mapping);
 
     /// <inheritdoc/>
     public void Close(bool leaked)

@@ -85,7 +85,10 @@ public static partial class PageTable<TFormat>
         PageTableStatus status = Find(memory, in root, offset, out Item item);
         if (status != PageTableStatus.Done || item.Entry == 0) { return status; }
         ulong sizes = TFormat.PageSizes(in root);
-        bool isGroup = TFormat.LeafSizeLog2(item.Entry, item.Level) > Shift(item.Level);
+        int size = TFormat.LeafSizeLog2(item.Entry, item.Level);
+        // A size that says it fills more items than its table has: rewriting them would leave the table.
+        if (size > Shift(item.Level + 1)) { return PageTableStatus.DamagedTables; }
+        bool isGroup = size > Shift(item.Level);
         if (isGroup && (sizes >> Shift(item.Level) & 1) == 0) { return PageTableStatus.WouldSplit; }
         for (int level = item.Level; (offset & ((1UL << Shift(level)) - 1)) != 0; level--)
         {
