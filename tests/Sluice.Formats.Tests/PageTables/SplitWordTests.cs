@@ -65,6 +65,38 @@ public sealed class SplitWordTests
             Words(table, link & ~0xFFFUL, 512));
     }
 
+    // An absent entry leads nowhere, whatever lies at address 0.
+    [Fact]
+    public void WhereNothingIsMappedThereIsNothingToSplit()
+    {
+        using TestedTable table = TestedFormats.Create("vtd-ss, 4 levels");
+        for (ulong at = 0; at < 0x1000; at += 8) { Put(table, at, 1UL << 62 | 3); }
+        Assert.Equal(PageTableStatus.Done, table.Split(LogicalRange.FromLength(new(0x5000), 0x1000)));
+        Assert.Equal(table.RootFrames, table.Frames.Live);
+    }
+
+    [Fact]
+    public void ASplitThatMemoryFailsKeepsThePageAndLeaksNoFrame()
+    {
+        // Most answers are stores into the new table: fewer of those, and all around.
+        foreach (int answers in (int[])[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 100, 515, 516, 517, 518, 519, 520, 521, 522, 2000])
+        {
+            using TestedTable table = TestedFormats.Create("vtd-ss, 4 levels");
+            LogicalRange large = LogicalRange.FromLength(new(0x20_0000), 0x20_0000);
+            Assert.True(table.Map(large, new(0x8020_0000), DmaAccess.ReadWrite).IsDone);
+            int live = table.Frames.Live;
+            FailingMemory memory = new(table.Memory, answers);
+            PageTableStatus status = PageTable<VtdSecondStage>.Split(memory, table.Root, table.Frames,
+                LogicalRange.FromLength(large.First, 0x1000));
+            Assert.Equal(memory.HasFailed ? PageTableStatus.DamagedTables : PageTableStatus.Done, status);
+            bool isSplit = table.Walk(large.First).PageSizeLog2 == 12;
+            Assert.Equal(isSplit ? live + 1 : live, table.Frames.Live);
+            Assert.True(isSplit || memory.HasFailed);
+            Assert.Equal(new MappedRange(large, new(0x8020_0000), DmaAccess.ReadWrite),
+                Assert.Single(table.List().Ranges));
+        }
+    }
+
     /// <summary>Where the first entry of the table so many levels below the root lies.</summary>
     private static ulong Leaves(TestedTable table, int levels = 2)
     {

@@ -46,4 +46,31 @@ public sealed class TableInTheWayTests
         Assert.Equal(new(PageTableStatus.Done, large.Length, large.Length),
             table.Map(large, new(1UL << size), DmaAccess.ReadWrite));
     }
+
+    // 4 MiB of AMD are two items; where the second holds a table, 2 MiB and smaller pages do it, and only they are told.
+    [Fact]
+    public void ATableBehindTheFirstItemHalvesThePage()
+    {
+        using TestedTable table = TestedFormats.Create("amdv1, 4 levels");
+        LogicalRange second = LogicalRange.FromLength(new(0x60_0000), 0x1000);
+        Assert.True(table.Map(second, new(0), DmaAccess.ReadWrite).IsDone);
+        Assert.True(table.UnmapAndFree(second).IsDone);
+        LogicalRange all = LogicalRange.FromLength(new(0x40_0000), 0x40_0000);
+        Assert.Equal(new(PageTableStatus.Done, 0x40_0000, 0x30_0000),
+            table.Map(all, new(0x40_0000), DmaAccess.ReadWrite));
+        Assert.Equal((21, 20), (table.Walk(new(0x40_0000)).PageSizeLog2, table.Walk(new(0x60_0000)).PageSizeLog2));
+    }
+
+    // The table of leaves in the place of a table of tables translates its first 2 MiB: there is no way into the rest.
+    [Fact]
+    public void ASkippedLevelIsNotMappedInto()
+    {
+        using TestedTable table = TestedFormats.Create("amdv1, 3 levels");
+        Assert.True(table.Memory.TryWrite64(table.Root.Table, 0x6000_0000_0020_0201));
+        Assert.Equal(new(PageTableStatus.DamagedTables, 0), table.Map(LogicalRange.FromLength(new(0x20_1000), 0x1000),
+            new(0x5000), DmaAccess.Read));
+        Assert.Equal(new(PageTableStatus.Done, 0x1000, 0x1000), table.Map(LogicalRange.FromLength(new(0x1F_F000), 0x1000),
+            new(0x5000), DmaAccess.Read));
+        Assert.Equal(0x5123UL, table.Walk(new(0x1F_F123)).Address.Value);
+    }
 }
