@@ -5,7 +5,7 @@ namespace Sluice.Formats.Tests.PageTables;
 /// <summary>What a split leaves in the tables, word for word.</summary>
 public sealed class SplitWordTests
 {
-    // 16 KiB of AMD in four items: hardware marked one as used and one as written, so all four may be. The page behind
+    // 16 KiB of AMD in four items: hardware marked two as used and one as written, so all four may be. The page behind
     // is nobody's business.
     [Fact]
     public void ItemsBecomeLeavesThatAllHaveTheMarksOfAny()
@@ -17,6 +17,7 @@ public sealed class SplitWordTests
             "6000000123458001"], Words(table, first, 5));
         Put(table, first + 8, 0x6000_0001_2345_5E21);
         Put(table, first + 16, 0x6000_0001_2345_5E41);
+        Put(table, first + 24, 0x6000_0001_2345_5E21);
         Assert.Equal(PageTableStatus.Done, table.Split(LogicalRange.FromLength(new(0x5000), 0x1000)));
         Assert.Equal(["6000000123454061", "6000000123455061", "6000000123456061", "6000000123457061",
             "6000000123458001"], Words(table, first, 5));
@@ -73,6 +74,17 @@ public sealed class SplitWordTests
         for (ulong at = 0; at < 0x1000; at += 8) { Put(table, at, 1UL << 62 | 3); }
         Assert.Equal(PageTableStatus.Done, table.Split(LogicalRange.FromLength(new(0x5000), 0x1000)));
         Assert.Equal(table.RootFrames, table.Frames.Live);
+    }
+
+    // Nothing lies behind the space, whatever lies behind its root table.
+    [Fact]
+    public void AtTheEndOfTheSpaceThereIsNothingToSplit()
+    {
+        using TestedTable table = TestedFormats.Create("vtd-ss, 4 levels");
+        Put(table, table.Root.Table.Value + 0x1000, 1UL << 62 | 3);
+        LogicalRange last = new(new(0xFFFF_FFFF_F000), new(0xFFFF_FFFF_FFFF));
+        Assert.True(table.Map(last, new(0x5000), DmaAccess.Read).IsDone);
+        Assert.Equal(PageTableStatus.Done, table.Split(last));
     }
 
     [Fact]
