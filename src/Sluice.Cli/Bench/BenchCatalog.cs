@@ -24,6 +24,7 @@ internal static class BenchCatalog
         .. from bytes in ListSizes
            from road in Enum.GetValues<ListRoad>()
            select new BenchEntry(ListCase.NameOf(road, bytes), () => new ListCase(road, bytes)),
+        new(CopyOrMapCase.RowName, static () => new CopyOrMapCase()),
         .. Tables<VtdSecondStage>("vtd-ss"),
         .. Tables<X86>("x86"),
         .. Tables<AmdV1>("amdv1"),
