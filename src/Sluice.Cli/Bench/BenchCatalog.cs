@@ -25,6 +25,8 @@ internal static class BenchCatalog
            from road in Enum.GetValues<ListRoad>()
            select new BenchEntry(ListCase.NameOf(road, bytes), () => new ListCase(road, bytes)),
         new(CopyOrMapCase.RowName, static () => new CopyOrMapCase()),
+        .. new[] { false, true }.Select(static guards =>
+            new BenchEntry(VerifiedCase.NameOf(guards), () => new VerifiedCase(guards))),
         .. Tables<VtdSecondStage>("vtd-ss"),
         .. Tables<X86>("x86"),
         .. Tables<AmdV1>("amdv1"),

@@ -112,4 +112,23 @@ internal interface IDmaBackend
 
     /// <summary>The leaks are over: whatever <see cref="Close"/> kept may go.</summary>
     void Release();
+
+    /// <summary>The domain the device is in; null where nothing remaps.</summary>
+    DmaDomain? Place => null;
+
+    /// <summary>The domain it goes back to.</summary>
+    DmaDomain? Home => null;
+
+    /// <summary>
+    /// Moves the device to another domain, through blocked. Nothing is mapped for it; under the domain lock.
+    /// </summary>
+    void Move(DmaDomain to)
+    {
+    }
+
+    /// <summary>
+    /// Before a leak's memory is used again, and after <see cref="Close"/>: takes it out of the reach of whoever else is
+    /// in the domain. False when the unit did not confirm. Under the domain lock.
+    /// </summary>
+    bool Forget(Mapping mapping) => true;
 }

@@ -41,16 +41,20 @@ internal sealed partial class RemappingBackend
         out CommonMemory memory)
     {
         memory = default;
+        // Whoever else is in the domain must reach it too.
+        LogicalRange bounds = request.Bounds;
+        if (device.LastAddress < bounds.First) { return DmaFailure.OutOfResources; }
+        if (device.LastAddress < bounds.Last) { bounds = bounds with { Last = device.LastAddress }; }
         // Leaves as large as the frames allow need addresses that lie as the frames do.
         int longest = LongestRunLog2(pages);
         int wanted = request.AlignmentLog2;
         if (longest >= LargeLog2) { wanted = Math.Max(wanted, longest >= HugeLog2 ? HugeLog2 : LargeLog2); }
         MapStatus status = domain.TryMapRange(
-            pages, request.Access, request.Bounds, wanted, out DomainRange range);
+            pages, request.Access, bounds, wanted, out DomainRange range);
         if (status == MapStatus.NoLogicalSpace && wanted != request.AlignmentLog2)
         {
             status = domain.TryMapRange(
-                pages, request.Access, request.Bounds, request.AlignmentLog2, out range);
+                pages, request.Access, bounds, request.AlignmentLog2, out range);
         }
         if (status != MapStatus.Mapped) { return Meaning(status); }
         Footprint footprint = new(range.Range, range.Space.Taken.Last);

@@ -150,17 +150,30 @@ internal sealed class ShadowBackend(
     public bool FreeCommon(in CommonMemory memory) => direct.FreeCommon(memory);
 
     /// <inheritdoc/>
-    public void Close(bool leaked)
+    public void Close(bool leaked) => direct.Close(leaked);
+
+    /// <inheritdoc/>
+    public void Release() => direct.Release();
+
+    /// <inheritdoc/>
+    public DmaDomain? Place => direct.Place;
+
+    /// <inheritdoc/>
+    public DmaDomain? Home => direct.Home;
+
+    /// <inheritdoc/>
+    public void Move(DmaDomain to)
     {
-        if (!leaked) { pool.Dispose(); }
-        direct.Close(leaked);
+        direct.Move(to);
+        pool = to.Pool!;
     }
 
     /// <inheritdoc/>
-    public void Release()
+    public bool Forget(Mapping mapping)
     {
-        pool.Dispose();
-        direct.Release();
+        // A leaked slot is never rented again, and the driver's own pages were never within reach.
+        bool slot = mapping.Transfer.Mdl is not null && mapping.Backend.Slot.PageCount != 0;
+        return slot || direct.Forget(mapping);
     }
 
     // The pool's own frames are all the device will reach, but a driver that hands in a kernel page must not read or
@@ -190,7 +203,7 @@ internal sealed class ShadowBackend(
             Span<byte> bytes = SpanOf(page);
             uint here = Math.Min(PageSize - inPage, transfer.Length - done);
             bytes[..(int)inPage].Clear();
-            transfer.Mdl!.CopyTo(transfer.Offset + done, bytes.Slice((int)inPage, (int)here));
+            transfer.Mdl!.Peek(transfer.Offset + done, bytes.Slice((int)inPage, (int)here));
             bytes[(int)(inPage + here)..].Clear();
             (done, inPage) = (done + here, 0);
         }
@@ -203,7 +216,7 @@ internal sealed class ShadowBackend(
         foreach (PhysicalAddress page in pages)
         {
             uint here = Math.Min(PageSize - inPage, transfer.Length - done);
-            transfer.Mdl!.CopyFrom(transfer.Offset + done, SpanOf(page).Slice((int)inPage, (int)here));
+            transfer.Mdl!.Poke(transfer.Offset + done, SpanOf(page).Slice((int)inPage, (int)here));
             (done, inPage) = (done + here, 0);
         }
         Interlocked.Add(ref _bouncedBytes, transfer.Length);

@@ -1,0 +1,99 @@
+using Sluice.Remapping;
+
+namespace Sluice.Dma;
+
+// Which domain a new adapter begins in: its own, or that of the functions whose requester id its device shares.
+public sealed partial class DmaSystem
+{
+    private DmaDomain? _physical;
+
+    /// <summary>Guards who is in which domain. Taken inside the adapters' lock, never the other way.</summary>
+    internal Lock DomainLock { get; } = new();
+
+    /// <summary>The domain of everybody where nothing remaps.</summary>
+    internal DmaDomain PhysicalDomain =>
+        Volatile.Read(ref _physical) ?? Interlocked.CompareExchange(ref _physical, new(this, "physical memory"), null)
+        ?? _physical!;
+
+    /// <summary>Whether a device is trusted with the rest of a page.</summary>
+    internal bool Trusts(PciAddress device) => _options.Trusts(device);
+
+    /// <summary>The adapters of all functions that carry a requester id: one, unless a bridge makes them alike.</summary>
+    internal DmaAdapter[] AdaptersBehind(PciAddress requester)
+    {
+        AliasGroup? group = _remapping?.GroupOf(requester);
+        List<DmaAdapter> found = [];
+        foreach (DmaAdapter adapter in Adapters)
+        {
+            // An id of its own names one function even behind a bridge that lets some of them through.
+            if (adapter.Device == requester && (group is null || !group.SharedRequesters.Contains(requester)))
+            {
+                return [adapter];
+            }
+            if (adapter.Device == requester || (group?.Contains(adapter.Device) ?? false)) { found.Add(adapter); }
+        }
+        return [.. found];
+    }
+
+    private IDmaBackend ConnectRemapped(
+        RemappingSystem remapping, PciAddress device, DeviceDescription description, string driver)
+    {
+        lock (DomainLock)
+        {
+            bool trusted = _options.Trusts(device);
+            DmaDomain? mates = DomainOfMates(remapping, device);
+            if (mates?.Refusal(description, trusted) is { } refusal)
+            {
+                throw new RemappingException(
+                    $"{driver} {device} is {remapping.GroupOf(device)} and must share {mates}: {refusal}");
+            }
+            DmaDomain home = mates ?? CreateDomain(remapping, device, description, driver, trusted);
+            home.Hold();
+            RemappingBackend remapped = new(remapping, home.Space!, Platform, device, description);
+            try
+            {
+                remapping.Attach(home.Space!, device);
+                remapped.Settle(home);
+            }
+            finally
+            {
+                home.Release();
+            }
+            IDmaBackend direct = trusted ? remapped : new IsolatingBackend(remapped, PoolForAll, Platform);
+            return home.Pool is { } pool ? new ShadowBackend(direct, pool, Platform, LongestCopied) : direct;
+        }
+    }
+
+    private DmaDomain CreateDomain(
+        RemappingSystem remapping, PciAddress device, DeviceDescription description, string driver,
+        bool trusted)
+    {
+        Domain space = remapping.CreateDomain(new()
+        {
+            Name = $"{driver} {device}",
+            // Until a deferred flush, a page of the pool could be another device's.
+            Policy = trusted || _options.Policy == InvalidationPolicy.Shadow
+                ? _options.Policy
+                : InvalidationPolicy.Strict,
+            AddressBits = Math.Max(description.AddressBits, 20),
+        });
+        if (LongestCopied == 0) { return new(this, space, trusted, null, default); }
+        LogicalAddress limit = description.LastAddress;
+        return new(
+            this, space, trusted, new ShadowPool(space, Platform, _options.Shadow with { Limit = limit }), limit);
+    }
+
+    // Transfers up to this many bytes go through slots that stay mapped.
+    private uint LongestCopied =>
+        _options.Policy == InvalidationPolicy.Shadow ? uint.MaxValue : _options.CopyThreshold;
+
+    private DmaDomain? DomainOfMates(RemappingSystem remapping, PciAddress device)
+    {
+        if (remapping.GroupOf(device) is not { } group) { return null; }
+        foreach (DmaAdapter adapter in Adapters)
+        {
+            if (group.Contains(adapter.Device)) { return adapter.Domain; }
+        }
+        return null;
+    }
+}
