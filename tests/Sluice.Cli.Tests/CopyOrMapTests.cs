@@ -7,7 +7,6 @@ public sealed class CopyOrMapTests
     private static uint BreakEven(params (uint Bytes, double Copy, double Map)[] lines) => CopyOrMapCase.BreakEven(
         [.. lines.Select(static l => new BenchCopyOrMapLine(l.Bytes, l.Copy, l.Map, 0))], static l => l.MapStrictNs);
 
-    // Seen failing: the first length that is dearer given instead of the crossing.
     [Fact]
     public void TheBreakEvenIsWhereTheLinesMeet()
     {
