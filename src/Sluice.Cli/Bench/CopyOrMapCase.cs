@@ -11,8 +11,8 @@ namespace Sluice.Cli.Bench;
 /// </summary>
 /// <remarks>
 /// Data goes from the device, the dearer way: the page begins as a copy of the buffer, and is copied back. Buffers take
-/// turns, so that they come from the second-level cache and not from the first. What the device's own misses in the IOTLB
-/// cost after a mapping is not in it: it would speak for copying.
+/// turns, so that they come from the second-level cache and not from the first. What the device's own misses in the
+/// IOTLB cost after a mapping is not in it: it would speak for copying.
 /// </remarks>
 internal sealed class CopyOrMapCase : BenchCase
 {
