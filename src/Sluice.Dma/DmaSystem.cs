@@ -196,6 +196,16 @@ public sealed partial class DmaSystem : IDisposable
         }
     }
 
+    /// <summary>Whether a device has an adapter now.</summary>
+    internal bool HasAdapter(PciAddress device)
+    {
+        foreach (DmaAdapter adapter in Adapters)
+        {
+            if (adapter.Device == device) { return true; }
+        }
+        return false;
+    }
+
     /// <summary>The last driver of a device that has no adapter now, or null.</summary>
     internal string? FormerDriver(PciAddress device)
     {
