@@ -33,8 +33,8 @@ public sealed record DmaOptions
     /// the default, maps all; <see cref="Shadow"/> says how large the pool and its slots may be.
     /// </summary>
     /// <remarks>
-    /// The device never reaches the buffer of such a transfer. It keeps reaching the copy until the page is used for the
-    /// next one, and doing so late is no fault: nothing is reported.
+    /// The device never reaches the buffer of such a transfer. It keeps reaching the copy until the page is used for
+    /// the next one, and doing so late is no fault: nothing is reported.
     /// </remarks>
     public uint CopyThreshold { get; init; }
 
