@@ -30,21 +30,34 @@ public sealed partial class DmaAdapter
             Answer(waiter!, default, DmaFailure.Disposed, default);
         }
 
+        Serve();
         foreach (Mapping mapping in _table.All)
         {
-            if (mapping.Phase == MappingPhase.Live && mapping.TryClose(mapping.Number)) { Abandon(mapping); }
+            if (mapping.Phase != MappingPhase.Live || !mapping.TryClose(mapping.Number)) { continue; }
+            _verifier?.OnOutstanding(mapping);
+            Abandon(mapping);
         }
         CloseReservations();
         _gate.Enter();
         _backendClosed = true;
         bool leaked = _leaks > 0;
         _gate.Exit();
-        _backend.Close(leaked);
+        lock (_system.DomainLock) { _backend.Close(leaked); }
+        _ticket?.Wake();
         _system.Remove(this);
+        if (_verifier is null) { return; }
+        _verifier.OnReleased(new(DisposeMember, nameof(DmaAdapter)));
+        DmaVerifier.Conclude();
     }
 
     internal void ReleaseLeak(Mapping mapping)
     {
+        lock (_system.DomainLock)
+        {
+            // While the adapter is open the driver itself says that the device is quiet; afterwards others may be in
+            // the domain. What no unit confirms stays out of circulation for good.
+            if (_backendClosed && !_backend.Forget(mapping)) { return; }
+        }
         if (mapping.Transfer.Mdl is { } mdl) { mdl.ReleaseChain(); }
         else
         {
@@ -54,7 +67,9 @@ public sealed partial class DmaAdapter
         _gate.Enter();
         bool last = --_leaks == 0 && _backendClosed;
         _gate.Exit();
-        if (last) { _backend.Release(); }
+        if (!last) { return; }
+        lock (_system.DomainLock) { _backend.Release(); }
+        _ticket?.Wake();
     }
 
     // Puts of other adapters serve this one's queue when both share a pool, and its driver cannot know when. Whoever
@@ -70,6 +85,7 @@ public sealed partial class DmaAdapter
     // Only by who closed it.
     private void Abandon(Mapping mapping)
     {
+        _verifier?.OnLeaked(mapping);
         Withdraw(mapping);
         _backend.Abandon(mapping);
         mapping.Quarantine();

@@ -51,6 +51,19 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
 
     internal BackendReservation Backend { get; }
 
+    /// <summary>The channel it was set aside for, whose registers it uses; null for none.</summary>
+    internal DmaChannel? Channel { get; set; }
+
+    /// <summary>Maps with what was set aside; false while its one transfer is in flight.</summary>
+    internal bool TryMap(
+        in Transfer transfer, in MappingOrigin origin, out ScatterGatherLease list, out DmaFailure failure)
+    {
+        (list, failure) = (default, DmaFailure.None);
+        if (!TryEnter()) { return false; }
+        failure = Map(transfer, origin, out list, out _);
+        return true;
+    }
+
     internal ScatterGatherElement[] Elements => _elements;
 
     /// <summary>
@@ -128,6 +141,7 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
         _gate.Exit();
         if (busy)
         {
+            _adapter.Verifier?.OnFreedWhileMapped(MapRegisters);
             throw new InvalidOperationException(
                 $"a reservation of {_adapter.Driver} {_adapter.Device} is in use: put its list before it is disposed");
         }

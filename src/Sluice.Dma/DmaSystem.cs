@@ -22,6 +22,7 @@ public sealed partial class DmaSystem : IDisposable
     {
         (Platform, _options) = (platform, options);
         History = new(this);
+        if (options.Verification != VerificationMode.Off) { Verifier = new(this, options); }
         _faults = new(this, options);
         try { _remapping = remap?.Invoke(_faults); }
         catch
@@ -39,6 +40,22 @@ public sealed partial class DmaSystem : IDisposable
     {
         add => _faults.Reported += value;
         remove => _faults.Reported -= value;
+    }
+
+    /// <summary>
+    /// A broken rule of the DDI, while <see cref="DmaOptions.Verification"/> is on. Raised in the call that broke it,
+    /// before it returns or throws; what a subscriber throws is swallowed.
+    /// </summary>
+    public event Action<DmaViolation>? Violated
+    {
+        add
+        {
+            if (Verifier is { } verifier) { verifier.Violated += value; }
+        }
+        remove
+        {
+            if (Verifier is { } verifier) { verifier.Violated -= value; }
+        }
     }
 
     /// <summary>Every mapping that is live or was given back lately.</summary>
@@ -68,6 +85,7 @@ public sealed partial class DmaSystem : IDisposable
                     Lost = _faults.Lost,
                     ReportsDropped = _faults.Dropped,
                     Leaks = _leaks.Count,
+                    Violations = Verifier?.Violations ?? 0,
                 };
             }
         }
@@ -79,6 +97,9 @@ public sealed partial class DmaSystem : IDisposable
     internal IPlatform Platform { get; }
 
     internal FaultDesk Faults => _faults;
+
+    /// <summary>Watches over the rules; null while verification is off.</summary>
+    internal DmaVerifier? Verifier { get; }
 
     internal ReadOnlySpan<DmaAdapter> Adapters => Volatile.Read(ref _adapters);
 
@@ -134,10 +155,16 @@ public sealed partial class DmaSystem : IDisposable
             if (_disposed) { return; }
             _disposed = true;
         }
-        foreach (DmaAdapter adapter in Adapters) { adapter.Dispose(); }
+        DmaViolationException? broken = null;
+        foreach (DmaAdapter adapter in Adapters)
+        {
+            try { adapter.Dispose(); }
+            catch (DmaViolationException e) { broken ??= e; }
+        }
         _remapping?.Dispose();
         foreach (BouncePool pool in _pools) { pool.Dispose(); }
         _faults.Dispose();
+        if (broken is not null) { throw broken; }
     }
 
     /// <summary>As <see cref="CreateAdapter"/>, over any back-end.</summary>
@@ -181,30 +208,7 @@ public sealed partial class DmaSystem : IDisposable
     private Func<IDmaBackend> Connect(PciAddress device, DeviceDescription description, string driver)
     {
         if (_remapping is not { } remapping) { return () => WithoutUnit(device, description); }
-        return () =>
-        {
-            bool trusted = _options.Trusts(device);
-            Domain domain = remapping.CreateDomain(new()
-            {
-                Name = $"{driver} {device}",
-                // Until a deferred flush, a page of the pool could be another device's.
-                Policy = trusted || _options.Policy == InvalidationPolicy.Shadow
-                    ? _options.Policy
-                    : InvalidationPolicy.Strict,
-                AddressBits = Math.Max(description.AddressBits, 20),
-            });
-            try { remapping.Attach(domain, device); }
-            catch
-            {
-                domain.Dispose();
-                throw;
-            }
-            RemappingBackend remapped = new(remapping, domain, Platform, device, description);
-            IDmaBackend direct = trusted ? remapped : new IsolatingBackend(remapped, PoolForAll, Platform);
-            if (_options.Policy != InvalidationPolicy.Shadow) { return direct; }
-            ShadowPool pool = new(domain, Platform, _options.Shadow with { Limit = description.LastAddress });
-            return new ShadowBackend(direct, pool, Platform);
-        };
+        return () => ConnectRemapped(remapping, device, description, driver);
     }
 
     private static DmaStatistics Add(DmaStatistics a, DmaStatistics b) => a with

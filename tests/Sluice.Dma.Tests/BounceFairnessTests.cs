@@ -190,4 +190,48 @@ public sealed class BounceFairnessTests : IDisposable
         Assert.Equal(8, _system.BounceStatistics.FreePages);
         Get(0, 8).Dispose();
     }
+
+    // Puts of other adapters serve an adapter's queue at moments its own driver knows nothing of, also while it ends.
+    [Fact(Timeout = 60_000)]
+    public async Task AnAdapterMayEndWhileOthersServeIt()
+    {
+        using CancellationTokenSource stop = new();
+        Task[] steady = [.. Enumerable.Range(0, 3).Select(i => Task.Run(async () =>
+        {
+            while (!stop.IsCancellationRequested) { (await GetAsync(i, 2)).Dispose(); }
+        }))];
+        int served = 0, ended = 0;
+        for (int round = 0; round < 100; round++)
+        {
+            DmaAdapter guest = _system.CreateAdapter(PciAddress.From(0, 20, 0), new() { AddressBits = 32 }, "guest");
+            // Its own buffer, which goes into quarantine when it leaks.
+            using Mdl mdl = Mdl.Allocate(_platform, 3 * 4096);
+            Task<ScatterGatherLease>[] requests = [.. Enumerable.Range(0, 4).Select(_ =>
+                guest.GetScatterGatherListAsync(mdl, 0, 3 * 4096, DmaDirection.FromDevice).AsTask())];
+            if (round % 3 == 0) { await Task.Yield(); }
+            if (round % 3 == 1) { Thread.SpinWait(round * 150); }
+            guest.Dispose();
+            foreach (Task<ScatterGatherLease> request in requests)
+            {
+                try
+                {
+                    // Served before the end, and leaked by it.
+                    Assert.False((await request).IsLive);
+                    served++;
+                }
+                catch (DmaException e)
+                {
+                    Assert.Equal(DmaFailure.Disposed, e.Failure);
+                    ended++;
+                }
+            }
+            foreach (DmaLeak leak in _system.Leaks) { leak.Release(); }
+        }
+        await stop.CancelAsync();
+        await Task.WhenAll(steady);
+        Assert.True(ended > 0);
+        Assert.Equal(served, _system.Leaks.Count);
+        Assert.Equal((8, 0), (_system.BounceStatistics.FreePages, _system.BounceStatistics.QuarantinedPages));
+        Get(0, 8).Dispose();
+    }
 }

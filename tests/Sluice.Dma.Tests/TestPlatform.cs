@@ -33,6 +33,12 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
     internal VtdUnit Unit { get; }
 
+    /// <summary>Functions that share requester ids, for systems started from now on.</summary>
+    internal AliasGroup[] Groups { get; set; } = [];
+
+    /// <summary>Runs before a 64-bit register write: while the operating-system side is at work.</summary>
+    internal Action? BeforeUnitWrite { get; set; }
+
     /// <summary>Whether the unit still takes register writes.</summary>
     internal bool UnitIsDeaf { get; set; }
 
@@ -70,7 +76,10 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
             this, (options ?? new()) with { Iommu = DmaIommu.Vtd, Policy = remapped },
             faults => RemappingSystem.Start(
                 this, Memory, new RemappingOptions { WaitNanoseconds = 1_000_000 }, faults,
-                new FirmwareDescription(48, [new(UnitRegisters, 0x1000, 0, IncludesAll: true, [])], [])))
+                new FirmwareDescription(48, [new(UnitRegisters, 0x1000, 0, IncludesAll: true, [])], [])
+                {
+                    Groups = Groups,
+                }))
         : DmaSystem.Start(this, options ?? new());
 
     /// <summary>A DMA of a device, page by page through the unit when it is on; false at the first refusal.</summary>
@@ -151,6 +160,7 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
         public override void Write64(uint offset, ulong value)
         {
+            platform.BeforeUnitWrite?.Invoke();
             if (!platform.UnitIsDeaf) { _unit.Write64(offset, value); }
         }
     }

@@ -89,19 +89,18 @@ internal sealed partial class BounceBackend(
     }
 
     /// <inheritdoc/>
-    public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory) =>
-        _direct.TryAllocateCommon(length, access, limit, out memory);
+    public DmaFailure TryAllocateCommon(in CommonRequest request, out CommonMemory memory) =>
+        _direct.TryAllocateCommon(request, out memory);
+
+    /// <inheritdoc/>
+    public DmaFailure TryMapCommon(in CommonRequest request, PhysicalAddress[] pages, out CommonMemory memory,
+        out PhysicalAddress culprit) => _direct.TryMapCommon(request, pages, out memory, out culprit);
 
     /// <inheritdoc/>
     public bool FreeCommon(in CommonMemory memory) => _direct.FreeCommon(memory);
 
     /// <inheritdoc/>
-    public void Close(bool leaked)
-    {
-        Ticket!.Leave();
-        // Reservations went back with the adapter.
-        Ticket.Wake();
-    }
+    public void Close(bool leaked) => Ticket!.Withdraw();
 
     /// <inheritdoc/>
     public void Release()
@@ -113,7 +112,6 @@ internal sealed partial class BounceBackend(
             _leaked.Clear();
         }
         foreach (BounceHold hold in leaked) { pool.Release(hold); }
-        Ticket!.Wake();
     }
 
     // What the transfer needs of the pool; no pages when the device may use the buffer as it lies.

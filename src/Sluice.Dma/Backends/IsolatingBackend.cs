@@ -117,8 +117,12 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     }
 
     /// <inheritdoc/>
-    public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory) =>
-        direct.TryAllocateCommon(length, access, limit, out memory);
+    public DmaFailure TryAllocateCommon(in CommonRequest request, out CommonMemory memory) =>
+        direct.TryAllocateCommon(request, out memory);
+
+    /// <inheritdoc/>
+    public DmaFailure TryMapCommon(in CommonRequest request, PhysicalAddress[] pages, out CommonMemory memory,
+        out PhysicalAddress culprit) => direct.TryMapCommon(request, pages, out memory, out culprit);
 
     /// <inheritdoc/>
     public bool FreeCommon(in CommonMemory memory) => direct.FreeCommon(memory);
@@ -126,9 +130,8 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     /// <inheritdoc/>
     public void Close(bool leaked)
     {
-        Ticket!.Leave();
+        Ticket!.Withdraw();
         direct.Close(leaked);
-        Ticket.Wake();
     }
 
     /// <inheritdoc/>
@@ -142,8 +145,16 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
             _leaked.Clear();
         }
         foreach (BounceHold hold in leaked) { pool.Release(hold); }
-        Ticket!.Wake();
     }
+
+    /// <inheritdoc/>
+    public DmaDomain? Place => direct.Place;
+
+    /// <inheritdoc/>
+    public DmaDomain? Home => direct.Home;
+
+    /// <inheritdoc/>
+    public bool Forget(Mapping mapping) => direct.Forget(mapping);
 
     // How many pages the transfer does not fill. Those are not mapped, so nobody below looks at their frames.
     private DmaFailure Plan(in Transfer transfer, out int fragments, out PhysicalAddress culprit)

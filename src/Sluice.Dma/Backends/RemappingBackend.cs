@@ -18,6 +18,8 @@ internal sealed partial class RemappingBackend(
 {
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
+    private const int LargeLog2 = 21;
+    private const int HugeLog2 = 30;
 
     /// <inheritdoc/>
     public string Name => "remapping";
@@ -78,48 +80,6 @@ internal sealed partial class RemappingBackend(
         return domain.Unmap(mapping.Backend.Mapping, pages) != UnmapStatus.Quarantined;
     }
 
-    /// <inheritdoc/>
-    public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory)
-    {
-        memory = default;
-        var pages = new PhysicalAddress[(int)(((ulong)length + PageSize - 1) >> PageLog2)];
-        int taken = 0;
-        IFrameAllocator frames = platform.Frames;
-        while (taken < pages.Length && frames.TryAllocate(FrameKind.Buffer, PageLog2, out pages[taken])) { taken++; }
-        DmaFailure failure = DmaFailure.OutOfResources;
-        if (taken == pages.Length)
-        {
-            failure = Meaning(domain.TryMap(pages, access, limit, out DomainMapping mapping));
-            if (failure == DmaFailure.None)
-            {
-                memory = new(mapping.First, pages, PageLog2, FootprintOf(mapping), mapping.SlotLog2);
-                return failure;
-            }
-        }
-        FreeFrames(pages.AsSpan(0, taken));
-        return failure;
-    }
-
-    /// <inheritdoc/>
-    public bool FreeCommon(in CommonMemory memory)
-    {
-        UnmapStatus status = domain.Unmap(new(memory.First, memory.Pages.Length, memory.SlotLog2), memory.Pages);
-        if (status == UnmapStatus.Pending) { domain.FlushNow(); }
-        if (status == UnmapStatus.Quarantined || domain.IsDead) { return false; }
-        FreeFrames(memory.Pages);
-        return true;
-    }
-
-    /// <inheritdoc/>
-    public void Close(bool leaked)
-    {
-        system.Detach(address);
-        if (!leaked) { domain.Dispose(); }
-    }
-
-    /// <inheritdoc/>
-    public void Release() => domain.Dispose();
-
     private DmaFailure TryMapChain(Mapping mapping, ref ElementBuilder list, out Footprint footprint,
         out PhysicalAddress culprit)
     {
@@ -178,11 +138,6 @@ internal sealed partial class RemappingBackend(
             if (platform.Frames.KindOf(page) != FrameKind.Buffer) { return page; }
         }
         return pages[0];
-    }
-
-    private void FreeFrames(ReadOnlySpan<PhysicalAddress> pages)
-    {
-        foreach (PhysicalAddress page in pages) { platform.Frames.Free(page, PageLog2); }
     }
 
     private static ReadOnlySpan<PhysicalAddress> PagesOf(Mdl part, uint offset, uint length, out uint inPage)

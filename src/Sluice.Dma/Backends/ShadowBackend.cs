@@ -125,24 +125,41 @@ internal sealed class ShadowBackend(IDmaBackend direct, ShadowPool pool, IPlatfo
     }
 
     /// <inheritdoc/>
-    public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory) =>
-        direct.TryAllocateCommon(length, access, limit, out memory);
+    public DmaFailure TryAllocateCommon(in CommonRequest request, out CommonMemory memory) =>
+        direct.TryAllocateCommon(request, out memory);
+
+    /// <inheritdoc/>
+    public DmaFailure TryMapCommon(in CommonRequest request, PhysicalAddress[] pages, out CommonMemory memory,
+        out PhysicalAddress culprit) => direct.TryMapCommon(request, pages, out memory, out culprit);
 
     /// <inheritdoc/>
     public bool FreeCommon(in CommonMemory memory) => direct.FreeCommon(memory);
 
     /// <inheritdoc/>
-    public void Close(bool leaked)
+    public void Close(bool leaked) => direct.Close(leaked);
+
+    /// <inheritdoc/>
+    public void Release() => direct.Release();
+
+    /// <inheritdoc/>
+    public DmaDomain? Place => direct.Place;
+
+    /// <inheritdoc/>
+    public DmaDomain? Home => direct.Home;
+
+    /// <inheritdoc/>
+    public void Move(DmaDomain to)
     {
-        if (!leaked) { pool.Dispose(); }
-        direct.Close(leaked);
+        direct.Move(to);
+        pool = to.Pool!;
     }
 
     /// <inheritdoc/>
-    public void Release()
+    public bool Forget(Mapping mapping)
     {
-        pool.Dispose();
-        direct.Release();
+        // A leaked slot is never rented again, and the driver's own pages were never within reach.
+        bool slot = mapping.Transfer.Mdl is not null && mapping.Backend.Slot.PageCount != 0;
+        return slot || direct.Forget(mapping);
     }
 
     // The pool's own frames are all the device will reach, but a driver that hands in a kernel page must not read or

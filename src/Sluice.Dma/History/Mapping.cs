@@ -51,6 +51,9 @@ internal sealed class Mapping(DmaAdapter adapter)
     internal Transfer Transfer;
     internal BackendState Backend;
 
+    // What verification remembers; null while it is off. Made with the record, so that no request allocates it.
+    internal readonly VerifiedTransfer? Verified = adapter.Verifier is null ? null : new();
+
     // The memory, when it is a common buffer.
     internal CommonMemory Common;
 
@@ -62,7 +65,7 @@ internal sealed class Mapping(DmaAdapter adapter)
     // What history keeps.
     private MappingOrigin _origin;
     private LogicalAddress _first;
-    private uint _length;
+    private ulong _length;
     private Footprint _footprint;
     private DmaDirection _direction;
     private bool _contiguous;
@@ -91,7 +94,7 @@ internal sealed class Mapping(DmaAdapter adapter)
         Volatile.Write(ref _life, Life(number, MappingPhase.Writing));
         _origin = origin;
         _first = Only.Address;
-        _length = Transfer.Length;
+        _length = common ? Common.Length : Transfer.Length;
         _footprint = footprint;
         _direction = Transfer.Direction;
         _contiguous = Count == 1;

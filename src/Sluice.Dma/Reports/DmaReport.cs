@@ -14,6 +14,11 @@ public readonly record struct NearMapping(MappingRecord Mapping, ulong Distance,
 /// <param name="Offset">The first byte of that buffer in the page.</param>
 public readonly record struct PhysicalFinding(FrameKind Frame, string? Name, MappingRecord? Mapping, ulong Offset);
 
+/// <summary>A function that may have sent a DMA, because it carries the requester id.</summary>
+/// <param name="Device">The function.</param>
+/// <param name="Driver">Its driver.</param>
+public readonly record struct RequesterSharer(PciAddress Device, string Driver);
+
 /// <summary>
 /// One blocked DMA, joined to what the drivers mapped: what it was, whose mapping it touched, and what probably went
 /// wrong.
@@ -30,8 +35,17 @@ public sealed partial record DmaReport
     /// <summary>The refused DMA.</summary>
     public required DmaFault Fault { get; init; }
 
-    /// <summary>The driver of the device, or null when it has none.</summary>
+    /// <summary>
+    /// The driver of the device; null when it has none, or when functions of several carry the requester id.
+    /// </summary>
     public string? Driver { get; init; }
+
+    /// <summary>The bridge that replaces the requester ids of what is behind it; null when the id is one
+    /// function's.</summary>
+    public PciAddress? Bridge { get; init; }
+
+    /// <summary>With <see cref="Bridge"/>: every function with a driver that may have sent it.</summary>
+    public IReadOnlyList<RequesterSharer> SharedBy { get; init; } = [];
 
     /// <summary>The mapping it is about, or null.</summary>
     public MappingRecord? Mapping { get; init; }

@@ -15,7 +15,10 @@ internal sealed record ReportDocument(
     internal static ReportDocument From(DmaReport report) => new(
         report.Kind.ToName(),
         DmaReportText.Headline(report),
-        new(report.Fault.Device.ToString(), report.Driver),
+        new(
+            report.Fault.Device.ToString(), report.Driver, report.Bridge?.ToString(),
+            report.Bridge is null ? null
+                : [.. report.SharedBy.Select(static one => new SharerDocument(one.Device.ToString(), one.Driver))]),
         report.Fault.Access switch { DmaAccess.Read => "read", DmaAccess.Write => "write", _ => "read-write" },
         report.Fault.Address.ToString(),
         1L << report.Fault.GranularityLog2,
@@ -31,12 +34,14 @@ internal sealed record ReportDocument(
         report.LikelyCause);
 }
 
-internal sealed record DeviceDocument(string Address, string? Driver);
+internal sealed record DeviceDocument(string Address, string? Driver, string? Bridge, SharerDocument[]? SharedBy);
+
+internal sealed record SharerDocument(string Address, string Driver);
 
 internal sealed record HardwareDocument(int Code, string Text);
 
 internal sealed record MappingDocument(
-    long Number, string Owner, string Device, string Site, uint Tag, string First, uint Length, string Direction,
+    long Number, string Owner, string Device, string Site, uint Tag, string First, ulong Length, string Direction,
         string State,
     bool CommonBuffer, string? UnmappedSite, long? GoneForNs, ulong? Offset)
 {
@@ -52,7 +57,7 @@ internal sealed record MappingDocument(
         JsonNamingPolicy.KebabCaseLower.ConvertName(direction.ToString());
 }
 
-internal sealed record NearestDocument(long Number, string First, uint Length, string Direction, ulong Distance,
+internal sealed record NearestDocument(long Number, string First, ulong Length, string Direction, ulong Distance,
     string Side)
 {
     internal static NearestDocument From(in NearMapping near) => new(

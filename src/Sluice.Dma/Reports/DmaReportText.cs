@@ -43,6 +43,12 @@ internal static class DmaReportText
         text.Append("DMA blocked: ").Append(Headline(report)).Append('\n');
         string who = $"  {report.Driver ?? "device"} {report.Fault.Device} {Did(report)} {report.Fault.Address}";
         text.Append(who.PadRight(ReasonColumn)).Append(report.Fault.Reason).Append('\n');
+        if (report.Bridge is { } bridge)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"  {report.Fault.Device} stands for all behind bridge {bridge}: ")
+                .AppendJoin(", ", report.SharedBy.Select(static one => $"{one.Driver} {one.Device}"))
+                .Append(report.SharedBy.Count == 0 ? "no function with a driver\n" : "\n");
+        }
         if (Finding(report) is { } finding) { text.Append("  ").Append(finding).Append('\n'); }
         if ((report.Mapping ?? report.Physical?.Mapping) is { } mapping) { AppendSites(text, mapping); }
         if (report.Nearest is { } near)
@@ -125,7 +131,7 @@ internal static class DmaReportText
         _ => "free memory",
     };
 
-    private static void AppendSites(StringBuilder text, in MappingRecord mapping)
+    internal static void AppendSites(StringBuilder text, in MappingRecord mapping)
     {
         text.Append("    mapped   ").Append(mapping.MapSite.ToString().PadRight(SiteColumn));
         text.Append(" by driver ").Append(mapping.Owner);

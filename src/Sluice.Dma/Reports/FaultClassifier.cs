@@ -48,7 +48,7 @@ internal sealed class FaultClassifier(DmaSystem system, IPhysicalRegionNames? na
     private static DmaReport? NotAttached(FaultScene scene)
     {
         if (scene.Fault.Cause != FaultCause.NotAttached) { return null; }
-        bool hadDriver = scene.Adapter is null && scene.System.FormerDriver(scene.Fault.Device) is not null;
+        bool hadDriver = scene.Suspects.Length == 0 && scene.System.FormerDriver(scene.Fault.Device) is not null;
         string? cause = hadDriver ? "the driver disposed its adapter while the device still worked" : null;
         return scene.Report(DmaReportKind.NotAttached, cause: cause);
     }
@@ -127,17 +127,21 @@ internal sealed class FaultClassifier(DmaSystem system, IPhysicalRegionNames? na
 
     private static DmaReport? OwnBufferByPhysical(FaultScene scene)
     {
-        if (scene.Adapter is not { } adapter || FindBuffer(scene, adapter) is not { } found) { return null; }
         const string Cause =
             "the device was given the buffer's physical address, not the one in its scatter/gather list";
-        return scene.Report(DmaReportKind.PhysicalAddress, cause: Cause) with { Physical = found };
+        foreach (DmaAdapter mate in scene.Mates)
+        {
+            if (FindBuffer(scene, mate) is not { } found) { continue; }
+            return scene.Report(DmaReportKind.PhysicalAddress, cause: Cause) with { Physical = found };
+        }
+        return null;
     }
 
     private static DmaReport? AnotherDevicesMapping(FaultScene scene)
     {
         foreach (DmaAdapter adapter in scene.System.Adapters)
         {
-            if (adapter == scene.Adapter) { continue; }
+            if (scene.Mates.Contains(adapter)) { continue; }
             foreach (Mapping mapping in adapter.Table.All)
             {
                 if (mapping.TryCapture(out MappingRecord record) && record.IsLive

@@ -13,11 +13,15 @@ internal sealed class FaultScene
         (System, Fault, Names) = (system, fault, names);
         ulong bytes = (1UL << fault.GranularityLog2) - 1;
         Where = new(fault.Address, new(fault.Address.Value | bytes));
+        Suspects = system.AdaptersBehind(fault.Device);
+        Adapter = Suspects.Length == 1 ? Suspects[0] : null;
+        Mates = Suspects;
         foreach (DmaAdapter adapter in system.Adapters)
         {
-            if (adapter.Device == fault.Device) { Adapter = adapter; }
+            bool shares = Array.Exists(Suspects, one => one != adapter && one.Domain == adapter.Domain);
+            if (shares && !Mates.Contains(adapter)) { Mates = [.. Mates, adapter]; }
         }
-        Own = system.History.Read(fault.Device);
+        Own = [.. Mates.SelectMany(mate => system.History.Read(mate.Device))];
     }
 
     internal DmaSystem System { get; }
@@ -29,10 +33,16 @@ internal sealed class FaultScene
     /// <summary>The addresses the record may mean: a page, or a byte.</summary>
     internal LogicalRange Where { get; }
 
-    /// <summary>The device's adapter, or null.</summary>
+    /// <summary>The device's adapter; null when it has none, or when several functions carry the id.</summary>
     internal DmaAdapter? Adapter { get; }
 
-    /// <summary>What the device's driver mapped and gave back lately, by number.</summary>
+    /// <summary>The adapters of all functions that carry the id.</summary>
+    internal DmaAdapter[] Suspects { get; }
+
+    /// <summary>Those, and all that share a domain with them: what they map, the device reaches.</summary>
+    internal DmaAdapter[] Mates { get; }
+
+    /// <summary>What the drivers in the device's domain mapped and gave back lately, by number for each.</summary>
     internal IReadOnlyList<MappingRecord> Own { get; }
 
     /// <summary>Whether a mapping's right covers what the device tried.</summary>
@@ -43,7 +53,10 @@ internal sealed class FaultScene
     {
         Kind = kind,
         Fault = Fault,
-        Driver = Adapter?.Driver ?? System.FormerDriver(Fault.Device),
+        Driver = Adapter?.Driver ?? (Suspects.Length == 0 ? System.FormerDriver(Fault.Device) : null),
+        Bridge = System.Remapping?.GroupOf(Fault.Device)?.Bridge,
+        SharedBy = System.Remapping?.GroupOf(Fault.Device) is null ? []
+            : [.. Suspects.Select(static one => new RequesterSharer(one.Device, one.Driver))],
         Mapping = mapping,
         GoneForNanoseconds = mapping is { State: MappingState.Unmapped } gone
             ? Math.Max(0, Fault.Nanoseconds - gone.UnmappedNanoseconds)

@@ -52,11 +52,23 @@ public interface IPageTableFormat<TSelf>
     /// </summary>
     static virtual bool ItemsHoldOwnAddress => false;
 
-    /// <summary>Set by hardware in a leaf that a device wrote through; 0 where the format has none.</summary>
+    /// <summary>
+    /// Set by hardware in a leaf that a device wrote through; 0 where the format has none, or says it otherwise.
+    /// </summary>
     static virtual ulong DirtyBit => 0;
 
     /// <summary>Set by hardware in a leaf that a device used; 0 where the format has none.</summary>
     static virtual ulong AccessedBit => 0;
+
+    /// <summary>Whether hardware records in leaves which pages a device wrote to.</summary>
+    static virtual bool RecordsDirty => TSelf.DirtyBit != 0;
+
+    /// <summary>Whether a leaf says that a device wrote through it.</summary>
+    static virtual bool IsDirty(ulong leaf) => (leaf & TSelf.DirtyBit) != 0;
+
+    /// <summary>The same leaf with or without that mark; one that cannot have it stays as it is.</summary>
+    static virtual ulong WithDirty(ulong leaf, bool dirty) =>
+        dirty ? leaf | TSelf.DirtyBit : leaf & ~TSelf.DirtyBit;
 
     /// <summary>Whether addresses whose top input bit is set are written with all bits above it set.</summary>
     static virtual bool SignExtends(in PageTableRoot root) => false;

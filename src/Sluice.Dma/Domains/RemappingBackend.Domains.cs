@@ -1,0 +1,80 @@
+using Sluice.Remapping;
+
+namespace Sluice.Dma;
+
+// Which domain the device is in. The primary parameters "domain" and "device" follow it: they change only while the
+// adapter has nothing mapped and its map registers are held.
+internal sealed partial class RemappingBackend
+{
+    private DeviceDescription? _own;
+    private DmaDomain? _home;
+    private DmaDomain? _place;
+
+    /// <inheritdoc/>
+    public DmaDomain? Place => Volatile.Read(ref _place);
+
+    /// <inheritdoc/>
+    public DmaDomain? Home => _home;
+
+    /// <summary>Address bits the device itself drives.</summary>
+    internal int AddressBits => _own!.AddressBits;
+
+    /// <summary>The device was attached to its first domain. Under the domain lock.</summary>
+    internal void Settle(DmaDomain home)
+    {
+        (_home, _place, _own) = (home, home, device);
+        home.Hold();
+        home.Enter(this);
+    }
+
+    /// <summary>Nothing is mapped beyond what every device in the domain drives.</summary>
+    internal void Limit(int addressBits) => device = _own! with { AddressBits = addressBits };
+
+    /// <inheritdoc/>
+    public void Move(DmaDomain to)
+    {
+        DmaDomain from = _place!;
+        to.Hold();
+        try { system.Attach(to.Space!, address); }
+        catch
+        {
+            to.Release();
+            throw;
+        }
+        from.Leave(this);
+        to.Enter(this);
+        to.Release();
+        domain = to.Space!;
+        Volatile.Write(ref _place, to);
+        from.Release();
+    }
+
+    /// <inheritdoc/>
+    public void Close(bool leaked)
+    {
+        // By now the device alone counts: others in the domain go on, and a domain with a leak in it stays.
+        system.Detach(address);
+        _place!.Leave(this);
+        if (!leaked) { _place.Release(); }
+        _home!.Release();
+    }
+
+    /// <inheritdoc/>
+    public void Release() => _place!.Release();
+
+    /// <inheritdoc/>
+    public bool Forget(Mapping mapping)
+    {
+        // With nobody left in the domain, nobody reaches what stands in its tables.
+        if (!_place!.IsSharedWith(this)) { return true; }
+        if (mapping.Common.Pages is null) { return Unmap(mapping) && Flushed(); }
+        UnmapStatus status = domain.UnmapRange(mapping.Common.Range, mapping.Common.Pages);
+        return status != UnmapStatus.Quarantined && Flushed();
+    }
+
+    private bool Flushed()
+    {
+        domain.FlushNow();
+        return !domain.IsDead;
+    }
+}
