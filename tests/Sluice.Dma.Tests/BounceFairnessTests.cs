@@ -36,6 +36,7 @@ public sealed class BounceFairnessTests : IDisposable
         _adapters[adapter].GetScatterGatherListAsync(
             _mdl, 0, pages * 4096, DmaDirection.ToDevice, cancellationToken: token).AsTask();
 
+    // Seen failing: a put that woke nobody (eight tests here).
     [Fact(Timeout = 20_000)]
     public async Task WhatOthersHoldIsWaitedForAndComesInOrderOfArrival()
     {
@@ -52,6 +53,7 @@ public sealed class BounceFairnessTests : IDisposable
         Assert.Equal(3, _system.Statistics.Waited);
     }
 
+    // Seen failing: everybody's turn at any time.
     [Fact(Timeout = 20_000)]
     public async Task NobodyTakesPastWhoWaitsUnlessThereIsEnoughForBoth()
     {
@@ -68,7 +70,8 @@ public sealed class BounceFairnessTests : IDisposable
         five.Dispose();
     }
 
-    // An adapter with many requests takes its place again behind an adapter with one.
+    // An adapter with many requests takes its place again behind an adapter with one. Seen failing: places taken at the
+    // front.
     [Fact]
     public void AnAdapterWithManyRequestsDoesNotHoldUpOneWithFew()
     {
@@ -89,6 +92,7 @@ public sealed class BounceFairnessTests : IDisposable
         Assert.Equal(["many 0", "one", "other", "many 1", "many 2", "many 3", "many 4"], order);
     }
 
+    // Seen failing: "could ever" that always says yes.
     [Fact(Timeout = 20_000)]
     public async Task WhatCanNeverFitFailsAtOnceAndWhatOthersHoldDoesNot()
     {
@@ -103,6 +107,7 @@ public sealed class BounceFairnessTests : IDisposable
         (await waits).Dispose();
     }
 
+    // Seen failing: an adapter without requests that kept its place.
     [Fact(Timeout = 20_000)]
     public async Task WhoGivesUpOrEndsLetsTheNextPass()
     {
@@ -119,6 +124,7 @@ public sealed class BounceFairnessTests : IDisposable
         Assert.Equal(8, _system.BounceStatistics.FreePages);
     }
 
+    // Seen failing: Wake without the look whether this thread is waking already.
     [Fact]
     public void CallbacksOfManyAdaptersDoNotRecurse()
     {
