@@ -13,6 +13,9 @@ public sealed class DmaTransferContext
     private State _state;
     private object? _request;
 
+    // Who counts it while it stands for a request; null while verification is off.
+    private AdapterVerifier? _verifier;
+
     private enum State
     {
         Unknown,
@@ -45,7 +48,18 @@ public sealed class DmaTransferContext
     }
 
     /// <summary>The context now stands for a request. Cancelled when the driver withdrew it beforehand.</summary>
-    internal NtStatus Begin(object request)
+    /// <param name="request">The request.</param>
+    /// <param name="verifier">Counts contexts that are not ended; null for none.</param>
+    internal NtStatus Begin(object request, AdapterVerifier? verifier)
+    {
+        NtStatus status = Begin(request);
+        if (!status.IsSuccess() || verifier is null) { return status; }
+        _verifier = verifier;
+        verifier.OnTook(DmaResource.TransferContext, this, 1, default);
+        return status;
+    }
+
+    private NtStatus Begin(object request)
     {
         lock (_lock)
         {
@@ -72,6 +86,7 @@ public sealed class DmaTransferContext
     internal void End()
     {
         lock (_lock) { (_state, _request) = (State.Unknown, null); }
+        Interlocked.Exchange(ref _verifier, null)?.OnGaveBack(DmaResource.TransferContext, this, default);
     }
 
     /// <summary>

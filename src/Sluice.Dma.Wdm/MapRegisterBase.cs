@@ -18,13 +18,17 @@ public sealed class MapRegisterBase
     // Version 3: what the last MapTransferEx mapped, until it is flushed.
     internal MappedTransfer? Mapped;
 
+    // What verification remembers; null while it is off.
+    internal readonly VerifiedRegisters? Verified;
+
     // Whether the channel itself was given up, and only the registers are kept.
     internal bool RegistersOnly;
     internal bool IsFreed;
 
     internal MapRegisterBase(
         WdmAdapter adapter, WdmDeviceObject device, DmaChannel channel, DmaTransferContext? transfer) =>
-        (Adapter, Device, Channel, Transfer) = (adapter, device, channel, transfer);
+        (Adapter, Device, Channel, Transfer, Verified) = (adapter, device, channel, transfer,
+            adapter.Adapter.Verifier is { } verifier ? new(verifier, channel.MapRegisters) : null);
 
     /// <summary>How many.</summary>
     public int NumberOfMapRegisters => Channel.MapRegisters;

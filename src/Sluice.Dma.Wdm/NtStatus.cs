@@ -68,6 +68,7 @@ public static class NtStatusExtensions
         DmaFailure.NotABuffer => NtStatus.AccessDenied,
         DmaFailure.Dead => NtStatus.DeviceNotConnected,
         DmaFailure.Disposed => NtStatus.InvalidDeviceRequest,
+        DmaFailure.RuleBroken => NtStatus.InvalidParameter,
         _ => NtStatus.InsufficientResources,
     };
 }

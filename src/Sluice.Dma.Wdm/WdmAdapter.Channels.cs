@@ -4,10 +4,10 @@ namespace Sluice.Dma.Wdm;
 public sealed partial class WdmAdapter
 {
     private static readonly DmaChannelCallback ChannelGranted =
-        static (channel, _, state) =>
+        static (channel, failure, state) =>
         {
             var request = (WdmChannelRequest)state!;
-            request.Adapter.Granted(request, channel);
+            request.Adapter.Granted(request, channel, failure);
         };
 
     // Who has the channel and keeps it: KeepObject, or a synchronous request without a callback.
@@ -36,6 +36,7 @@ public sealed partial class WdmAdapter
         Enter(DdiFunction.AllocateAdapterChannel);
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(executionRoutine);
+        VerifyRegisters(DdiFunction.AllocateAdapterChannel, device, numberOfMapRegisters);
         NtStatus status = CheckRegisters(numberOfMapRegisters);
         return status.IsSuccess() ? Queue(new(this, device, executionRoutine, context, null), numberOfMapRegisters)
             : status;
@@ -60,6 +61,7 @@ public sealed partial class WdmAdapter
     {
         Enter(DdiFunction.MapTransfer);
         Own(mapRegisterBase);
+        Verify(DdiFunction.MapTransfer, mdl, currentVa, length, chained: false);
         uint offset = OffsetIn(mdl, currentVa);
         ArgumentOutOfRangeException.ThrowIfZero(length);
         DmaDirection direction = Direction(writeToDevice);
@@ -67,6 +69,7 @@ public sealed partial class WdmAdapter
         ScatterGatherLease lease = Map(mapRegisterBase, mdl, offset, wanted, direction,
             IsSubordinate ? int.MaxValue : 1, out length);
         lock (mapRegisterBase.Lock) { mapRegisterBase.Runs.Add(new(mdl, offset, length, direction, lease)); }
+        VerifyMapped(DdiFunction.MapTransfer, mapRegisterBase, mdl, offset, length, direction);
         if (IsSubordinate) { StartRun(mdl, offset, length, direction, lease); }
         return lease[0].Address;
     }
@@ -86,7 +89,9 @@ public sealed partial class WdmAdapter
     {
         Enter(DdiFunction.FlushAdapterBuffers);
         Own(mapRegisterBase);
+        Verify(DdiFunction.FlushAdapterBuffers, mdl, currentVa, 1);
         uint offset = OffsetIn(mdl, currentVa);
+        VerifyFlush(DdiFunction.FlushAdapterBuffers, mapRegisterBase, mdl, offset, length, writeToDevice);
         List<MappedRun> runs = [];
         lock (mapRegisterBase.Lock)
         {
@@ -117,6 +122,10 @@ public sealed partial class WdmAdapter
     public void FreeAdapterChannel()
     {
         Enter(DdiFunction.FreeAdapterChannel);
+        if (Volatile.Read(ref _kept) is null)
+        {
+            Tell(DdiFunction.FreeAdapterChannel, VerificationRule.ChannelFreedTwice, 0, "no AdapterControl kept a channel");
+        }
         MapRegisterBase kept = Volatile.Read(ref _kept)
             ?? throw new InvalidOperationException($"{Driver} frees a channel that no AdapterControl kept");
         Deallocate(kept, nameof(FreeAdapterChannel));
@@ -132,6 +141,7 @@ public sealed partial class WdmAdapter
     {
         Enter(DdiFunction.FreeMapRegisters);
         Own(mapRegisterBase);
+        VerifyFree(mapRegisterBase, numberOfMapRegisters);
         if (!mapRegisterBase.RegistersOnly || numberOfMapRegisters != mapRegisterBase.NumberOfMapRegisters)
         {
             throw new InvalidOperationException(mapRegisterBase.RegistersOnly
@@ -153,21 +163,23 @@ public sealed partial class WdmAdapter
         {
             return NtStatus.DeviceBusy;
         }
-        if (request.Transfer?.Begin(request) is { } status && !status.IsSuccess())
+        if (request.Transfer?.Begin(request, Adapter.Verifier) is { } status && !status.IsSuccess())
         {
             request.Device.QueuedChannel = null;
             return status;
         }
-        Adapter.AllocateChannel(request.Inner, registers, ChannelGranted, request);
-        return NtStatus.Success;
+        try { Adapter.AllocateChannel(request.Inner, registers, ChannelGranted, request); }
+        catch (DmaException e) { Granted(request, null, e.Failure); }
+        return request.Status;
     }
 
-    private void Granted(WdmChannelRequest request, DmaChannel? channel)
+    private void Granted(WdmChannelRequest request, DmaChannel? channel, DmaFailure failure)
     {
         Interlocked.CompareExchange(ref request.Device.QueuedChannel, null, request);
         if (channel is null)
         {
             request.Transfer?.End();
+            request.Status = failure.ToStatus();
             return;
         }
         MapRegisterBase granted = new(this, request.Device, channel, request.Transfer);
@@ -214,6 +226,11 @@ public sealed partial class WdmAdapter
             (mapped, freed) = (granted.IsMapped, granted.IsFreed);
             granted.IsFreed |= !mapped;
         }
+        if (mapped)
+        {
+            VerifyFlushed(how == nameof(FreeMapRegisters) ? DdiFunction.FreeMapRegisters
+                : DdiFunction.FreeAdapterChannel, granted);
+        }
         if (mapped || freed)
         {
             throw new InvalidOperationException(freed ? $"{how} by {Driver} of map registers that were freed before"
@@ -238,8 +255,8 @@ public sealed partial class WdmAdapter
 
     private void Flush(in ScatterGatherLease lease, string how)
     {
-        Adapter.PutScatterGatherList(lease, how, Driver);
-        ServeStarved();
+        try { Adapter.PutScatterGatherList(lease, how, Driver); }
+        finally { ServeStarved(); }
     }
 
     private void Own(MapRegisterBase registers)

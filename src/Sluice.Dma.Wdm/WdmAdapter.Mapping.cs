@@ -32,6 +32,8 @@ public sealed partial class WdmAdapter
         Enter(DdiFunction.MapTransferEx);
         Own(mapRegisterBase);
         if (mapRegisterBase.Transfer is { IsPoisoned: true }) { return NtStatus.Cancelled; }
+        Verify(DdiFunction.MapTransferEx, mdl, offset, length, whole: false);
+        VerifyFlushed(DdiFunction.MapTransferEx, mapRegisterBase);
         NtStatus status = Locate(mdl, offset, length, out int _);
         // More registers than there are is no error here: the rest is mapped later.
         if (status is NtStatus.InvalidParameter or NtStatus.BufferTooSmall) { return status; }
@@ -57,6 +59,7 @@ public sealed partial class WdmAdapter
             (list.Lease, length) = (lease, mapped);
             mapRegisterBase.Mapped = new(mdl, (uint)offset, mapped, direction, list);
         }
+        VerifyMapped(DdiFunction.MapTransferEx, mapRegisterBase, mdl, (uint)offset, length, Direction(writeToDevice));
         if (IsSubordinate) { Start(mapRegisterBase.Device, list, deviceOffset, completionRoutine, completionContext); }
         return NtStatus.Success;
     }
@@ -77,6 +80,7 @@ public sealed partial class WdmAdapter
     {
         Enter(DdiFunction.FlushAdapterBuffersEx);
         Own(mapRegisterBase);
+        VerifyFlush(DdiFunction.FlushAdapterBuffersEx, mapRegisterBase, mdl, offset, length, writeToDevice);
         ScatterGatherList list;
         lock (mapRegisterBase.Lock)
         {
@@ -90,8 +94,8 @@ public sealed partial class WdmAdapter
             mapRegisterBase.Mapped = null;
         }
         StopController();
-        Flush(list.Lease, nameof(FlushAdapterBuffersEx));
-        list.Buffer?.Give();
+        try { Flush(list.Lease, nameof(FlushAdapterBuffersEx)); }
+        finally { list.Buffer?.Give(); }
         return NtStatus.Success;
     }
 
@@ -110,6 +114,7 @@ public sealed partial class WdmAdapter
     public NtStatus FlushDmaBuffer(Mdl mdl, ulong offset, uint length, bool readOperation)
     {
         Enter(DdiFunction.FlushDmaBuffer);
+        VerifySync(mdl, offset, length, readOperation);
         NtStatus status = Locate(mdl, offset, length, out int _);
         if (status is NtStatus.InvalidParameter or NtStatus.BufferTooSmall) { return status; }
         Interlocked.MemoryBarrier();

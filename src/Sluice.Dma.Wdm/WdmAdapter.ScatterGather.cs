@@ -31,6 +31,7 @@ public sealed partial class WdmAdapter
     {
         Enter(DdiFunction.GetScatterGatherList);
         ArgumentNullException.ThrowIfNull(executionRoutine);
+        Verify(DdiFunction.GetScatterGatherList, mdl, currentVa, length);
         NtStatus status = Locate(mdl, currentVa, length, out uint offset, out _);
         if (!status.IsSuccess()) { return status; }
         ScatterGatherList list = NewList();
@@ -64,6 +65,7 @@ public sealed partial class WdmAdapter
     {
         Enter(DdiFunction.BuildScatterGatherList);
         ArgumentNullException.ThrowIfNull(executionRoutine);
+        Verify(DdiFunction.BuildScatterGatherList, mdl, currentVa, length);
         NtStatus status = Locate(mdl, currentVa, length, out uint offset, out int registers);
         if (status.IsSuccess()) { status = Claim(buffer, registers); }
         if (!status.IsSuccess()) { return status; }
@@ -116,6 +118,7 @@ public sealed partial class WdmAdapter
     {
         Enter(DdiFunction.PutScatterGatherList);
         ArgumentNullException.ThrowIfNull(list);
+        VerifyPut(list, writeToDevice);
         if (list.Adapter != this || (list.Lease != default && list.Direction != Direction(writeToDevice)))
         {
             throw new InvalidOperationException(list.Adapter != this
@@ -123,7 +126,13 @@ public sealed partial class WdmAdapter
                 : $"{Driver} got a list {list.Direction} and put it {Direction(writeToDevice)}");
         }
         if (list.Lease == default) { return; }
-        Adapter.PutScatterGatherList(list.Lease, nameof(PutScatterGatherList), Driver);
+        try { Adapter.PutScatterGatherList(list.Lease, nameof(PutScatterGatherList), Driver); }
+        catch (DmaViolationException e) when (e.CallWasDone)
+        {
+            Finish(list);
+            ServeStarved();
+            throw;
+        }
         Finish(list);
         ServeStarved();
     }
@@ -192,9 +201,17 @@ public sealed partial class WdmAdapter
             return reserved;
         }
         (list.CallerThread, list.CallStatus) = (Environment.CurrentManagedThreadId, NtStatus.Success);
-        Adapter.BuildScatterGatherList(
-            list.Request, list.Mdl, list.Offset, list.Length, list.Direction, ListGranted, list, 0,
-            nameof(GetScatterGatherList), Driver);
+        try
+        {
+            Adapter.BuildScatterGatherList(
+                list.Request, list.Mdl, list.Offset, list.Length, list.Direction, ListGranted, list, 0,
+                nameof(GetScatterGatherList), Driver);
+        }
+        catch (DmaViolationException)
+        {
+            Finish(list);
+            throw;
+        }
         // The routine may have put this list and begun the next in its memory: it finds all this as new.
         NtStatus status = list.CallStatus;
         (list.CallerThread, list.CallStatus) = (0, NtStatus.Success);
@@ -223,7 +240,7 @@ public sealed partial class WdmAdapter
 
     private static void Deliver(ScatterGatherList list)
     {
-        list.Transfer?.Granted(list);
+        if (list.Lease != default) { list.Transfer?.Granted(list); }
         if (list.Routine is not { } routine) { return; }
         using (IrqlScheduler.Callback()) { routine(list.Device, list.Irp, list, list.Context); }
     }

@@ -38,6 +38,7 @@ public sealed partial class WdmAdapter
         {
             return NtStatus.InvalidParameter;
         }
+        Verify(DdiFunction.GetScatterGatherListEx, mdl, offset, length);
         NtStatus status = Locate(mdl, offset, length, out int _);
         if (!status.IsSuccess()) { return status; }
         ScatterGatherList list = NewList();
@@ -76,6 +77,7 @@ public sealed partial class WdmAdapter
         {
             return NtStatus.InvalidParameter;
         }
+        Verify(DdiFunction.BuildScatterGatherListEx, mdl, offset, length);
         NtStatus status = Locate(mdl, offset, length, out int registers);
         if (status.IsSuccess()) { status = Claim(buffer, registers); }
         if (!status.IsSuccess()) { return status; }
@@ -95,7 +97,7 @@ public sealed partial class WdmAdapter
         StrongBox<ScatterGatherList?>? result)
     {
         ArgumentNullException.ThrowIfNull(transferContext);
-        NtStatus status = transferContext.Begin(list);
+        NtStatus status = transferContext.Begin(list, Adapter.Verifier);
         if (!status.IsSuccess())
         {
             // The context is somebody else's, or spent: it is not this list's to end.

@@ -78,9 +78,15 @@ public sealed partial class WdmAdapter
 
     private bool TryMapOrdinary(ScatterGatherList list, out ScatterGatherLease lease, out NtStatus status)
     {
-        DmaFailure failure = Adapter.TryBuildScatterGatherList(
-            list.Request, list.Mdl, list.Offset, list.Length, list.Direction, out lease, 0,
-            nameof(BuildScatterGatherList), Driver);
+        DmaFailure failure;
+        try
+        {
+            failure = Adapter.TryBuildScatterGatherList(
+                list.Request, list.Mdl, list.Offset, list.Length, list.Direction, out lease, 0,
+                nameof(BuildScatterGatherList), Driver);
+        }
+        // It may be somebody else's thread, so a broken rule is a status here.
+        catch (DmaViolationException e) { (lease, failure) = (default, e.Failure); }
         status = failure.ToStatus();
         return failure != DmaFailure.OutOfResources;
     }

@@ -23,7 +23,13 @@ public sealed partial class WdmAdapter
     {
         Enter(DdiFunction.InitializeDmaTransferContext);
         ArgumentNullException.ThrowIfNull(transferContext);
-        return transferContext.Initialize();
+        NtStatus status = transferContext.Initialize();
+        if (!status.IsSuccess())
+        {
+            Tell(DdiFunction.InitializeDmaTransferContext, VerificationRule.ContextMisused, 0,
+                "a transfer context is set up while a transfer uses it");
+        }
+        return status;
     }
 
     /// <summary>
@@ -57,13 +63,14 @@ public sealed partial class WdmAdapter
         {
             return NtStatus.InvalidParameter;
         }
+        VerifyRegisters(DdiFunction.AllocateAdapterChannelEx, device, numberOfMapRegisters);
         NtStatus status = CheckRegisters(numberOfMapRegisters);
         if (!status.IsSuccess()) { return status; }
         if (!synchronous)
         {
             return Queue(new(this, device, executionRoutine!, executionContext, transferContext), numberOfMapRegisters);
         }
-        status = transferContext.Begin(this);
+        status = transferContext.Begin(this, Adapter.Verifier);
         if (!status.IsSuccess()) { return status; }
         DmaChannel? channel = null;
         try

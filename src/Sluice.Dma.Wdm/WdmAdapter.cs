@@ -57,8 +57,6 @@ public sealed partial class WdmAdapter
         ServeStarved();
     }
 
-    private void Enter(DdiFunction function) => IrqlScheduler.Check(function, Driver);
-
     private static DmaDirection Direction(bool writeToDevice) =>
         writeToDevice ? DmaDirection.ToDevice : DmaDirection.FromDevice;
 

@@ -11,4 +11,7 @@ internal sealed class WdmChannelRequest(
     internal readonly DriverControl Routine = routine;
     internal readonly object? Context = context;
     internal readonly DmaTransferContext? Transfer = transfer;
+
+    // Why there is no channel, when that is known before the call that made the request returns.
+    internal NtStatus Status;
 }

@@ -42,8 +42,10 @@ public sealed class WdmDma
     {
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(description);
+        WdmVerification.CheckLevel(System.Verifier, DdiFunction.IoGetDmaAdapter, device);
         IrqlScheduler.Check(DdiFunction.IoGetDmaAdapter, device.Driver);
         numberOfMapRegisters = 0;
+        Verify(device, description);
         if (Describe(description) is not { } idiomatic) { return null; }
         DmaAdapter adapter;
         try { adapter = System.CreateAdapter(device.PhysicalDevice, idiomatic, device.Driver); }
@@ -56,6 +58,52 @@ public sealed class WdmDma
             new(this, device, description, adapter, numberOfMapRegisters, SetAside(adapter, numberOfMapRegisters));
         lock (_adapters) { _adapters.Add(made); }
         return made;
+    }
+
+    /// <summary>
+    /// PutDmaAdapter, as a driver calls it: through the pointer it got, whether it looked at it or not.
+    /// </summary>
+    /// <remarks>At DISPATCH_LEVEL or below. Without an adapter it does nothing but break a rule.</remarks>
+    /// <param name="device">The driver's device object.</param>
+    /// <param name="adapter">What <see cref="IoGetDmaAdapter"/> answered.</param>
+    public void PutDmaAdapter(WdmDeviceObject device, WdmAdapter? adapter)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        if (adapter is not null) { adapter.PutDmaAdapter(); }
+        else if (System.Verifier is { } verifier)
+        {
+            WdmVerification.Tell(verifier, DdiFunction.PutDmaAdapter, device, VerificationRule.NoAdapter,
+                "PutDmaAdapter was given no adapter");
+        }
+    }
+
+    /// <summary>
+    /// HalGetAdapter: how drivers got adapters before there was a WDM. It never gives one, and breaks a rule.
+    /// </summary>
+    /// <param name="device">The driver's device object.</param>
+    /// <param name="numberOfMapRegisters">0.</param>
+    public WdmAdapter? HalGetAdapter(WdmDeviceObject device, out int numberOfMapRegisters)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        numberOfMapRegisters = 0;
+        if (System.Verifier is { } verifier)
+        {
+            WdmVerification.Tell(verifier, DdiFunction.IoGetDmaAdapter, device,
+                VerificationRule.ObsoleteAdapterFunction, "HalGetAdapter is called");
+        }
+        return null;
+    }
+
+    private void Verify(WdmDeviceObject device, WdmDeviceDescription description)
+    {
+        if (System.Verifier is not { } verifier) { return; }
+        bool known = description.Version is >= 0 and <= 3;
+        bool had = System.HasAdapter(device.PhysicalDevice);
+        if (known && !had) { return; }
+        WdmVerification.Tell(verifier, DdiFunction.IoGetDmaAdapter, device,
+            known ? VerificationRule.TooManyReferences : VerificationRule.UnknownDescription,
+            known ? "an adapter is asked for again, and the first was not put"
+                : $"version {description.Version} of a device description is unknown");
     }
 
     internal void Remove(WdmAdapter adapter)
@@ -83,11 +131,12 @@ public sealed class WdmDma
     }
 
     // Part of what the map registers promise: one transfer of that size always finds its tables, so that a driver that
-    // builds its lists in its own memory gets on when the machine has none left. Where registers are scarce, nothing
-    // is taken away from the others.
+    // builds its lists in its own memory gets on when the machine has none left. Only tables are taken when a transfer
+    // is mapped; where nothing remaps there is nothing to set aside. Where registers are scarce, none is taken away.
     internal static DmaReservation? SetAside(DmaAdapter adapter, int registers)
     {
-        if (adapter.MapRegisters - registers < registers || registers > LongestReserved >> 12) { return null; }
+        bool scarce = adapter.MapRegisters / 16 < registers;
+        if (!adapter.Capabilities.IsRemapped || scarce || registers > LongestReserved >> 12) { return null; }
         try { return adapter.Reserve((uint)registers << 12, registers); }
         catch (DmaException) { return null; }
     }

@@ -49,11 +49,24 @@ public sealed partial class DmaAdapter
         ThrowIfTooMany(mapRegisters);
         _gate.Enter();
         bool usable = request.Adapter == this && !request.Queued;
+        bool free = usable && !_closed && !_channelTaken && !OthersWait;
+        _channelTaken |= free;
+        _gate.Exit();
+        if (free)
+        {
+            DmaFailure failure = Grant(mapRegisters, inTurn: false, out DmaChannel? channel);
+            if (failure != DmaFailure.OutOfResources || IsHopeless)
+            {
+                callback(channel, failure, state);
+                return;
+            }
+        }
+        _gate.Enter();
         bool open = !_closed;
+        usable &= !request.Queued;
         if (usable && open)
         {
             (request.MapRegisters, request.Callback, request.State) = (mapRegisters, callback, state);
-            request.IsTried = false;
             (request.Queued, request.Ticket, request.Next) = (true, ++_tickets, null);
             if (_lastChannelRequest is null) { _firstChannelRequest = request; }
             else { _lastChannelRequest.Next = request; }
@@ -196,10 +209,8 @@ public sealed partial class DmaAdapter
         DmaFailure failure = closed ? DmaFailure.Disposed : Grant(request.MapRegisters, inTurn: true, out channel);
         _gate.Enter();
         bool retry = _returned != returned;
-        // Only its first try may end for want of memory: a request that once waited is answered with a channel.
-        bool waits = failure == DmaFailure.OutOfResources && (retry || request.IsTried || _outstanding != 0
-            || _channelsHeld != 0 || _ticket is { IsQueued: true });
-        request.IsTried = true;
+        // Who once waited is answered with a channel, however long that takes, or with the adapter's end.
+        bool waits = failure == DmaFailure.OutOfResources;
         (DmaChannelCallback? callback, object? state) = (request.Callback, request.State);
         bool ours = !waits && request.Ticket == ticket && Remove(request);
         _gate.Exit();
@@ -207,6 +218,18 @@ public sealed partial class DmaAdapter
         if (ours) { callback!(channel, failure, state); }
         else { channel?.Dispose(); }
         return true;
+    }
+
+    // Whether nothing that is outstanding could give back what a request lacks.
+    private bool IsHopeless
+    {
+        get
+        {
+            _gate.Enter();
+            bool hopeless = _outstanding == 0 && _channelsHeld == 0 && _registersFree == MapRegisters;
+            _gate.Exit();
+            return hopeless && _ticket is null;
+        }
     }
 
     // Inside the gate: a channel request came before this ticket and waits for map registers only.

@@ -88,6 +88,9 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
 
     internal MappingTable Table => _table;
 
+    /// <summary>Whether it was disposed.</summary>
+    internal bool IsReleased => Volatile.Read(ref _closed);
+
     /// <summary>Holds this adapter's calls against the rules; null while verification is off.</summary>
     internal AdapterVerifier? Verifier => _verifier;
 

@@ -24,7 +24,6 @@ public sealed class DmaChannelRequest
     internal bool Queued;
     internal long Ticket;
     internal int MapRegisters;
-    internal bool IsTried;
     internal DmaChannelCallback? Callback;
     internal object? State;
 

@@ -28,6 +28,17 @@ public sealed record DmaOptions
     public ShadowPoolOptions Shadow { get; init; } = new();
 
     /// <summary>
+    /// Transfers of up to so many bytes are copied through pages that stay mapped, whatever the policy: cheaper than a
+    /// mapping and its invalidation when they are short. <c>sluice bench copy-or-map</c> measures where that ends. 0,
+    /// the default, maps all; <see cref="Shadow"/> says how large the pool and its slots may be.
+    /// </summary>
+    /// <remarks>
+    /// The device never reaches the buffer of such a transfer. It keeps reaching the copy until the page is used for the
+    /// next one, and doing so late is no fault: nothing is reported.
+    /// </remarks>
+    public uint CopyThreshold { get; init; }
+
+    /// <summary>
     /// Memory for copying, for devices that need it where there is no unit; null to refuse what they cannot reach.
     /// Behind a unit only devices that are not trusted need it, and have it in any case.
     /// </summary>

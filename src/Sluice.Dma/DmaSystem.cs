@@ -30,6 +30,7 @@ public sealed partial class DmaSystem : IDisposable
             _faults.Dispose();
             throw;
         }
+        DmaOwnership.Add(this);
     }
 
     /// <summary>
@@ -164,6 +165,7 @@ public sealed partial class DmaSystem : IDisposable
         _remapping?.Dispose();
         foreach (BouncePool pool in _pools) { pool.Dispose(); }
         _faults.Dispose();
+        DmaOwnership.Remove(this);
         if (broken is not null) { throw broken; }
     }
 
@@ -192,6 +194,16 @@ public sealed partial class DmaSystem : IDisposable
             _formerDrivers[adapter.Device] = adapter.Driver;
             Volatile.Write(ref _adapters, [.. _adapters.Where(a => a != adapter)]);
         }
+    }
+
+    /// <summary>Whether a device has an adapter now.</summary>
+    internal bool HasAdapter(PciAddress device)
+    {
+        foreach (DmaAdapter adapter in Adapters)
+        {
+            if (adapter.Device == device) { return true; }
+        }
+        return false;
     }
 
     /// <summary>The last driver of a device that has no adapter now, or null.</summary>

@@ -198,7 +198,7 @@ public sealed class BackendTests
         Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 3 * 4096, DmaDirection.FromDevice,
             out ScatterGatherLease list));
         Assert.True(platform.DmaWrite(Device, list[0].Address + 8192, [9]));
-        Assert.Equal(9, mdl.GetSpan(8192)[0]);
+        Assert.Equal(9, mdl.Peek(8192));
         LogicalAddress address = list[0].Address;
         list.Dispose();
         Assert.False(platform.DmaWrite(Device, address, [1]));

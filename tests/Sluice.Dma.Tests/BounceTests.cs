@@ -86,7 +86,7 @@ public sealed class BounceTests : IDisposable
                     expected[(int)offset + i] = written;
                 }
                 byte[] held = new byte[before.Length];
-                chain.CopyTo(0, held);
+                chain.Peek(0, held);
                 for (int i = 0; i < source.Length; i++)
                 {
                     if (source[i].Copied) { Assert.Equal(before[(int)offset + i], held[(int)offset + i]); }

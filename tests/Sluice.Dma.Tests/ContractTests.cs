@@ -17,7 +17,7 @@ public sealed class ContractTests : IDisposable
     private static byte[] Bytes(Mdl mdl)
     {
         byte[] bytes = new byte[mdl.ByteCount];
-        mdl.CopyTo(0, bytes);
+        mdl.Peek(0, bytes);
         return bytes;
     }
 

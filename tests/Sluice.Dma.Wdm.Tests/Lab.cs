@@ -16,7 +16,7 @@ public static class Backend
         "remapping" => platform.Start(InvalidationPolicy.Strict, options),
         "bounce" => platform.Start(null, (options ?? new()) with
         {
-            Bounce = new() { Always = true, Pages = 128, MaximumPages = 128, Areas = 1 },
+            Bounce = options?.Bounce ?? new() { Always = true, Pages = 128, MaximumPages = 128, Areas = 1 },
         }),
         "deferred" => platform.Start(InvalidationPolicy.Deferred, options),
         _ => platform.Start(null, options),
@@ -28,14 +28,15 @@ internal sealed class Lab : IDisposable
 {
     internal static readonly PciAddress Slot = PciAddress.From(0, 4, 0);
     private readonly List<Mdl> _buffers = [];
+    private readonly List<Action> _later = [];
 
     internal Lab(string backend, int registers = int.MaxValue, uint bytesPerBank = 2 << 20, int seed = 1,
-        ISystemDmaController? controller = null, DmaOptions? options = null)
+        Func<TestPlatform, ISystemDmaController>? makeController = null, DmaOptions? options = null)
     {
         Name = backend;
         Platform = new(seed, bytesPerBank);
         System = Backend.Start(Platform, backend, (options ?? new()) with { MapRegistersPerAdapter = registers });
-        Dma = new(System, controller);
+        Dma = new(System, makeController?.Invoke(Platform));
     }
 
     internal string Name { get; }
@@ -124,6 +125,19 @@ internal sealed class Lab : IDisposable
             done += (int)list[i].Length;
         }
         Assert.Equal(bytes.Length, done);
+    }
+
+    /// <summary>What is undone at the end if the test's subject did not.</summary>
+    internal void Later(Action action) => _later.Add(action);
+
+    internal void RunLater()
+    {
+        foreach (Action action in _later)
+        {
+            try { action(); }
+            catch (InvalidOperationException) { }
+        }
+        _later.Clear();
     }
 
     internal void AtDispatch(Action action)

@@ -68,14 +68,12 @@ internal sealed partial class RemappingBackend(
     /// <inheritdoc/>
     public bool Unmap(Mapping mapping)
     {
+        if (mapping.Backend.Reservation is RemappingReservation reservation) { return UnmapReserved(reservation); }
         ref readonly Transfer transfer = ref mapping.Transfer;
-        if (mapping.Backend.Reservation is RemappingReservation reservation)
-        {
-            return UnmapReserved(reservation, transfer);
-        }
-        // The domain finds the pages of a chain in its tables when it needs them.
-        bool chain = transfer.Offset + (ulong)transfer.Length > transfer.Mdl!.ByteCount;
-        ReadOnlySpan<PhysicalAddress> pages = chain ? default
+        // The domain finds the pages of a chain, and those that stand in for others, in its tables.
+        bool find = transfer.Offset + (ulong)transfer.Length > transfer.Mdl!.ByteCount
+            || mapping.Backend.Bounce is not null;
+        ReadOnlySpan<PhysicalAddress> pages = find ? default
             : PagesOf(transfer.Mdl, transfer.Offset, transfer.Length, out _);
         return domain.Unmap(mapping.Backend.Mapping, pages) != UnmapStatus.Quarantined;
     }

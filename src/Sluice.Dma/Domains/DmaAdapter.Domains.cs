@@ -42,14 +42,9 @@ public sealed partial class DmaAdapter
             ObjectDisposedException.ThrowIf(other._closed, other);
             if (_joined) { throw CannotMove("it has joined a domain already, and must leave it first"); }
             DmaDomain target = other.Domain;
-            if (target != Domain && target.Refusal(Description) is { } refusal)
+            if (target != Domain && target.Refusal(Description, _system.Trusts(Device)) is { } refusal)
             {
                 throw CannotMove($"{target} does not take it: {refusal}");
-            }
-            if (target != Domain && (target.IsIsolated || Domain.IsIsolated))
-            {
-                throw CannotMove($"{(Domain.IsIsolated ? Domain : target)} is of a device that is not trusted with "
-                    + "the rest of a page, and what others map would show it");
             }
             Move(target);
             _joined = true;

@@ -135,7 +135,11 @@ internal sealed class Mapping(DmaAdapter adapter)
     {
         offset = 0;
         if (!TryCapture(out record) || record.State is not (MappingState.Live or MappingState.Leaked)) { return false; }
+        long life = Volatile.Read(ref _life);
         (Transfer transfer, CommonMemory common) = (Transfer, Common);
+        Volatile.ReadBarrier();
+        // Half of one transfer and half of the next is no range of any buffer.
+        if (life >> PhaseBits != record.Number || Volatile.Read(ref _life) != life) { return false; }
         bool found = record.IsCommonBuffer ? Locate(common, page, out offset) : Locate(transfer, page, out offset);
         return found && record.Number == Number && TryCapture(out record);
     }
@@ -166,6 +170,19 @@ internal sealed class Mapping(DmaAdapter adapter)
             offset += length;
         }
         return false;
+    }
+
+    /// <summary>What is mapped for a device at this moment, a common buffer excepted; false for none.</summary>
+    internal bool TryReadTransfer(out long number, out Transfer transfer)
+    {
+        transfer = default;
+        long life = Volatile.Read(ref _life);
+        number = life >> PhaseBits;
+        if ((MappingPhase)(life & PhaseMask) is MappingPhase.Gone or MappingPhase.Writing) { return false; }
+        transfer = Transfer;
+        bool common = _common;
+        Volatile.ReadBarrier();
+        return Volatile.Read(ref _life) == life && !common && transfer.Mdl is not null;
     }
 
     /// <summary>A consistent copy; false when the record is unused or being written.</summary>

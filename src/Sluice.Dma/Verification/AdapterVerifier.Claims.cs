@@ -65,6 +65,28 @@ internal sealed partial class AdapterVerifier
         }
     }
 
+    /// <summary>As the other, for functions that name the buffer and not the list.</summary>
+    /// <param name="mdl">The buffer.</param>
+    /// <param name="offset">The first byte, counted from the MDL's start.</param>
+    /// <param name="length">Bytes.</param>
+    /// <param name="forProcessor">Whether the processor takes what the device wrote, or the other way.</param>
+    /// <param name="site">The driver's call.</param>
+    internal void OnSync(Mdl mdl, ulong offset, uint length, bool forProcessor, in CallSite site)
+    {
+        ScatterGatherLease list = default;
+        uint from = 0;
+        foreach (Mapping mapping in _adapter.Table.All)
+        {
+            if (mapping.Phase != MappingPhase.Live || mapping.Verified is not { Number: > 0 } verified) { continue; }
+            Transfer mapped = verified.Transfer;
+            if (mapped.Mdl != mdl || offset < mapped.Offset || offset - mapped.Offset >= mapped.Length) { continue; }
+            (list, from) = (new(mapping, verified.Number), (uint)(offset - mapped.Offset));
+            break;
+        }
+        DmaDirection direction = forProcessor ? DmaDirection.FromDevice : DmaDirection.ToDevice;
+        OnSync(list, from, length, direction, null, forProcessor, site);
+    }
+
     /// <summary>Part of a mapped buffer changes hands without being put.</summary>
     /// <param name="list">The list that maps it; the empty one when no list does.</param>
     /// <param name="offset">The first byte, counted from the transfer's first.</param>

@@ -94,9 +94,10 @@ internal sealed partial class AdapterVerifier
         VerifiedTransfer verified = mapping.Verified!;
         (verified.Number, verified.Transfer) = (number, mapping.Transfer);
         verified.MappedAt = _verifier.Clock.Read(out _);
+        bool writes = mapping.Transfer.Direction != DmaDirection.ToDevice;
         foreach (PhysicalAddress page in mapping.Common.Pages)
         {
-            _verifier.Pages.Add(page, 0, 4095, writes: true, new(mapping, number), out _);
+            _verifier.Pages.Add(page, 0, 4095, writes, new(mapping, number), out _);
         }
     }
 

@@ -56,4 +56,8 @@ public sealed class DmaViolationException : DmaException
 
     /// <summary>The rule, and all that is known.</summary>
     public DmaViolation Violation { get; }
+
+    /// <summary>Whether the put that threw this did its work: false when there was nothing to put.</summary>
+    internal bool CallWasDone => Violation.Rule is not (VerificationRule.ListPutTwice or VerificationRule.NeverGot
+        or VerificationRule.NotOfThisAdapter or VerificationRule.ResultIgnored);
 }

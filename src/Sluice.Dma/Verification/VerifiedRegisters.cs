@@ -49,8 +49,12 @@ internal sealed class VerifiedRegisters(AdapterVerifier verifier, int count)
         int at = IndexOf(runs, run.First);
         if ((at < runs.Count && runs[at].First <= run.Last) || (at > 0 && runs[at - 1].Last >= run.First))
         {
-            verifier.Note(VerificationRule.AlreadyMapped, 1,
-                $"bytes {run.First} to {run.Last} of the buffer are loaded already and not flushed", site);
+            // What a device writes was noted when the transfer was mapped.
+            if (direction == DmaDirection.ToDevice)
+            {
+                verifier.Note(VerificationRule.AlreadyMapped, 1,
+                    $"bytes {run.First} to {run.Last} of the buffer are loaded already and not flushed", site);
+            }
             return;
         }
         runs.Insert(at, run);
@@ -118,28 +122,16 @@ internal sealed class VerifiedRegisters(AdapterVerifier verifier, int count)
     /// <summary>The transfer is over, or the next begins. Notes 0D.</summary>
     internal void OnEnd(in CallSite site)
     {
-        if (Unflushed > 0)
-        {
-            verifier.Note(VerificationRule.NotFlushed, 0, $"{Unflushed} loads were not flushed", site);
-        }
-        Clear();
+        if (Unflushed == 0) { return; }
+        verifier.Note(VerificationRule.NotFlushed, 0, $"{Unflushed} loads were not flushed", site);
     }
 
     /// <summary>The registers are freed. Notes 10.</summary>
     internal void OnFree(in CallSite site)
     {
-        if (Unflushed > 0)
-        {
-            verifier.Note(VerificationRule.MapRegistersFreedWhileMapped, 0,
-                $"{count} map registers are freed and {Unflushed} loads through them were not flushed", site);
-        }
-        Clear();
-    }
-
-    private void Clear()
-    {
-        _runs.Clear();
-        (Used, Unflushed, _lastPage) = (0, 0, default);
+        if (Unflushed == 0) { return; }
+        verifier.Note(VerificationRule.MapRegistersFreedWhileMapped, 0,
+            $"{count} map registers are freed and {Unflushed} loads through them were not flushed", site);
     }
 
     // The first run that begins at or after a byte.

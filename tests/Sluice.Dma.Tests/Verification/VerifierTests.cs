@@ -187,6 +187,28 @@ public sealed class VerifierTests
 
     // Seen failing: a shard without its lock.
     [Fact]
+    public void ThreadsThatMeetInOneShardLoseNoEntry()
+    {
+        using VerificationLab lab = new();
+        MappedPages pages = new();
+        Mapping[] mappings = [.. lab.Adapter.Table.All[..4]];
+        Parallel.For(0, 4, new() { MaxDegreeOfParallelism = 4 }, thread =>
+        {
+            for (int i = 0; i < 50_000; i++)
+            {
+                // All in one shard, eight pages each.
+                PhysicalAddress page = new(((ulong)(i & 7) << 18) | ((ulong)thread << 24));
+                MappedBy by = new(mappings[thread], i >> 3);
+                Assert.Equal(0, pages.Add(page, 0, 4095, writes: true, by, out _));
+                if ((i & 7) != 7) { continue; }
+                for (ulong p = 0; p < 8; p++) { pages.Remove(new((p << 18) | ((ulong)thread << 24)), 0, by); }
+            }
+        });
+        Assert.Equal(0, pages.Count);
+        Assert.True(pages.Capacity <= 64 * 16 + 64);
+    }
+
+    [Fact]
     public void OverlapsAreSeenAmongThreads()
     {
         using VerificationLab lab = new();
