@@ -10,7 +10,8 @@ public sealed class BounceFairnessTests : IDisposable
 
     public BounceFairnessTests()
     {
-        _system = DmaSystem.Start(_platform, new() { Bounce = new() { Pages = 8, MaximumPages = 8, Areas = 2, Always = true } });
+        _system = DmaSystem.Start(
+            _platform, new() { Bounce = new() { Pages = 8, MaximumPages = 8, Areas = 2, Always = true } });
         _adapters = [.. Enumerable.Range(0, 4).Select(i =>
             _system.CreateAdapter(PciAddress.From(0, 4 + i, 0), new() { AddressBits = 32 }, $"driver {i}"))];
         _mdl = Mdl.Allocate(_platform, 16 * 4096);

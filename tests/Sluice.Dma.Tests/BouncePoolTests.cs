@@ -42,7 +42,9 @@ public sealed class BouncePoolTests : IDisposable
             }
             int length = random.Next(1, 40);
             int boundary = random.Next(2) == 0 ? 64 : random.Next(18, 24);
-            BounceNeed need = random.Next(2) == 0 ? new(length) : new(length, true, 100, (uint)(length * 4096) - 200, boundary);
+            BounceNeed need = random.Next(2) == 0
+                ? new(length)
+                : new(length, true, 100, (uint)(length * 4096) - 200, boundary);
             if (!pool.TryTake(need, null, out BounceHold? hold))
             {
                 refused++;

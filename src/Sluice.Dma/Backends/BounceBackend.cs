@@ -12,7 +12,8 @@ namespace Sluice.Dma;
 /// of the pool for the whole transfer.
 /// </remarks>
 internal sealed partial class BounceBackend(
-    IPlatform platform, DeviceDescription device, BouncePool pool, bool always, bool trusted, string reason) : IDmaBackend
+    IPlatform platform, DeviceDescription device, BouncePool pool, bool always, bool trusted, string reason)
+    : IDmaBackend
 {
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
