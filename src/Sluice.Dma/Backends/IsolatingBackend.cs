@@ -171,18 +171,6 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
         Ticket!.Wake();
     }
 
-    /// <inheritdoc/>
-    public DmaDomain? Place => direct.Place;
-
-    /// <inheritdoc/>
-    public DmaDomain? Home => direct.Home;
-
-    /// <inheritdoc/>
-    public void Move(DmaDomain to) => direct.Move(to);
-
-    /// <inheritdoc/>
-    public bool Forget(Mapping mapping) => direct.Forget(mapping);
-
     // How many pages the transfer does not fill. Those are not mapped, so nobody below looks at their frames.
     private DmaFailure Plan(in Transfer transfer, out int fragments, out PhysicalAddress culprit)
     {
