@@ -7,8 +7,8 @@ public sealed partial class DmaAdapter
     /// For a crash dump, or a debugger, that must see the data before the list is put.
     /// </summary>
     /// <param name="list">The list.</param>
-    /// <returns>A chain that borrows the pages, to be disposed before the list is put. Never the buffer's own MDL, whose
-    /// bytes are the device's meanwhile.</returns>
+    /// <returns>A chain that borrows the pages, to be disposed before the list is put. Never the buffer's own MDL,
+    /// whose bytes are the device's meanwhile.</returns>
     /// <exception cref="InvalidOperationException">The list was put.</exception>
     public Mdl DescribeTransfer(in ScatterGatherLease list)
     {
