@@ -120,6 +120,7 @@ public sealed class AdapterTests
         }
     }
 
+    // Seen failing: any version answered.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void T11_TransferInfoKnowsItsRangesAndVersions(string backend)

@@ -115,6 +115,7 @@ public sealed class CommonBufferTests
         Assert.All(system.Leaks, leak => Assert.Contains("leaky", leak.ToString(), StringComparison.Ordinal));
     }
 
+    // Seen failing: a kind of configuration twice.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void T19_OnlyWholeResidentPagesOfOneMdlBecomeACommonBuffer(string backend)

@@ -245,6 +245,7 @@ public sealed class ScatterGatherTests
         adapter.PutDmaAdapter();
     }
 
+    // Seen failing: a second MDL of one list.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void T10_AnMdlOfAListShowsTheTransferredBytesOnce(string backend)
