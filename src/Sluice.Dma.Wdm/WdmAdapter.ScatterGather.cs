@@ -141,11 +141,11 @@ public sealed partial class WdmAdapter
     /// BuildMdlFromScatterGatherList: an MDL over where the transferred bytes really are: the copy, when the back-end
     /// copies.
     /// </summary>
-    /// <remarks>At DISPATCH_LEVEL or below. Dispose the MDL, unless it is the original one, before the list is
-    /// put.</remarks>
+    /// <remarks>At DISPATCH_LEVEL or below. Dispose the MDL before the list is put.</remarks>
     /// <param name="list">A list that is not put.</param>
     /// <param name="originalMdl">The MDL it was got for.</param>
-    /// <param name="targetMdl">The MDL; the original one when that says it all. Null after an error.</param>
+    /// <param name="targetMdl">The MDL; never the original one, whose bytes are the device's now. Null after an
+    /// error.</param>
     /// <returns>Success; InvalidParameter: no original MDL, or not this list's; NoneMapped: this list already has
     /// one.</returns>
     public NtStatus BuildMdlFromScatterGatherList(ScatterGatherList list, Mdl? originalMdl, out Mdl? targetMdl)

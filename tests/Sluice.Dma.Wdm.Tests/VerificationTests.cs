@@ -488,7 +488,7 @@ public sealed class ThrowingVerificationTests
     [Fact]
     public void AListThatIsRefusedLeavesItsBufferFree()
     {
-        using Lab lab = new("identity", options: new() { Verification = VerificationMode.Throw });
+        using Lab lab = new("remapping", options: new() { Verification = VerificationMode.Throw });
         WdmAdapter adapter = lab.Get(8192);
         Mdl mdl = lab.Buffer(4096);
         ScatterGatherList first = lab.List(adapter, mdl, 0, 4096, writeToDevice: false);
