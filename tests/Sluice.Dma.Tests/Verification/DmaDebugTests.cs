@@ -254,7 +254,11 @@ internal abstract class StubBackend : IDmaBackend
 
     public bool Unmap(Mapping mapping) => true;
 
-    public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory) =>
+    public DmaFailure TryAllocateCommon(in CommonRequest request, out CommonMemory memory) =>
+        throw new NotSupportedException();
+
+    public DmaFailure TryMapCommon(
+        in CommonRequest request, PhysicalAddress[] pages, out CommonMemory memory, out PhysicalAddress culprit) =>
         throw new NotSupportedException();
 
     public bool FreeCommon(in CommonMemory memory) => true;
