@@ -1,4 +1,5 @@
 using System.Buffers;
+using Sluice.Remapping;
 
 namespace Sluice.Dma;
 
@@ -128,6 +129,27 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     public bool FreeCommon(in CommonMemory memory) => direct.FreeCommon(memory);
 
     /// <inheritdoc/>
+    public DmaDomain? Place => direct.Place;
+
+    /// <inheritdoc/>
+    public DmaDomain? Home => direct.Home;
+
+    /// <inheritdoc/>
+    public void Move(DmaDomain to)
+    {
+        if (to.Space is { Options.Policy: InvalidationPolicy.Deferred })
+        {
+            throw new RemappingException(
+                $"a device that is not trusted with the rest of a page cannot join {to}: what is put there stays "
+                + "within reach until the next flush, and a page of the pool is another device's by then");
+        }
+        direct.Move(to);
+    }
+
+    /// <inheritdoc/>
+    public bool Forget(Mapping mapping) => direct.Forget(mapping);
+
+    /// <inheritdoc/>
     public void Close(bool leaked)
     {
         Ticket!.Leave();
@@ -148,18 +170,6 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
         foreach (BounceHold hold in leaked) { pool.Release(hold); }
         Ticket!.Wake();
     }
-
-    /// <inheritdoc/>
-    public DmaDomain? Place => direct.Place;
-
-    /// <inheritdoc/>
-    public DmaDomain? Home => direct.Home;
-
-    /// <inheritdoc/>
-    public void Move(DmaDomain to) => direct.Move(to);
-
-    /// <inheritdoc/>
-    public bool Forget(Mapping mapping) => direct.Forget(mapping);
 
     // How many pages the transfer does not fill. Those are not mapped, so nobody below looks at their frames.
     private DmaFailure Plan(in Transfer transfer, out int fragments, out PhysicalAddress culprit)

@@ -67,9 +67,9 @@ internal sealed partial class RemappingBackend
     {
         // With nobody left in the domain, nobody reaches what stands in its tables.
         if (!_place!.IsSharedWith(this)) { return true; }
-        if (mapping.Common.Pages is null) { return Unmap(mapping) && Flushed(); }
-        UnmapStatus status = domain.UnmapRange(mapping.Common.Range, mapping.Common.Pages);
-        return status != UnmapStatus.Quarantined && Flushed();
+        return mapping.Common.Pages is { } pages
+            ? domain.UnmapRange(mapping.Common.Range, pages) != UnmapStatus.Quarantined && !domain.IsDead
+            : Unmap(mapping) && Flushed();
     }
 
     private bool Flushed()

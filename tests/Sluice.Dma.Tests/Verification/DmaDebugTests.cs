@@ -257,9 +257,8 @@ internal abstract class StubBackend : IDmaBackend
     public DmaFailure TryAllocateCommon(in CommonRequest request, out CommonMemory memory) =>
         throw new NotSupportedException();
 
-    public DmaFailure TryMapCommon(
-        in CommonRequest request, PhysicalAddress[] pages, out CommonMemory memory, out PhysicalAddress culprit) =>
-        throw new NotSupportedException();
+    public DmaFailure TryMapCommon(in CommonRequest request, PhysicalAddress[] pages, out CommonMemory memory,
+        out PhysicalAddress culprit) => throw new NotSupportedException();
 
     public bool FreeCommon(in CommonMemory memory) => true;
 

@@ -51,6 +51,8 @@ public abstract class TestedTable : IDisposable
     public abstract PageTableChange UnmapSplitting(LogicalRange range, ref TableGather gather);
     public abstract PageTableChange ChangeAccessSplitting(LogicalRange range, DmaAccess access);
     public abstract PageTableStatus Split(LogicalRange range);
+    public abstract PageTableStatus Prepare(LogicalRange range);
+    public abstract PageTableChange UnmapLeaves(LogicalRange range);
     public abstract PageTableListing List();
     public abstract bool RecordsDirty { get; }
 
@@ -166,6 +168,12 @@ public sealed class TestedTable<TFormat> : TestedTable
 
     public override PageTableStatus Split(LogicalRange range) =>
         PageTable<TFormat>.Split(Memory, Root, Frames, range);
+
+    public override PageTableStatus Prepare(LogicalRange range) =>
+        PageTable<TFormat>.Prepare(Memory, Root, Frames, range);
+
+    public override PageTableChange UnmapLeaves(LogicalRange range) =>
+        PageTable<TFormat>.UnmapLeaves(Memory, Root, range);
 
     public override PageTableListing List() => PageTable<TFormat>.List(Memory, Root, new(1 << 19, 1 << 15));
 
