@@ -193,7 +193,7 @@ public sealed partial class WdmAdapter
         }
         // Who brings memory of its own gets what is set aside first, because that takes none.
         if (list.Buffer is not null
-            && TryMapReserved(list, out ScatterGatherLease lease, out NtStatus reserved))
+            && TryMapReserved(list, own: true, out ScatterGatherLease lease, out NtStatus reserved))
         {
             list.Lease = lease;
             if (reserved.IsSuccess()) { Deliver(list); }
@@ -207,7 +207,7 @@ public sealed partial class WdmAdapter
                 list.Request, list.Mdl, list.Offset, list.Length, list.Direction, ListGranted, list, 0,
                 nameof(GetScatterGatherList), Driver);
         }
-        catch (DmaViolationException)
+        catch (DmaViolationException) when (list.Lease == default)
         {
             Finish(list);
             throw;
