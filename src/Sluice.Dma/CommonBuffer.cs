@@ -48,6 +48,10 @@ public sealed class CommonBuffer : IDisposable
     /// <summary>Whether it still stands: not disposed, and its adapter neither.</summary>
     public bool IsLive => _mapping.IsLive(_number);
 
+    internal Mapping Mapping => _mapping;
+
+    internal long Number => _number;
+
     /// <summary>One 32-bit load.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The word is unaligned or passes the end.</exception>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]

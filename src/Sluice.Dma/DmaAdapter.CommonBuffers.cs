@@ -26,7 +26,7 @@ public sealed partial class DmaAdapter
     {
         options ??= new();
         CommonRequest request = RequestOf(length, options);
-        (Mapping mapping, long number) = TakeCommonRecord(length);
+        (Mapping mapping, long number) = TakeCommonRecord(length, new(site, file));
         DmaFailure failure = _backend.TryAllocateCommon(request, out CommonMemory memory);
         if (failure != DmaFailure.None)
         {
@@ -65,7 +65,7 @@ public sealed partial class DmaAdapter
         PhysicalAddress[] pages = WholePages(mdl, offset, length);
         ulong bytes = (ulong)pages.Length << PageLog2;
         CommonRequest request = RequestOf(bytes, options);
-        (Mapping mapping, long number) = TakeCommonRecord(bytes);
+        (Mapping mapping, long number) = TakeCommonRecord(bytes, new(site, file));
         bool pinned = false, done = false;
         try
         {
@@ -119,13 +119,14 @@ public sealed partial class DmaAdapter
             return;
         }
         Mdl? mdl = mapping.Transfer.Mdl;
+        _verifier?.Forget(mapping);
         (mapping.Transfer, mapping.Common) = (default, default);
         mapping.Retire(DisposeMember, nameof(CommonBuffer), _platform.Clock.Nanoseconds, exact: true);
         mdl?.UnpinChain();
         _gate.Enter();
         _table.Give(mapping);
         _returned++;
-        bool othersWait = _firstWaiter is not null;
+        bool othersWait = OthersWait;
         _gate.Exit();
         if (othersWait) { Serve(); }
     }
@@ -178,14 +179,17 @@ public sealed partial class DmaAdapter
         return mdl.Pages.Slice((int)(offset >> PageLog2), (int)(length >> PageLog2)).ToArray();
     }
 
-    private (Mapping Mapping, long Number) TakeCommonRecord(ulong length)
+    private (Mapping Mapping, long Number) TakeCommonRecord(
+        ulong length, in CallSite site)
     {
         _gate.Enter();
         bool closed = _closed;
         Mapping? mapping = closed ? null : _table.Take();
         long number = ++_number;
         _gate.Exit();
-        return mapping is null ? throw Explain(DmaFailure.Disposed, length, default) : (mapping, number);
+        if (mapping is not null) { return (mapping, number); }
+        _verifier?.OnUsedAfterRelease("a common buffer", site);
+        throw Explain(DmaFailure.Disposed, length, default);
     }
 
     private void GiveCommonRecord(Mapping mapping)
@@ -202,6 +206,7 @@ public sealed partial class DmaAdapter
         mapping.Transfer = new(mdl, 0, 0, options.Access.ToDirection());
         mapping.Common = memory;
         (mapping.Only, mapping.Count) = (new(memory.First, (uint)Math.Min(memory.Length, uint.MaxValue)), 1);
+        _verifier?.OnCommon(mapping, number);
         mapping.Publish(number, memory.Footprint, origin, common: true);
         return new(this, _platform.Memory, mapping, number);
     }

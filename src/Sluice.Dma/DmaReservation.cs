@@ -51,6 +51,19 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
 
     internal BackendReservation Backend { get; }
 
+    /// <summary>The channel it was set aside for, whose registers it uses; null for none.</summary>
+    internal DmaChannel? Channel { get; set; }
+
+    /// <summary>Maps with what was set aside; false while its one transfer is in flight.</summary>
+    internal bool TryMap(
+        in Transfer transfer, in MappingOrigin origin, out ScatterGatherLease list, out DmaFailure failure)
+    {
+        (list, failure) = (default, DmaFailure.None);
+        if (!TryEnter()) { return false; }
+        failure = Map(transfer, origin, out list, out _);
+        return true;
+    }
+
     internal ScatterGatherElement[] Elements => _elements;
 
     /// <summary>
@@ -123,7 +136,9 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
     /// </summary>
     public void Dispose()
     {
-        if (Close()) { _adapter.Unreserve(this, _record); }
+        bool idle = Close();
+        if (idle) { _adapter.Unreserve(this, _record); }
+        else if (Volatile.Read(ref _busy)) { _adapter.Verifier?.OnFreedWhileMapped(MapRegisters); }
     }
 
     /// <summary>The record of the next transfer, inside the adapter's gate; null when the last one was leaked.</summary>

@@ -111,22 +111,37 @@ public sealed partial class Machine : IPlatform, IDisposable
     }
 
     /// <summary>Plugs a device in: its thread runs and software can find it from now on.</summary>
-    /// <exception cref="MachineException">The slot is taken, or not on bus 0.</exception>
+    /// <exception cref="MachineException">The slot is taken, or no bridge leads to its bus.</exception>
     public T Plug<T>(T device, PciAddress address)
         where T : PciDevice
     {
         ArgumentNullException.ThrowIfNull(device);
         lock (_plugging)
         {
-            if (address.Segment != 0 || address.Requester.Bus != 0)
+            byte bus = address.Requester.Bus;
+            PciBridge? bridge = _pci.BridgeTo(bus);
+            if (address.Segment != 0 || (bus != 0 && bridge is null))
             {
-                throw new MachineException($"{device.Name} cannot be plugged in at {address}: there is bus 0 only");
+                throw new MachineException(
+                    $"{device.Name} cannot be plugged in at {address}: no bridge leads to that bus");
+            }
+            if (device is PciBridge { SecondaryBus: var behind } && (behind <= bus || _pci.BridgeTo(behind) is not null))
+            {
+                throw new MachineException(
+                    $"{device.Name} cannot be plugged in at {address}: bus {behind} is not free behind bus {bus}");
             }
             if (_pci[address.Requester] is { } there)
             {
                 throw new MachineException($"{device.Name} cannot be plugged in at {address}: {there.Name} is there");
             }
-            device.PlugInto(this, _root, address);
+            device.PlugInto(this, _root, address, bridge);
+            if (device is PciBridge inner)
+            {
+                for (; bridge is not null; bridge = _pci.BridgeTo(bridge.Address.Requester.Bus))
+                {
+                    bridge.Cover(inner.SecondaryBus);
+                }
+            }
             _pci.Add(device);
         }
         return device;

@@ -15,7 +15,7 @@ namespace Sluice.Remapping;
 public sealed record AliasGroup(PciAddress Bridge, byte FirstBus, byte LastBus)
 {
     /// <summary>The ids that anything behind the bridge may carry: the bridge's own, and device 0 behind it.</summary>
-    public IReadOnlyList<PciAddress> SharedRequesters { get; } =
+    public IReadOnlyList<PciAddress> SharedRequesters =>
         [Bridge, new(Bridge.Segment, RequesterId.From(FirstBus, 0, 0))];
 
     /// <summary>Whether a function, or an id on the bus, is in it: the bridge, or anything behind it.</summary>

@@ -26,7 +26,7 @@ public sealed class BounceReservationTests : IDisposable
         _platform.Dispose();
     }
 
-    [Fact]
+    [Fact(Timeout = 20_000)]
     public async Task WithAnEmptyPoolAndNoMemoryOneIsInFlightTheOthersQueueAndAllComplete()
     {
         using DmaReservation reservation = Ready[0].Reserve(4 * 4096);
@@ -51,7 +51,7 @@ public sealed class BounceReservationTests : IDisposable
         rest.Dispose();
     }
 
-    [Fact]
+    [Fact(Timeout = 20_000)]
     public async Task WhatAReservationGivesBackGoesToWhoWaits()
     {
         DmaReservation reservation = Ready[0].Reserve(12 * 4096);

@@ -6,12 +6,19 @@ internal sealed class TestPorts : IPortIo
     private readonly Dictionary<uint, byte> _bytes = [];
     private uint _address;
 
-    public void AddBridge(int bus, int device, int function, byte secondary, byte subordinate)
+    /// <summary>A bridge; of the given kind of PCI Express port (4: root port), or conventional without one.</summary>
+    public void AddBridge(int bus, int device, int function, byte secondary, byte subordinate, int? portType = 4)
     {
         uint id = (uint)RequesterId.From(bus, device, function).Value << 8;
         _bytes[id | 0x0E] = 0x81;
         _bytes[id | 0x19] = secondary;
         _bytes[id | 0x1A] = subordinate;
+        _bytes[id | 0x06] = 0x10;
+        _bytes[id | 0x34] = 0x40;
+        // A power management capability comes first.
+        (_bytes[id | 0x40], _bytes[id | 0x41]) = (0x01, portType is null ? (byte)0 : (byte)0x50);
+        (_bytes[id | 0x50], _bytes[id | 0x51]) = (0x10, 0);
+        _bytes[id | 0x52] = (byte)(2 | ((portType ?? 0) << 4));
     }
 
     public byte In8(ushort port) => _bytes.GetValueOrDefault(

@@ -24,6 +24,8 @@ internal static class BenchCatalog
         .. from bytes in ListSizes
            from road in Enum.GetValues<ListRoad>()
            select new BenchEntry(ListCase.NameOf(road, bytes), () => new ListCase(road, bytes)),
+        .. new[] { false, true }.Select(static guards =>
+            new BenchEntry(VerifiedCase.NameOf(guards), () => new VerifiedCase(guards))),
         .. Tables<VtdSecondStage>("vtd-ss"),
         .. Tables<X86>("x86"),
         .. Tables<AmdV1>("amdv1"),

@@ -64,6 +64,10 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
     /// <inheritdoc/>
     public bool Unmap(Mapping mapping) => true;
 
+    // Nothing joins pages that do not follow each other.
+    /// <inheritdoc/>
+    public int MostRegisters => device.ScatterGather ? int.MaxValue : 1;
+
     /// <inheritdoc/>
     public DmaFailure TryReserve(int pages, out BackendReservation? reservation)
     {

@@ -70,9 +70,10 @@ internal sealed partial class RemappingBackend(
     {
         if (mapping.Backend.Reservation is RemappingReservation reservation) { return UnmapReserved(reservation); }
         ref readonly Transfer transfer = ref mapping.Transfer;
-        // The domain finds the pages of a chain in its tables when it needs them.
-        bool chain = transfer.Offset + (ulong)transfer.Length > transfer.Mdl!.ByteCount;
-        ReadOnlySpan<PhysicalAddress> pages = chain ? default
+        // The domain finds the pages of a chain, and those that stand in for others, in its tables.
+        bool find = transfer.Offset + (ulong)transfer.Length > transfer.Mdl!.ByteCount
+            || mapping.Backend.Bounce is not null;
+        ReadOnlySpan<PhysicalAddress> pages = find ? default
             : PagesOf(transfer.Mdl, transfer.Offset, transfer.Length, out _);
         return domain.Unmap(mapping.Backend.Mapping, pages) != UnmapStatus.Quarantined;
     }

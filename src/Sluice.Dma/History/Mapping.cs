@@ -51,6 +51,9 @@ internal sealed class Mapping(DmaAdapter adapter)
     internal Transfer Transfer;
     internal BackendState Backend;
 
+    // What verification remembers; null while it is off. Made with the record, so that no request allocates it.
+    internal readonly VerifiedTransfer? Verified = adapter.Verifier is null ? null : new();
+
     // The memory, when it is a common buffer.
     internal CommonMemory Common;
 

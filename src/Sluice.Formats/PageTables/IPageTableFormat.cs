@@ -120,9 +120,9 @@ public interface IPageTableFormat<TSelf>
     static virtual int NextLevel(ulong entry, int level) => level - 1;
 
     /// <summary>
-    /// The bits in which an entry above level 0 must equal <see cref="Table"/> of address 0 to be what most are: present,
-    /// free of reserved bits, restricting nothing, leading one level down. Only speed hangs on it: an entry that differs
-    /// is taken apart by the other members. With all bits, the default, most do.
+    /// The bits in which an entry above level 0 must equal <see cref="Table"/> of address 0 to be what most are:
+    /// present, free of reserved bits, restricting nothing, leading one level down. Only speed hangs on it: an entry
+    /// that differs is taken apart by the other members. With all bits, the default, most do.
     /// </summary>
     static virtual ulong TableMask(in PageTableRoot root) => ulong.MaxValue;
 

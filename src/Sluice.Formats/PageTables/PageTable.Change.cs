@@ -138,14 +138,9 @@ public static partial class PageTable<TFormat>
             }
             else
             {
-                // A table below a skipped level may begin after the range.
-                int next = TFormat.NextLevel(entry, level);
-                if (offset > last || (TFormat.SkipsLevels && offset + ((1UL << Shift(next + 1)) - 1) < first))
-                {
-                    continue;
-                }
-                status = ForEachItem(memory, in root, TFormat.Address(entry, level), next, offset, first, last,
-                    ref action);
+                // A table below a skipped level may end before the range: then there is nothing to do in it.
+                status = ForEachItem(memory, in root, TFormat.Address(entry, level), TFormat.NextLevel(entry, level),
+                    offset, first, last, ref action);
             }
             if (status != PageTableStatus.Done) { return status; }
         }

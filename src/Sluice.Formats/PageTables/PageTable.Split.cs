@@ -58,8 +58,8 @@ public static partial class PageTable<TFormat>
     }
 
     /// <summary>
-    /// As <see cref="ChangeAccess{TMemory}(TMemory, in PageTableRoot, LogicalRange, DmaAccess)"/>, but splits the larger
-    /// pages that the range begins or ends inside.
+    /// As <see cref="ChangeAccess{TMemory}(TMemory, in PageTableRoot, LogicalRange, DmaAccess)"/>, but splits the
+    /// larger pages that the range begins or ends inside.
     /// </summary>
     /// <inheritdoc cref="ChangeAccess{TMemory}(TMemory, in PageTableRoot, LogicalRange, DmaAccess)"/>
     /// <param name="memory">Where the tables lie.</param>
@@ -85,7 +85,10 @@ public static partial class PageTable<TFormat>
         PageTableStatus status = Find(memory, in root, offset, out Item item);
         if (status != PageTableStatus.Done || item.Entry == 0) { return status; }
         ulong sizes = TFormat.PageSizes(in root);
-        bool isGroup = TFormat.LeafSizeLog2(item.Entry, item.Level) > Shift(item.Level);
+        int size = TFormat.LeafSizeLog2(item.Entry, item.Level);
+        // A size that says it fills more items than its table has: rewriting them would leave the table.
+        if (size > Shift(item.Level + 1)) { return PageTableStatus.DamagedTables; }
+        bool isGroup = size > Shift(item.Level);
         if (isGroup && (sizes >> Shift(item.Level) & 1) == 0) { return PageTableStatus.WouldSplit; }
         for (int level = item.Level; (offset & ((1UL << Shift(level)) - 1)) != 0; level--)
         {
@@ -217,7 +220,9 @@ public static partial class PageTable<TFormat>
         return PageTableStatus.Done;
     }
 
-    /// <summary>The item at <paramref name="distance"/> of a large leaf as a leaf of its level's natural size.</summary>
+    /// <summary>
+    /// The item at <paramref name="distance"/> of a large leaf as a leaf of its level's natural size.
+    /// </summary>
     private static ulong Single(ulong entry, in PageTableRoot root, int level, int size, ulong distance)
     {
         PhysicalAddress page = TFormat.Address(entry, level) + (TFormat.ItemsHoldOwnAddress ? 0 : distance);

@@ -22,7 +22,8 @@ public enum PageTableStatus : byte
     NoFrames,
 
     /// <summary>
-    /// The range begins or ends inside a page; splitting it was not asked for, or the format has no smaller page for it.
+    /// The range begins or ends inside a page; splitting it was not asked for, or the format has no smaller page for
+    /// it.
     /// </summary>
     WouldSplit,
 

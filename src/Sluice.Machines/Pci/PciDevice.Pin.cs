@@ -38,8 +38,15 @@ public abstract partial class PciDevice
 
     private void ConnectPin(InterruptWires wires)
     {
-        uint pin = Config.Read(PciConfig.InterruptPin, 1);
-        if (pin != 0) { (_input, _wires) = (InterruptWires.Route(Address.Requester.Device, (int)pin), wires); }
+        int pin = (int)Config.Read(PciConfig.InterruptPin, 1);
+        if (pin == 0) { return; }
+        PciDevice outer = this;
+        for (; outer._bridge is { } bridge; outer = bridge)
+        {
+            // Every bridge turns the four pins by the slot (PCI-to-PCI Bridge 1.2, 9.1).
+            pin = 1 + (pin - 1 + outer.Address.Requester.Device) % 4;
+        }
+        (_input, _wires) = (InterruptWires.Route(outer.Address.Requester.Device, pin), wires);
     }
 
     private void DrivePin()

@@ -21,6 +21,7 @@ public abstract partial class PciDevice
     private DmaPort? _dma;
     private Machine? _machine;
     private Agent? _agent;
+    private PciBridge? _bridge;
     private volatile bool _busMaster;
     private volatile bool _frozen;
 
@@ -64,7 +65,7 @@ public abstract partial class PciDevice
     /// </summary>
     public bool IgnoresBusMasterEnable { get; init; }
 
-    internal bool MayMaster => _busMaster || IgnoresBusMasterEnable;
+    internal bool MayMaster => (_busMaster || IgnoresBusMasterEnable) && (_bridge?.MayMaster ?? true);
 
     internal IEnumerable<PciBar> Bars => _bars.OfType<PciBar>();
 
@@ -156,10 +157,16 @@ public abstract partial class PciDevice
     /// </summary>
     protected void RaiseMsix(int vector) => _msix?.Raise(vector);
 
-    internal void PlugInto(Machine machine, RootComplex root, PciAddress address)
+    /// <summary>
+    /// The requester id that the root complex sees for what the function sends under <paramref name="own"/>: a
+    /// conventional bus carries none, so the nearest bridge to the root decides, whatever the function claims.
+    /// </summary>
+    internal RequesterId OnTheBus(RequesterId own) => _bridge is null ? own : _bridge.OnTheBus(_bridge.Requester);
+
+    internal void PlugInto(Machine machine, RootComplex root, PciAddress address, PciBridge? bridge)
     {
         if (_machine is not null) { throw new MachineException($"{Name} is plugged in already, at {Address}"); }
-        (_machine, Address) = (machine, address);
+        (_machine, Address, _bridge) = (machine, address, bridge);
         _dma = root.Connect(this, $"{Name} {address}");
         // Messages are sent by any thread, so they have a port of their own, under the capability's lock.
         _msi?.Connect(root.Connect(this, $"{Name} {address} msi"));

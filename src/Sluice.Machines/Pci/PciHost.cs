@@ -10,21 +10,32 @@ internal sealed class PciHost : IPortIo
     private const ushort AddressPort = 0xCF8;
     private const ushort DataPort = 0xCFC;
     private const uint EnableBit = 1u << 31;
-    private readonly PciDevice?[] _functions = new PciDevice?[256];
+    private readonly PciDevice?[]?[] _buses = new PciDevice?[256][];
     private uint _address;
 
-    /// <summary>The functions plugged in, in order of device and function number.</summary>
-    public IEnumerable<PciDevice> Functions => _functions.OfType<PciDevice>();
+    public PciHost() => _buses[0] = new PciDevice?[256];
 
-    public PciDevice? this[RequesterId id] => id.Bus == 0 ? Volatile.Read(ref _functions[id.DeviceFunction]) : null;
+    /// <summary>The functions plugged in, in order of bus, device and function number.</summary>
+    public IEnumerable<PciDevice> Functions => _buses.SelectMany(static bus => bus ?? []).OfType<PciDevice>();
+
+    public PciDevice? this[RequesterId id] =>
+        Volatile.Read(ref _buses[id.Bus]) is { } bus ? Volatile.Read(ref bus[id.DeviceFunction]) : null;
+
+    /// <summary>The bridge that leads to a bus; null for the root bus and where there is none.</summary>
+    public PciBridge? BridgeTo(byte bus) => Functions.OfType<PciBridge>().FirstOrDefault(one => one.SecondaryBus == bus);
 
     public void Add(PciDevice device)
     {
-        Volatile.Write(ref _functions[device.Address.Requester.DeviceFunction], device);
-        if (device.Address.Requester.Function == 0) { return; }
+        RequesterId id = device.Address.Requester;
+        PciDevice?[] bus = _buses[id.Bus] ?? new PciDevice?[256];
+        Volatile.Write(ref bus[id.DeviceFunction], device);
+        Volatile.Write(ref _buses[id.Bus], bus);
+        if (id.Function == 0) { return; }
         // Software looks at functions 1 to 7 only where function 0 says that there are some.
-        PciDevice? first = _functions[device.Address.Requester.DeviceFunction & 0xF8];
-        first?.Config.Set8(PciConfig.HeaderType, PciConfig.MultiFunction);
+        PciDevice? first = bus[id.DeviceFunction & 0xF8];
+        if (first is null) { return; }
+        uint header = first.Config.Read(PciConfig.HeaderType, 1);
+        first.Config.Set8(PciConfig.HeaderType, (byte)(header | PciConfig.MultiFunction));
     }
 
     public uint Read(RequesterId id, int offset, int size) =>

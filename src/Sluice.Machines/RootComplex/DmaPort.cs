@@ -30,7 +30,10 @@ public sealed class DmaPort
         _port = root.Unit?.Connect(name);
     }
 
-    /// <summary>The id that every request carries unless the caller forges another.</summary>
+    /// <summary>
+    /// The id that every request carries unless the caller forges another. Behind a <see cref="PciBridge"/> neither
+    /// reaches the root complex: the bridge's id does.
+    /// </summary>
     public RequesterId Requester => _device.Address.Requester;
 
     /// <summary>Pieces (at most a page each) that were moved.</summary>
@@ -63,6 +66,7 @@ public sealed class DmaPort
     /// <summary>A read under any requester id: what a hostile device may put on the bus.</summary>
     public DmaStatus Read(RequesterId requester, LogicalAddress address, Span<byte> destination)
     {
+        requester = _device.OnTheBus(requester);
         while (!destination.IsEmpty)
         {
             int length = Math.Min(destination.Length, PageSize - (int)address.OffsetIn(MachineMap.PageLog2));
@@ -80,6 +84,7 @@ public sealed class DmaPort
     /// <summary>A write under any requester id: what a hostile device may put on the bus.</summary>
     public DmaStatus Write(RequesterId requester, LogicalAddress address, ReadOnlySpan<byte> source)
     {
+        requester = _device.OnTheBus(requester);
         while (!source.IsEmpty)
         {
             int length = Math.Min(source.Length, PageSize - (int)address.OffsetIn(MachineMap.PageLog2));

@@ -134,7 +134,8 @@ public static class NaiveWalks
     /// to 3. With hardware management of the dirty state DBM 51 means writable.
     /// </summary>
     public static NaiveWalk Arm(
-        int granuleKiB, int stage, int startLevel, int inputBits, bool hardwareDirty = false) => (read, root, address) =>
+        int granuleKiB, int stage, int startLevel, int inputBits, bool hardwareDirty = false) =>
+        (read, root, address) =>
     {
         (int page, int bits, int[] blocks) = granuleKiB switch
         {

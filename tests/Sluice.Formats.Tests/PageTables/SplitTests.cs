@@ -16,7 +16,7 @@ public sealed class SplitTests
         Random random = new(3);
         foreach (int size in LargerSizes(table))
         {
-            for (int round = 0; round < 8; round++)
+            for (int round = 0; round < Effort.Times(8); round++)
             {
                 DmaAccess access = table.Granted((DmaAccess)random.Next(1, 4));
                 (LogicalRange page, PhysicalAddress physical) = MapOne(table, size, random, access);
@@ -101,6 +101,27 @@ public sealed class SplitTests
         Assert.Equal(40, table.Walk(part.First).PageSizeLog2);
     }
 
+    // Seen failing: items looked for beyond the table's end, and the words there rewritten.
+    [Fact]
+    public void ALeafThatClaimsMoreThanItsTableIsDamage()
+    {
+        using TestedTable table = TestedFormats.Create("amdv1, 1 level");
+        // 1 GiB in a table of 4 KiB leaves: next level 7, bits 28:12 set. What lies behind the table looks the same.
+        const ulong Word = 0x6000_0000_1FFF_FE01;
+        for (ulong at = 0; at < 0x2000; at += 8)
+        {
+            Assert.True(table.Memory.TryWrite64(table.Root.Table + at, Word));
+        }
+        Assert.Equal(30, table.Walk(new(0x5000)).PageSizeLog2);
+        LogicalRange part = LogicalRange.FromLength(new(0x5000), 0x1000);
+        Assert.Equal(new(PageTableStatus.DamagedTables, 0), table.UnmapAndFreeSplitting(part));
+        for (ulong at = 0; at < 0x2000; at += 8)
+        {
+            Assert.True(table.Memory.TryRead64(table.Root.Table + at, out ulong word));
+            Assert.Equal(Word, word);
+        }
+    }
+
     [Theory]
     [MemberData(nameof(Formats))]
     public void WhatIsNotMappedOrNotWholeIsNotSplit(string format)
@@ -129,6 +150,7 @@ public sealed class SplitTests
     [InlineData("arm-4k, stage 2, 40 bits", 25)]
     public async Task WalkersBesideASplitNeverMissThePage(string format, int size)
     {
+        if (Effort.Rounds == 0) { return; }
         using TestedTable table = TestedFormats.Create(format);
         LogicalRange page = LogicalRange.FromLength(new(1UL << 32), 1UL << size);
         PhysicalAddress physical = new(1UL << 33);
@@ -177,7 +199,8 @@ public sealed class SplitTests
     {
         for (int size = table.GranuleLog2 + 1; size < Math.Min(39, table.PhysicalBits); size++)
         {
-            if ((table.PageSizes >> size & 1) != 0 && table.Spaces[0].LengthMinusOne >> size != 0) { yield return size; }
+            bool isUsed = (table.PageSizes >> size & 1) != 0;
+            if (isUsed && table.Spaces[0].LengthMinusOne >> size != 0) { yield return size; }
         }
     }
 
