@@ -180,9 +180,8 @@ internal sealed class Mapping(DmaAdapter adapter)
         number = life >> PhaseBits;
         if ((MappingPhase)(life & PhaseMask) is MappingPhase.Gone or MappingPhase.Writing) { return false; }
         transfer = Transfer;
-        bool common = _common;
         Volatile.ReadBarrier();
-        return Volatile.Read(ref _life) == life && !common && transfer.Mdl is not null;
+        return Volatile.Read(ref _life) == life && transfer is { Mdl: not null, Length: > 0 };
     }
 
     /// <summary>A consistent copy; false when the record is unused or being written.</summary>
