@@ -227,8 +227,7 @@ public sealed class VerificationTests : IDisposable
         Assert.Equal(NtStatus.Success, adapter.FlushAdapterBuffersEx(mdl, registers, 0, 4096, true));
         Assert.Equal(NtStatus.Success, Next(4096, second));
         BrokeNothing();
-        Assert.Throws<InvalidOperationException>(
-            () => { using (IrqlScheduler.RaiseTo(Irql.Dispatch)) { adapter.PutScatterGatherList(second.List, false); } });
+        Assert.Throws<InvalidOperationException>(() => _lab.Put(adapter, second.List, false));
         Assert.Equal([WrongFunction, DirectionDiffers], _violations.Select(static v => v.Rule));
         _violations.Clear();
         Assert.Equal(NtStatus.Success, adapter.FlushAdapterBuffersEx(mdl, registers, 4096, 4096, true));
@@ -463,7 +462,9 @@ public sealed class VerificationTests : IDisposable
     }
 }
 
-/// <summary>The same under <see cref="VerificationMode.Throw"/>: the call throws, and nothing is left in between.</summary>
+/// <summary>
+/// The same under <see cref="VerificationMode.Throw"/>: the call throws, and nothing is left in between.
+/// </summary>
 public sealed class ThrowingVerificationTests
 {
     [Fact]

@@ -179,7 +179,8 @@ internal sealed class Mapping(DmaAdapter adapter)
         long life = Volatile.Read(ref _life);
         number = life >> PhaseBits;
         if ((MappingPhase)(life & PhaseMask) is MappingPhase.Gone or MappingPhase.Writing) { return false; }
-        transfer = Transfer;
+        // The driver's buffer, also where pages of the verifier stand in for it.
+        transfer = Verified is { Guard: not null } verified ? verified.Transfer : Transfer;
         Volatile.ReadBarrier();
         return Volatile.Read(ref _life) == life && transfer is { Mdl: not null, Length: > 0 };
     }
