@@ -24,6 +24,8 @@ public sealed class BounceTests : IDisposable
 
     // Every rule at once, against an oracle that looks at every byte: which bytes lie where they lie, which are copied,
     // what the rest of a bounce page holds, what a short transfer leaves, and how many bytes were counted.
+    // Seen failing: copy-back over whole pages; trust ignored; whole pages of an untrusted device copied too; no copy of
+    // the buffer's old bytes for data from the device; that copy counted; the tail of a page left dirty.
     [Fact]
     public void OnlyWhatMustBeCopiedIsCopiedAndNobodyElsesBytesAreSeen()
     {
@@ -139,7 +141,7 @@ public sealed class BounceTests : IDisposable
         }
     }
 
-    // T23.
+    // Seen failing: data copied back after a transfer to the device; the copy at map counted for data from it.
     [Theory]
     [InlineData("none")]
     [InlineData("bounce")]
@@ -205,6 +207,32 @@ public sealed class BounceTests : IDisposable
         Assert.Equal(4096, system.Statistics.BouncedBytes);
     }
 
+    // A device of one element gets a run that another transfer has used, and sees zeros around its own.
+    // Seen failing: the run's last page not cleared behind the data.
+    [Fact]
+    public void ARunIsZeroAroundTheTransfer()
+    {
+        using DmaSystem system = _platform.Start(null, Options(pages: 4, areas: 1));
+        using DmaAdapter adapter = system.CreateAdapter(Device, new() { AddressBits = 32, ScatterGather = false }, "old");
+        using Mdl mdl = Buffer(FourGiB, 4, 4 * 4096);
+        mdl.CopyFrom(0, Enumerable.Repeat((byte)0xAA, 4 * 4096).ToArray());
+        foreach ((uint offset, uint length) in new[] { (0u, 4u * 4096), (700u, 3u * 4096), (4090u, 10u) })
+        {
+            Assert.True(adapter.TryGetScatterGatherList(mdl, offset, length, DmaDirection.ToDevice,
+                out ScatterGatherLease list));
+            Assert.Equal(length, Assert.Single(list.Elements()).Length);
+            ulong first = list[0].Address.AlignDown(12).Value, end = list[0].Address.Value + length;
+            byte[] pages = Memory(_platform, first, (int)(((end + 4095) & ~4095UL) - first));
+            for (int i = 0; i < pages.Length; i++)
+            {
+                bool mine = first + (ulong)i >= list[0].Address.Value && first + (ulong)i < end;
+                Assert.Equal(mine ? 0xAA : 0, pages[i]);
+            }
+            list.Dispose();
+        }
+    }
+
+    // Seen failing: kinds not looked at.
     [Theory]
     [InlineData(FrameKind.Kernel)]
     [InlineData(FrameKind.UnitTable)]
@@ -223,6 +251,7 @@ public sealed class BounceTests : IDisposable
     }
 
     // The device may still write the bounce pages: nobody gets them before the leak is released.
+    // Seen failing: a leak's pages given back to the pool; "could ever" that looked only at the buffer.
     [Fact]
     public void BouncePagesOfALeakAreNotHandedOutUntilItIsReleased()
     {

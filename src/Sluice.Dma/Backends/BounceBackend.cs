@@ -100,12 +100,7 @@ internal sealed partial class BounceBackend(
     public bool FreeCommon(in CommonMemory memory) => _direct.FreeCommon(memory);
 
     /// <inheritdoc/>
-    public void Close(bool leaked)
-    {
-        Ticket!.Leave();
-        // Reservations went back with the adapter.
-        Ticket.Wake();
-    }
+    public void Close(bool leaked) => Ticket!.Withdraw();
 
     /// <inheritdoc/>
     public void Release()
@@ -117,7 +112,6 @@ internal sealed partial class BounceBackend(
             _leaked.Clear();
         }
         foreach (BounceHold hold in leaked) { pool.Release(hold); }
-        Ticket!.Wake();
     }
 
     // What the transfer needs of the pool; no pages when the device may use the buffer as it lies.
