@@ -266,8 +266,12 @@ internal sealed class TestFrames : IFrameAllocator
         }
     }
 
+    /// <summary>Runs before frames become free, with what they were.</summary>
+    internal Action<FrameKind>? Freeing { get; set; }
+
     public void Free(PhysicalAddress first, int sizeLog2)
     {
+        Freeing?.Invoke(KindOf(first));
         lock (_lock)
         {
             for (ulong at = 0; at < 1UL << sizeLog2; at += 1 << PageLog2)

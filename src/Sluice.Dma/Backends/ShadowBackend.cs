@@ -123,6 +123,9 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
     public bool FreeCommon(in CommonMemory memory) => direct.FreeCommon(memory);
 
     /// <inheritdoc/>
+    public void Revoke() => direct.Revoke();
+
+    /// <inheritdoc/>
     public void Close(bool leaked) => direct.Close(leaked);
 
     /// <inheritdoc/>

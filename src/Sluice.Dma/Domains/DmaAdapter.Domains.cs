@@ -70,6 +70,15 @@ public sealed partial class DmaAdapter
         }
     }
 
+    /// <summary>
+    /// Blocks the device, for good: when this returns it reaches nothing through its own requester id, and nothing that
+    /// was put before.
+    /// </summary>
+    internal void Revoke()
+    {
+        lock (_system.DomainLock) { _backend.Revoke(); }
+    }
+
     // The move is a request that holds every map register: others wait behind it, as behind any.
     private void Move(DmaDomain target)
     {
