@@ -171,7 +171,18 @@ internal sealed class TestClock : IPlatformClock
 {
     private readonly List<(long Period, Action Callback)> _timers = [];
 
-    public long Nanoseconds { get; set; }
+    /// <summary>Runs when somebody asks for the time: in the middle of a put.</summary>
+    internal Action? Asked { get; set; }
+
+    public long Nanoseconds
+    {
+        get
+        {
+            Asked?.Invoke();
+            return field;
+        }
+        set;
+    }
 
     public void Relax() => Nanoseconds += 100;
 

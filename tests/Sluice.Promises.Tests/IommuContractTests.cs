@@ -109,6 +109,7 @@ public sealed class IommuContractTests
             () => system.Attach(system.CreateDomain(new() { Name = "elsewhere" }), two.Address));
         // A stranger's id is of no use behind the bridge, and the bridge's is of none in front of it.
         Assert.Equal(DmaStatus.Completed, two.Port.Write(outside.Address.Requester, at, [4]));
+        Assert.True(machine.RunUntil(() => heard.Count >= 2));
         heard.Take();
         Assert.Equal(DmaStatus.Refused, one.Port.Write(at + Page, [5]));
         Assert.True(machine.RunUntil(() => heard.Count > 0));
