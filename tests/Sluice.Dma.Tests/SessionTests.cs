@@ -9,15 +9,16 @@ public sealed class SessionTests
     private static readonly PciAddress Mate = PciAddress.From(2, 2, 0);
     private static readonly PciAddress Shared = PciAddress.From(2, 0, 0);
 
-    // Seen failing: Dispose that frees first; Revoke that does not flush (deferred, behind a bridge: the pages were free
-    // while what the unit had cached between two puts still led there).
+    // Seen failing: Dispose that frees first; Revoke that does not flush (deferred, behind a bridge: the pages were
+    // free while what the unit had cached between two puts still led there).
     [Theory]
     [InlineData(InvalidationPolicy.Strict, false)]
     [InlineData(InvalidationPolicy.Strict, true)]
     [InlineData(InvalidationPolicy.Deferred, false)]
     [InlineData(InvalidationPolicy.Deferred, true)]
     [InlineData(InvalidationPolicy.Shadow, false)]
-    public void U03WhenAClientIsGoneItsMappingsAreGoneBeforeItsPagesAreFree(InvalidationPolicy policy, bool behindBridge)
+    public void U03WhenAClientIsGoneItsMappingsAreGoneBeforeItsPagesAreFree(
+        InvalidationPolicy policy, bool behindBridge)
     {
         using TestPlatform platform = new();
         if (behindBridge) { platform.Groups = [new(PciAddress.From(0, 0x1E, 0), 2, 2)]; }
@@ -101,7 +102,8 @@ public sealed class SessionTests
         Assert.Equal(DmaSessionStatus.BadRange, session.TryMap(small, 0, 1, 0, out _));
         Assert.Equal(DmaSessionStatus.BadRange, session.TryMap(small, 0, 0, DmaDirection.ToDevice, out _));
         Assert.Equal(DmaSessionStatus.Done, session.TryWrite(small, 0, [1, 2, 3]));
-        Assert.Equal(DmaSessionStatus.Done, session.TryMap(small, 0, 4096, DmaDirection.ToDevice, out DmaHandle mapping));
+        Assert.Equal(
+            DmaSessionStatus.Done, session.TryMap(small, 0, 4096, DmaDirection.ToDevice, out DmaHandle mapping));
         Assert.Equal(DmaSessionStatus.OverQuota, session.TryMap(large, 0, 1, DmaDirection.ToDevice, out _));
         Assert.Equal(DmaSessionStatus.InUse, session.TryFree(small));
         Assert.Equal(DmaSessionStatus.InUse, session.TryRead(small, 0, new byte[1]));

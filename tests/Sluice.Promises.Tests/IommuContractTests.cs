@@ -3,7 +3,7 @@ using Sluice.Remapping;
 
 namespace Sluice.Promises.Tests;
 
-/// <summary>What a remapping unit and its operating-system side owe a driver, on a whole machine, rule by rule.</summary>
+/// <summary>What a unit and its operating-system side owe a driver, on a whole machine, rule by rule.</summary>
 public sealed class IommuContractTests
 {
     private const ulong Page = Arena.PageBytes;

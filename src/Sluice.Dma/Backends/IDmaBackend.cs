@@ -127,8 +127,8 @@ internal interface IDmaBackend
     }
 
     /// <summary>
-    /// Before a leak's memory is used again, and after <see cref="Close"/>: takes it out of the reach of whoever else is
-    /// in the domain. False when the unit did not confirm. Under the domain lock.
+    /// Before a leak's memory is used again, and after <see cref="Close"/>: takes it out of the reach of whoever else
+    /// is in the domain. False when the unit did not confirm. Under the domain lock.
     /// </summary>
     bool Forget(Mapping mapping) => true;
 }

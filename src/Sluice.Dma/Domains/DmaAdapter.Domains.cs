@@ -56,7 +56,8 @@ public sealed partial class DmaAdapter
     /// device is blocked while it moves.
     /// </summary>
     /// <exception cref="InvalidOperationException">
-    /// It joined no domain, or lists, common buffers or reservations are outstanding, or requests wait. Nothing changed.
+    /// It joined no domain, or lists, common buffers or reservations are outstanding, or requests wait. Nothing
+    /// changed.
     /// </exception>
     /// <exception cref="ObjectDisposedException">The adapter was disposed.</exception>
     /// <exception cref="RemappingException">As for <see cref="JoinDomain"/>.</exception>

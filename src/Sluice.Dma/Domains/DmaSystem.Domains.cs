@@ -15,7 +15,7 @@ public sealed partial class DmaSystem
         Volatile.Read(ref _physical) ?? Interlocked.CompareExchange(ref _physical, new(this, "physical memory"), null)
         ?? _physical!;
 
-    /// <summary>The adapters of all functions that carry a requester id: one, unless a bridge makes them alike.</summary>
+    /// <summary>The adapters of all functions that carry an id: one, unless a bridge makes them alike.</summary>
     internal DmaAdapter[] AdaptersBehind(PciAddress requester)
     {
         AliasGroup? group = _remapping?.GroupOf(requester);

@@ -176,8 +176,8 @@ public sealed class DmaSession : IDisposable
 
     /// <summary>
     /// Takes everything back, whatever the client or the device is doing: blocks and drains the device, unmaps, and
-    /// only then frees. Where a unit does not confirm, the pages stay out of circulation as <see cref="DmaSystem.Leaks"/>.
-    /// Harmless twice.
+    /// only then frees. Where a unit does not confirm, the pages stay out of circulation as
+    /// <see cref="DmaSystem.Leaks"/>. Harmless twice.
     /// </summary>
     public void Dispose()
     {

@@ -128,7 +128,8 @@ internal sealed class FaultLog
         }
         if (_stormCount == MaximumStorms) { return; }
         Storms++;
-        bool enough = _budget.CountStorm(device) >= _options.StormsUntilQuarantine && _options.StormsUntilQuarantine > 0;
+        int most = _options.StormsUntilQuarantine;
+        bool enough = _budget.CountStorm(device) >= most && most > 0;
         _storms[_stormCount++] = new(
             device, now + _options.StormNanoseconds, _trySilence(device, true),
             ToQuarantine: enough && !_tryQuarantine(device));
