@@ -150,6 +150,9 @@ internal sealed class ShadowBackend(
     public bool FreeCommon(in CommonMemory memory) => direct.FreeCommon(memory);
 
     /// <inheritdoc/>
+    public void Revoke() => direct.Revoke();
+
+    /// <inheritdoc/>
     public void Close(bool leaked) => direct.Close(leaked);
 
     /// <inheritdoc/>
