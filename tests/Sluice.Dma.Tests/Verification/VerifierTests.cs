@@ -35,7 +35,7 @@ public sealed class VerifierTests
         Assert.Equal(1, lab.System.Statistics.Violations);
     }
 
-    // Seen failing: the exception thrown before the back-end was asked to unmap; the pin of the buffer kept.
+    // Seen failing: the pin of the buffer kept.
     [Fact]
     public async Task ThrowRefusesTheGetAndLeavesNothingMapped()
     {
