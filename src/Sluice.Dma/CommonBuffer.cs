@@ -42,7 +42,9 @@ public sealed class CommonBuffer : IDisposable
     /// <summary>The sizes of the unit's entries behind it: bit n for 2^n bytes; 0 where nothing remaps.</summary>
     public ulong PageSizes { get; }
 
-    /// <summary>Whether a closed page lies before it and one behind it, which nobody else gets while it lives.</summary>
+    /// <summary>
+    /// Whether a closed page lies before it and one behind it, which nobody else gets while it lives.
+    /// </summary>
     public bool IsGuarded { get; }
 
     /// <summary>Whether it still stands: not disposed, and its adapter neither.</summary>

@@ -140,7 +140,9 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
         if (idle) { _adapter.Unreserve(this, _record); }
     }
 
-    /// <summary>The record of the next transfer, inside the adapter's gate; null when the last one was leaked.</summary>
+    /// <summary>
+    /// The record of the next transfer, inside the adapter's gate; null when the last one was leaked.
+    /// </summary>
     internal Mapping? TakeRecord() => Interlocked.Exchange(ref _record, null);
 
     /// <summary>The record of the next transfer.</summary>

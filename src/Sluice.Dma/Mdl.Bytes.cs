@@ -44,8 +44,8 @@ public sealed partial class Mdl
     public Span<byte> GetSpan(uint offset, uint length) => Lend(offset, length, writes: true);
 
     /// <summary>
-    /// As <see cref="GetSpan(uint)"/>, to read, and no more than <paramref name="length"/> bytes: allowed while they are
-    /// mapped for the device to read.
+    /// As <see cref="GetSpan(uint)"/>, to read, and no more than <paramref name="length"/> bytes: allowed while they
+    /// are mapped for the device to read.
     /// </summary>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="offset"/> is not below
     /// <see cref="ByteCount"/>.</exception>

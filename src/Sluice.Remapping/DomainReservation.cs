@@ -33,7 +33,9 @@ public sealed class DomainReservation
     /// <summary>Every byte that can be mapped in it.</summary>
     public LogicalRange Range => LogicalRange.FromLength(First, (ulong)Pages << PageLog2);
 
-    /// <summary>The last byte that nobody else gets while it stands: pages behind <see cref="Range"/> are closed.</summary>
+    /// <summary>
+    /// The last byte that nobody else gets while it stands: pages behind <see cref="Range"/> are closed.
+    /// </summary>
     public LogicalAddress GuardLast => First + ((1UL << _slot.Log2 << PageLog2) - 1);
 
     /// <summary>Pages mapped in it now.</summary>

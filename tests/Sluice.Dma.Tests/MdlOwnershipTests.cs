@@ -1,6 +1,8 @@
 namespace Sluice.Dma.Tests;
 
-/// <summary>Between get and put a buffer's bytes are the device's: the processor's view refuses, exactly there.</summary>
+/// <summary>
+/// Between get and put a buffer's bytes are the device's: the processor's view refuses, exactly there.
+/// </summary>
 public sealed class MdlOwnershipTests : IDisposable
 {
     private static readonly PciAddress Device = PciAddress.From(0, 4, 0);

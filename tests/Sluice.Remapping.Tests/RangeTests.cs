@@ -101,7 +101,8 @@ public sealed class RangeTests
         Assert.False(allocator.TryAllocateRange(3, exact, 0, out _));
         Assert.False(allocator.TryAllocateRange(2, new(exact.First + 1, exact.Last), 0, out _));
         Assert.False(allocator.TryAllocateRange(2, new(exact.First, new(exact.Last.Value - 1)), 0, out _));
-        Assert.True(allocator.TryAllocateRange(2, exact, 0, out _), "what is kept back is used when nothing else will do");
+        // What is kept back is used when nothing else will do.
+        Assert.True(allocator.TryAllocateRange(2, exact, 0, out _));
         Assert.False(allocator.TryAllocateRange(1, new(new(0xFEE0_0000), new(0xFEEF_FFFF)), 0, out _));
         Assert.False(allocator.TryAllocateRange(1, new(default, new(0xFFF)), 0, out _));
         Assert.False(allocator.TryAllocateRange(1UL << 40, Everywhere, 0, out _));

@@ -115,8 +115,8 @@ public sealed class ReservationTests
         {
             DomainReservation reservation = MustReserve(domain, 4096);
             Assert.True(platform.TestFrames.Count(FrameKind.UnitTable) >= before + 8, "a table for each 2 MiB");
-            Assert.Equal(MapStatus.Mapped,
-                domain.TryMapReserved(reservation, 0, platform.Buffers(1), DmaAccess.Read, out ReservedMapping mapping));
+            Assert.Equal(MapStatus.Mapped, domain.TryMapReserved(
+                reservation, 0, platform.Buffers(1), DmaAccess.Read, out ReservedMapping mapping));
             Assert.Null(platform.Reach(Device, reservation.First + 4096, DmaAccess.Read));
             Assert.Null(platform.Reach(Device, reservation.Range.Last + 1, DmaAccess.Read));
             Assert.NotEqual(UnmapStatus.Quarantined,

@@ -115,7 +115,8 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
         {
             culprit = pages[i];
             if (platform.Frames.KindOf(culprit) != FrameKind.Buffer) { return DmaFailure.NotABuffer; }
-            if (culprit.Value < request.Bounds.First.Value || culprit.Value + (PageSize - 1) > request.Bounds.Last.Value)
+            if (culprit.Value < request.Bounds.First.Value
+                || culprit.Value + (PageSize - 1) > request.Bounds.Last.Value)
             {
                 return DmaFailure.Unreachable;
             }

@@ -25,7 +25,8 @@ public sealed class ReservedRangeTests
         var model = new ulong[count];
         for (int turn = 0; turn < 200; turn++)
         {
-            int first = random.Next(count), pages = 1 + random.Next(turn % 4 == 0 ? count - first : Math.Min(9, count - first));
+            int first = random.Next(count), room = count - first;
+            int pages = 1 + random.Next(turn % 4 == 0 ? room : Math.Min(9, room));
             LogicalRange piece = LogicalRange.FromLength(range.First + (ulong)first * page, (ulong)pages * page);
             if (model.AsSpan(first, pages).ContainsAnyExcept(0UL))
             {
