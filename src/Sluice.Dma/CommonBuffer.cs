@@ -2,22 +2,9 @@ using System.Runtime.CompilerServices;
 
 namespace Sluice.Dma;
 
-/// <summary>How a common buffer is made.</summary>
-public sealed record CommonBufferOptions
-{
-    /// <summary>What the device may do with it.</summary>
-    public DmaAccess Access { get; init; } = DmaAccess.ReadWrite;
-
-    /// <summary>The last logical address it may take, inside what the device drives; null for all of that.</summary>
-    public LogicalAddress? LastAddress { get; init; }
-
-    /// <summary>Any number that helps to recognise the buffer in a report.</summary>
-    public uint Tag { get; init; }
-}
-
 /// <summary>
 /// Memory that the processor and the device use together for long: rings, descriptors, status words. One logical run
-/// from a page boundary, over frames wherever they lie; its pages hold nothing else.
+/// from a page boundary, over frames wherever they lie; its pages hold nothing else, unless it was made over an MDL.
 /// </summary>
 /// <remarks>
 /// Words are single loads with acquire and single stores with release order, as a device at the other side expects;
@@ -34,27 +21,46 @@ public sealed class CommonBuffer : IDisposable
     private readonly Mapping _mapping;
     private readonly long _number;
 
-    internal CommonBuffer(DmaAdapter adapter, PhysicalMemory memory, Mapping mapping, long number, uint length)
+    internal CommonBuffer(DmaAdapter adapter, PhysicalMemory memory, Mapping mapping, long number)
     {
         (_adapter, _memory, _mapping, _number) = (adapter, memory, mapping, number);
-        (_pages, Address, Length) = (mapping.Common.Pages, mapping.Common.First, length);
+        CommonMemory common = mapping.Common;
+        (_pages, Address, Length) = (common.Pages, common.First, common.Length);
+        PageSizes = common.Range.PageSizes;
+        IsGuarded = common.Range.PageSizes != 0 && common.Range.Space.Taken != common.Range.Range;
     }
 
     /// <summary>What the device is told: the first byte on the bus.</summary>
     public LogicalAddress Address { get; }
 
+    /// <summary>The last byte on the bus.</summary>
+    public LogicalAddress LastAddress => Address + (Length - 1);
+
     /// <summary>Bytes.</summary>
-    public uint Length { get; }
+    public ulong Length { get; }
+
+    /// <summary>The sizes of the unit's entries behind it: bit n for 2^n bytes; 0 where nothing remaps.</summary>
+    public ulong PageSizes { get; }
+
+    /// <summary>Whether a closed page lies before it and one behind it, which nobody else gets while it lives.</summary>
+    public bool IsGuarded { get; }
+
+    /// <summary>Whether it still stands: not disposed, and its adapter neither.</summary>
+    public bool IsLive => _mapping.IsLive(_number);
+
+    internal Mapping Mapping => _mapping;
+
+    internal long Number => _number;
 
     /// <summary>One 32-bit load.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The word is unaligned or passes the end.</exception>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public uint Read32(uint offset) => _memory.TryRead32(Word(offset, sizeof(uint)), out uint value) ? value : Gone();
+    public uint Read32(ulong offset) => _memory.TryRead32(Word(offset, sizeof(uint)), out uint value) ? value : Gone();
 
     /// <summary>One 32-bit store.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The word is unaligned or passes the end.</exception>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public void Write32(uint offset, uint value)
+    public void Write32(ulong offset, uint value)
     {
         if (!_memory.TryWrite32(Word(offset, sizeof(uint)), value)) { Gone(); }
     }
@@ -62,13 +68,13 @@ public sealed class CommonBuffer : IDisposable
     /// <summary>One 64-bit load.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The word is unaligned or passes the end.</exception>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public ulong Read64(uint offset) =>
+    public ulong Read64(ulong offset) =>
         _memory.TryRead64(Word(offset, sizeof(ulong)), out ulong value) ? value : Gone();
 
     /// <summary>One 64-bit store.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The word is unaligned or passes the end.</exception>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public void Write64(uint offset, ulong value)
+    public void Write64(ulong offset, ulong value)
     {
         if (!_memory.TryWrite64(Word(offset, sizeof(ulong)), value)) { Gone(); }
     }
@@ -77,9 +83,9 @@ public sealed class CommonBuffer : IDisposable
     /// The bytes themselves, inside one page. The device may change them at any time; do not keep the span.
     /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">The bytes pass the end or cross a page.</exception>
-    public Span<byte> GetSpan(uint offset, int length)
+    public Span<byte> GetSpan(ulong offset, int length)
     {
-        if (length < 0 || (ulong)offset + (uint)length > Length
+        if (length < 0 || offset > Length || Length - offset < (uint)length
             || (offset & PageMask) + (ulong)(uint)length > PageMask + 1)
         {
             throw new ArgumentOutOfRangeException(
@@ -88,18 +94,16 @@ public sealed class CommonBuffer : IDisposable
         }
         if (length == 0) { return default; }
         ThrowIfOver();
-        return _memory.TryGetSpan(_pages[offset >> PageLog2] + (offset & PageMask), length, out Span<byte> span)
+        return _memory.TryGetSpan(_pages[(int)(offset >> PageLog2)] + (offset & PageMask), length, out Span<byte> span)
             ? span : Broken();
     }
 
     /// <summary>Fills all of it with zeros.</summary>
     public void Clear()
     {
-        for (uint at = 0, left = Length; left > 0; left = Length - at)
+        for (ulong at = 0; at < Length; at += PageMask + 1)
         {
-            Span<byte> page = GetSpan(at, (int)Math.Min(PageMask + 1, left));
-            page.Clear();
-            at += (uint)page.Length;
+            GetSpan(at, (int)Math.Min(PageMask + 1, Length - at)).Clear();
         }
     }
 
@@ -110,11 +114,11 @@ public sealed class CommonBuffer : IDisposable
     public void Dispose() => _adapter.FreeCommonBuffer(_mapping, _number);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private PhysicalAddress Word(uint offset, uint size)
+    private PhysicalAddress Word(ulong offset, uint size)
     {
         if ((offset & (size - 1)) != 0 || offset > Length - size || Length < size) { ThrowOutside(offset, size); }
         ThrowIfOver();
-        return _pages[offset >> PageLog2] + (offset & PageMask);
+        return _pages[(int)(offset >> PageLog2)] + (offset & PageMask);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -123,7 +127,7 @@ public sealed class CommonBuffer : IDisposable
         if (!_mapping.IsLive(_number)) { Gone(); }
     }
 
-    private void ThrowOutside(uint offset, uint size) => throw new ArgumentOutOfRangeException(
+    private void ThrowOutside(ulong offset, uint size) => throw new ArgumentOutOfRangeException(
         nameof(offset),
         $"a {size}-byte word at offset {offset} is unaligned or outside a common buffer of {Length} bytes");
 

@@ -30,9 +30,12 @@ public sealed partial class DmaAdapter
             Answer(waiter!, default, DmaFailure.Disposed, default);
         }
 
+        Serve();
         foreach (Mapping mapping in _table.All)
         {
-            if (mapping.Phase == MappingPhase.Live && mapping.TryClose(mapping.Number)) { Abandon(mapping); }
+            if (mapping.Phase != MappingPhase.Live || !mapping.TryClose(mapping.Number)) { continue; }
+            _verifier?.OnOutstanding(mapping);
+            Abandon(mapping);
         }
         CloseReservations();
         _gate.Enter();
@@ -41,6 +44,9 @@ public sealed partial class DmaAdapter
         _gate.Exit();
         lock (_system.DomainLock) { _backend.Close(leaked); }
         _system.Remove(this);
+        if (_verifier is null) { return; }
+        _verifier.OnReleased(new(DisposeMember, nameof(DmaAdapter)));
+        DmaVerifier.Conclude();
     }
 
     internal void ReleaseLeak(Mapping mapping)
@@ -77,6 +83,7 @@ public sealed partial class DmaAdapter
     // Only by who closed it.
     private void Abandon(Mapping mapping)
     {
+        _verifier?.OnLeaked(mapping);
         Withdraw(mapping);
         _backend.Abandon(mapping);
         mapping.Quarantine();

@@ -29,7 +29,13 @@ public sealed partial class DmaAdapter
     }
 
     /// <summary>As <see cref="Reserve"/>, with the failure as a result.</summary>
-    internal DmaFailure TryReserve(uint maximumLength, int mapRegisters, int waiters, out DmaReservation? reservation)
+    /// <param name="maximumLength">As there.</param>
+    /// <param name="mapRegisters">As there.</param>
+    /// <param name="waiters">As there.</param>
+    /// <param name="reservation">What was set aside.</param>
+    /// <param name="inTurn">Whether it is the turn of whoever asks, so that nobody is overtaken.</param>
+    internal DmaFailure TryReserve(
+        uint maximumLength, int mapRegisters, int waiters, out DmaReservation? reservation, bool inTurn = false)
     {
         ArgumentOutOfRangeException.ThrowIfZero(maximumLength);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(maximumLength, Description.MaximumLength);
@@ -43,20 +49,27 @@ public sealed partial class DmaAdapter
 
         _gate.Enter();
         bool closed = _closed;
-        bool enough = !closed && mapRegisters <= _registersFree && _firstWaiter is null;
+        bool enough = !closed && mapRegisters <= _registersFree && (inTurn || !OthersWait);
         if (enough) { _registersFree -= mapRegisters; }
         Mapping? record = enough ? _table.Take() : null;
         _gate.Exit();
-        if (record is null) { return closed ? DmaFailure.Disposed : DmaFailure.OutOfResources; }
+        if (record is null)
+        {
+            // It lacks what only this adapter's own puts bring back: others need not wait behind it.
+            if (inTurn) { _ticket?.Leave(); }
+            return closed ? DmaFailure.Disposed : DmaFailure.OutOfResources;
+        }
 
-        DmaFailure failure = _backend.TryReserve(mapRegisters, out BackendReservation? backend);
+        DmaFailure failure = inTurn ? _backend.TryReserveInTurn(mapRegisters, out BackendReservation? backend)
+            : _backend.TryReserve(mapRegisters, out backend);
         if (failure != DmaFailure.None)
         {
-            GiveReserved(mapRegisters, record);
+            GiveReserved(mapRegisters, record, news: !inTurn);
             return failure;
         }
         reservation = new(this, maximumLength, mapRegisters, backend!, record, (int)elements, waiters);
         lock (_reservations) { _reservations.Add(reservation); }
+        _verifier?.OnTook(DmaResource.MapRegisters, reservation, mapRegisters, default);
         return DmaFailure.None;
     }
 
@@ -64,8 +77,9 @@ public sealed partial class DmaAdapter
     internal void Unreserve(DmaReservation reservation, Mapping? record)
     {
         lock (_reservations) { _reservations.Remove(reservation); }
+        _verifier?.OnGaveBack(DmaResource.MapRegisters, reservation, default);
         _backend.Unreserve(reservation.Backend);
-        GiveReserved(reservation.MapRegisters, record);
+        GiveReserved(reservation.MapRegisters, record, news: true);
         _ticket?.Wake();
     }
 
@@ -93,9 +107,18 @@ public sealed partial class DmaAdapter
         transfer.Mdl!.PinChain();
         _gate.Enter();
         bool closed = _closed;
+        DmaChannel? channel = reservation.Channel;
+        int registers = RegistersOf(transfer.Mdl, transfer.Offset, transfer.Length);
+        if (channel is not null && registers > channel.FreeRegisters)
+        {
+            _gate.Exit();
+            transfer.Mdl.UnpinChain();
+            return DmaFailure.OutOfResources;
+        }
         Mapping? mapping = closed ? null : reservation.TakeRecord();
         if (mapping is not null)
         {
+            if (channel is not null) { channel.FreeRegisters -= registers; }
             _outstanding++;
             _requests++;
             _bytes += transfer.Length;
@@ -105,11 +128,12 @@ public sealed partial class DmaAdapter
         if (mapping is null)
         {
             transfer.Mdl.UnpinChain();
-            return closed ? DmaFailure.Disposed : DmaFailure.Dead;
+            DmaFailure refusal = closed ? DmaFailure.Disposed : DmaFailure.Dead;
+            return _verifier?.OnRefused(refusal, transfer, 0, default, origin) ?? refusal;
         }
 
-        mapping.Transfer = transfer;
-        mapping.Backend.MapRegisters = RegistersOf(transfer.Mdl, transfer.Offset, transfer.Length);
+        mapping.Transfer = transfer with { Elements = reservation.Elements };
+        (mapping.Backend.MapRegisters, mapping.Backend.Channel) = (registers, channel);
         mapping.Backend.Reservation = reservation.Backend;
         ElementBuilder builder = new(mapping, Description, _elements);
         DmaFailure failure = _backend.TryMap(mapping, ref builder, out Footprint footprint, out culprit);
@@ -117,6 +141,10 @@ public sealed partial class DmaAdapter
         {
             _backend.Unmap(mapping);
             failure = DmaFailure.TooFragmented;
+        }
+        if (_verifier is { } verifier)
+        {
+            failure = Verify(verifier, failure, mapping, number, transfer, culprit, origin);
         }
         if (failure == DmaFailure.None)
         {
@@ -128,6 +156,7 @@ public sealed partial class DmaAdapter
         reservation.GiveRecord(mapping);
         transfer.Mdl.UnpinChain();
         _gate.Enter();
+        if (channel is not null) { channel.FreeRegisters += registers; }
         _outstanding--;
         _requests--;
         _bytes -= transfer.Length;
@@ -142,17 +171,19 @@ public sealed partial class DmaAdapter
         lock (_reservations) { all = [.. _reservations]; }
         foreach (DmaReservation reservation in all)
         {
+            // What is idle goes back by itself; a channel's registers are the driver's to give back.
+            if (reservation.Channel is null) { _verifier?.OnGaveBack(DmaResource.MapRegisters, reservation, default); }
             if (reservation.Close()) { _backend.Unreserve(reservation.Backend); }
         }
     }
 
-    private void GiveReserved(int registers, Mapping? record)
+    private void GiveReserved(int registers, Mapping? record, bool news)
     {
         _gate.Enter();
         _registersFree += registers;
         if (record is not null) { _table.GiveUnused(record); }
-        _returned++;
-        bool othersWait = _firstWaiter is not null;
+        if (news) { _returned++; }
+        bool othersWait = news && OthersWait;
         _gate.Exit();
         if (othersWait) { Serve(); }
     }

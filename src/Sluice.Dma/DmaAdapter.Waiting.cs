@@ -43,7 +43,7 @@ public sealed partial class DmaAdapter
             CancellationToken cancellationToken = default,
         [CallerMemberName] string site = "", [CallerFilePath] string file = "")
     {
-        Check(mdl, offset, length, direction);
+        Check(mdl, offset, length, direction, site, file);
         if (cancellationToken.IsCancellationRequested)
         {
             return ValueTask.FromCanceled<ScatterGatherLease>(cancellationToken);
@@ -86,10 +86,11 @@ public sealed partial class DmaAdapter
         uint tag = 0, [CallerMemberName] string site = "", [CallerFilePath] string file = "")
     {
         ArgumentNullException.ThrowIfNull(callback);
-        Check(mdl, offset, length, direction);
+        Check(mdl, offset, length, direction, site, file);
         Transfer transfer = new(mdl, offset, length, direction);
         MappingOrigin origin = new(tag, site, file);
         DmaFailure failure = TryMap(transfer, origin, ahead: false, out ScatterGatherLease list, out _);
+        if (failure == DmaFailure.RuleBroken) { throw DmaVerifier.Broken(); }
         if (failure != DmaFailure.OutOfResources)
         {
             callback(list, failure, state);
@@ -114,7 +115,7 @@ public sealed partial class DmaAdapter
             bool more = true;
             while (more)
             {
-                try { more = ServeFirst(); }
+                try { more = ServeFirst() || ServeChannel(); }
                 catch (Exception e) { thrown ??= ExceptionDispatchInfo.Capture(e); }
             }
             calls = Interlocked.Add(ref _serveCalls, -calls);
@@ -128,10 +129,9 @@ public sealed partial class DmaAdapter
     {
         _gate.Enter();
         ScatterGatherWaiter? waiter = _firstWaiter;
-        if (waiter is null)
+        if (waiter is null || ChannelIsBefore(waiter.Ticket))
         {
             _gate.Exit();
-            _ticket?.Leave();
             return false;
         }
         (Transfer transfer, MappingOrigin origin) = (waiter.Transfer, waiter.Origin);
@@ -151,7 +151,7 @@ public sealed partial class DmaAdapter
         long now = failure == DmaFailure.None ? _platform.Clock.Nanoseconds : 0;
         _gate.Enter();
         bool retry = _returned != returned;
-        if (mayWait && (retry || _outstanding != 0 || _ticket is { IsQueued: true }))
+        if (mayWait && (retry || _outstanding != 0 || _channelsHeld != 0 || _ticket is { IsQueued: true }))
         {
             _gate.Exit();
             return retry;
@@ -164,6 +164,7 @@ public sealed partial class DmaAdapter
         }
         _gate.Exit();
         if (ours) { Answer(waiter, list, failure, culprit); }
+        else if (failure == DmaFailure.RuleBroken) { _ = DmaVerifier.Broken(); }
         else if (failure == DmaFailure.None)
         {
             // Cancelled while it was served: nobody ever sees the list, so it does not count as a request.
@@ -193,6 +194,7 @@ public sealed partial class DmaAdapter
         if (waiter.Callback is { } callback)
         {
             object? state = waiter.CallbackState;
+            if (failure == DmaFailure.RuleBroken) { _ = DmaVerifier.Broken(); }
             GiveWaiter(waiter);
             callback(list, failure, state);
         }
@@ -255,6 +257,11 @@ public sealed partial class DmaAdapter
     private void GiveWaiter(ScatterGatherWaiter waiter)
     {
         waiter.Clear();
+        if (waiter.Request is { } request)
+        {
+            request.End();
+            return;
+        }
         _gate.Enter();
         (waiter.Next, _freeWaiters) = (_freeWaiters, waiter);
         _gate.Exit();

@@ -25,6 +25,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
     private readonly MappingTable _table;
     private readonly ElementPool _elements = new();
     private readonly bool _keepsTime;
+    private readonly AdapterVerifier? _verifier;
 
     // The place in the queue of what is shared with other adapters; null when nothing is.
     private readonly BounceTicket? _ticket;
@@ -49,6 +50,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         _keepsTime = backend.ReportsFaults;
         _ticket = backend.Ticket;
         if (_ticket is not null) { _ticket.Serve = Serve; }
+        if (system.Verifier is { } verifier) { _verifier = new(this, verifier); }
         _table = new(this, options.RecentMappings);
     }
 
@@ -86,6 +88,12 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
 
     internal MappingTable Table => _table;
 
+    /// <summary>Whether it was disposed.</summary>
+    internal bool IsReleased => Volatile.Read(ref _closed);
+
+    /// <summary>Holds this adapter's calls against the rules; null while verification is off.</summary>
+    internal AdapterVerifier? Verifier => _verifier;
+
     /// <summary>
     /// Makes bytes of a buffer reachable for the device, in one direction and no more, and lends the list of their
     /// logical addresses. Never waits.
@@ -107,12 +115,16 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         Mdl mdl, uint offset, uint length, DmaDirection direction, out ScatterGatherLease list, uint tag = 0,
         [CallerMemberName] string site = "", [CallerFilePath] string file = "")
     {
-        Check(mdl, offset, length, direction);
+        Check(mdl, offset, length, direction, site, file);
         DmaFailure failure = TryMap(
             new(mdl, offset, length, direction), new(tag, site, file), ahead: false, out list,
                 out PhysicalAddress culprit);
         if (failure == DmaFailure.None) { return true; }
-        if (failure == DmaFailure.OutOfResources && CouldEver(new(mdl, offset, length, direction))) { return false; }
+        if (failure == DmaFailure.OutOfResources && CouldEver(new(mdl, offset, length, direction)))
+        {
+            _verifier?.OnShort();
+            return false;
+        }
         throw Explain(failure, length, culprit);
     }
 
@@ -128,16 +140,22 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         in ScatterGatherLease list, [CallerMemberName] string site = "", [CallerFilePath] string file = "")
     {
         Mapping? mapping = list.Mapping;
-        if (mapping is null || mapping.Adapter != this || !mapping.TryClose(list.Number)) { ThrowNotOurs(list); }
+        if (mapping is null || mapping.Adapter != this || !mapping.TryClose(list.Number))
+        {
+            ThrowNotOurs(list, site, file);
+        }
+        _verifier?.OnClosing(mapping, site, file);
         if (!_backend.Unmap(mapping))
         {
             DmaReservation? broken = mapping.Backend.Reservation?.Owner;
             Abandon(mapping);
             broken?.Leave();
+            if (_verifier is not null) { DmaVerifier.Conclude(); }
             return;
         }
+        _verifier?.OnClosed(mapping, site, file);
         Mdl mdl = mapping.Transfer.Mdl!;
-        int registers = mapping.Backend.MapRegisters;
+        (int registers, DmaChannel? channel) = (mapping.Backend.MapRegisters, mapping.Backend.Channel);
         DmaReservation? reservation = mapping.Backend.Reservation?.Owner;
         Recycle(mapping);
         bool exact = false;
@@ -146,35 +164,42 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         mdl.UnpinChain();
         _gate.Enter();
         _table.Give(mapping);
-        if (reservation is null) { _registersFree += registers; }
-        else { reservation.GiveRecord(_table.TakeWithoutGrowing()); }
+        if (reservation is null || channel is not null) { GiveRegisters(registers, channel); }
+        reservation?.GiveRecord(_table.TakeWithoutGrowing());
         _outstanding--;
         _returned++;
-        bool othersWait = _firstWaiter is not null;
+        bool othersWait = OthersWait;
         _gate.Exit();
         if (othersWait) { Serve(); }
         reservation?.Leave();
         _ticket?.Wake();
+        if (_verifier is not null) { DmaVerifier.Conclude(); }
     }
 
     private DmaFailure TryMap(
         in Transfer transfer, in MappingOrigin origin, bool ahead, out ScatterGatherLease list,
-            out PhysicalAddress culprit)
+            out PhysicalAddress culprit, DmaChannel? channel = null)
     {
         (list, culprit) = (default, default);
         int registers = RegistersOf(transfer.Mdl!, transfer.Offset, transfer.Length);
         transfer.Mdl!.PinChain();
         _gate.Enter();
-        if (_closed || registers > _registersFree || (!ahead && _firstWaiter is not null))
+        ref int free = ref _registersFree;
+        if (channel is not null) { free = ref channel.FreeRegisters; }
+        else if (!ahead && (_firstWaiter is not null || ChannelIsBefore(long.MaxValue))) { registers = int.MaxValue; }
+        if (_closed || registers > free || channel is { Ended: true })
         {
             bool closed = _closed;
             _gate.Exit();
             transfer.Mdl.UnpinChain();
             // It lacks what only this adapter's own puts bring back: others need not wait behind it.
-            if (ahead) { _ticket?.Leave(); }
-            return closed ? DmaFailure.Disposed : DmaFailure.OutOfResources;
+            if (ahead && channel is null) { _ticket?.Leave(); }
+            DmaFailure refusal = closed ? DmaFailure.Disposed : DmaFailure.OutOfResources;
+            return ahead || _verifier is null ? refusal
+                : _verifier.OnRefused(refusal, transfer, RegistersOf(transfer.Mdl, transfer.Offset, transfer.Length),
+                    default, origin);
         }
-        _registersFree -= registers;
+        free -= registers;
         _outstanding++;
         _requests++;
         _bytes += transfer.Length;
@@ -183,14 +208,19 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         _gate.Exit();
 
         mapping.Transfer = transfer;
-        mapping.Backend.MapRegisters = registers;
-        mapping.Backend.Ticket = ahead ? _ticket : null;
+        (mapping.Backend.MapRegisters, mapping.Backend.Channel) = (registers, channel);
+        mapping.Backend.Ticket = ahead && channel is null ? _ticket : null;
+        _verifier?.Guard(mapping);
         ElementBuilder builder = new(mapping, Description, _elements);
         DmaFailure failure = _backend.TryMap(mapping, ref builder, out Footprint footprint, out culprit);
         if (failure == DmaFailure.None && mapping.Count > 1 && !Description.ScatterGather)
         {
             _backend.Unmap(mapping);
             failure = DmaFailure.TooFragmented;
+        }
+        if (_verifier is { } verifier)
+        {
+            failure = Verify(verifier, failure, mapping, number, transfer, culprit, origin);
         }
         if (failure == DmaFailure.None)
         {
@@ -202,35 +232,62 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         transfer.Mdl.UnpinChain();
         _gate.Enter();
         _table.GiveUnused(mapping);
-        _registersFree += registers;
+        GiveRegisters(registers, channel);
         _outstanding--;
         _requests--;
         _bytes -= transfer.Length;
-        bool othersWait = !ahead && _firstWaiter is not null;
+        bool othersWait = !ahead && OthersWait;
         if (othersWait) { _returned++; }
         _gate.Exit();
         if (othersWait) { Serve(); }
         return failure;
     }
 
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private DmaFailure Verify(
+        AdapterVerifier verifier, DmaFailure failure, Mapping mapping, long number, in Transfer transfer,
+        PhysicalAddress culprit, in MappingOrigin origin)
+    {
+        if (failure == DmaFailure.None)
+        {
+            if (verifier.OnMapped(mapping, number, origin)) { return failure; }
+            _backend.Unmap(mapping);
+            verifier.Forget(mapping);
+            return DmaFailure.RuleBroken;
+        }
+        verifier.Forget(mapping);
+        return verifier.OnRefused(failure, transfer, mapping.Backend.MapRegisters, culprit, origin);
+    }
+
+    // Inside the gate.
+    private bool OthersWait => _firstWaiter is not null || _firstChannelRequest is not null;
+
+    // Inside the gate.
+    private void GiveRegisters(int registers, DmaChannel? channel)
+    {
+        if (channel is null) { _registersFree += registers; }
+        else { channel.FreeRegisters += registers; }
+    }
+
     // Drops what the record holds of others, so that history keeps no buffer alive.
     private void Recycle(Mapping mapping)
     {
-        bool reserved = mapping.Backend.Reservation is not null;
+        ScatterGatherElement[]? theirs = mapping.Transfer.Elements;
         mapping.Transfer = default;
         mapping.Backend = default;
         if (mapping.Many is not { } many) { return; }
         mapping.Many = null;
-        if (!reserved) { _elements.Return(many); }
+        if (many != theirs) { _elements.Return(many); }
     }
 
-    private void Check(Mdl mdl, uint offset, uint length, DmaDirection direction)
+    private void Check(Mdl mdl, uint offset, uint length, DmaDirection direction, string site = "", string file = "")
     {
         ArgumentNullException.ThrowIfNull(mdl);
         if (direction is < DmaDirection.ToDevice or > DmaDirection.Bidirectional)
         {
             throw new ArgumentOutOfRangeException(nameof(direction), $"{(int)direction} is no direction");
         }
+        _verifier?.CheckRange(mdl, offset, length, site, file);
         if (length == 0 || length > Description.MaximumLength)
         {
             throw new ArgumentOutOfRangeException(
@@ -260,8 +317,8 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         return (int)(((start + length - 1) >> PageLog2) - (start >> PageLog2)) + 1;
     }
 
-    internal DmaException Explain(DmaFailure failure, uint length, PhysicalAddress culprit) =>
-        new(failure, failure switch
+    internal DmaException Explain(DmaFailure failure, ulong length, PhysicalAddress culprit) =>
+        failure == DmaFailure.RuleBroken ? DmaVerifier.Broken() : new DmaException(failure, failure switch
     {
         DmaFailure.Unreachable =>
             $"the page at {culprit} is out of reach of {Driver} {Device} ({Description.AddressBits} address bits) "
@@ -277,8 +334,9 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
     });
 
     [DoesNotReturn]
-    private void ThrowNotOurs(in ScatterGatherLease list)
+    private void ThrowNotOurs(in ScatterGatherLease list, string site, string file)
     {
+        _verifier?.OnBadPut(list, site, file);
         if (list.Mapping is { } mapping && mapping.Adapter != this)
         {
             throw new InvalidOperationException(

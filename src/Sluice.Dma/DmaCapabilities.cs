@@ -54,6 +54,12 @@ public sealed record DmaCapabilities
     public uint SubPageIsolation { get; init; }
 
     /// <summary>
+    /// Transfers of up to so many bytes are copied through pages that stay mapped; 0 for none, or for the shadow
+    /// policy's all.
+    /// </summary>
+    public uint CopyThreshold { get; init; }
+
+    /// <summary>
     /// Whether a buffer of scattered pages is one run to the device, so that its list has one element wherever the
     /// device's own limits allow.
     /// </summary>

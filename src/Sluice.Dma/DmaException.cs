@@ -28,10 +28,16 @@ public enum DmaFailure : byte
 
     /// <summary>The adapter was disposed.</summary>
     Disposed,
+
+    /// <summary>The back-end cannot do it: fewer rights than both where no unit enforces them.</summary>
+    NotSupported,
+
+    /// <summary>A rule of the DDI was broken, and verification is asked to throw.</summary>
+    RuleBroken,
 }
 
 /// <summary>A DMA request that will not succeed by waiting.</summary>
-public sealed class DmaException : Exception
+public class DmaException : Exception
 {
     /// <summary>A failure and its one clear line.</summary>
     public DmaException(DmaFailure failure, string message) : base(message) => Failure = failure;

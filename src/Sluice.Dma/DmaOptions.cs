@@ -28,13 +28,26 @@ public sealed record DmaOptions
     public ShadowPoolOptions Shadow { get; init; } = new();
 
     /// <summary>
+    /// Transfers of up to so many bytes are copied through pages that stay mapped, whatever the policy: cheaper than a
+    /// mapping and its invalidation when they are short. <c>sluice bench copy-or-map</c> measures where that ends. 0,
+    /// the default, maps all; <see cref="Shadow"/> says how large the pool and its slots may be.
+    /// </summary>
+    /// <remarks>
+    /// The device never reaches the buffer of such a transfer. It keeps reaching the copy until the page is used for the
+    /// next one, and doing so late is no fault: nothing is reported.
+    /// </remarks>
+    public uint CopyThreshold { get; init; }
+
+    /// <summary>
     /// Memory for copying, for devices that need it where there is no unit; null to refuse what they cannot reach.
+    /// Behind a unit only devices that are not trusted need it, and have it in any case.
     /// </summary>
     public BounceOptions? Bounce { get; init; }
 
     /// <summary>
     /// Whether a device may see the rest of a page that a transfer does not fill. Firmware knows: what sits behind a
-    /// port that faces outside is not trusted. Asked once for each adapter.
+    /// port that faces outside is not trusted. Where it may not, partial pages are copied, and its domain is strict or
+    /// shadow; without a unit that takes <see cref="Bounce"/>. Asked once for each adapter.
     /// </summary>
     public Func<PciAddress, bool> Trusts { get; init; } = static _ => true;
 
@@ -57,6 +70,25 @@ public sealed record DmaOptions
     /// <summary>Names for memory that is no buffer, for reports; null when nobody knows any.</summary>
     public IPhysicalRegionNames? RegionNames { get; init; }
 
+    /// <summary>
+    /// Whether the rules of the DDI are checked. <see cref="VerificationMode.Log"/> in Debug builds of this library,
+    /// else <see cref="VerificationMode.Off"/>; the runtime option <c>Sluice.Dma.Verification</c> (a mode's name, in
+    /// runtimeconfig.json or by <see cref="AppContext"/>) changes that without a build.
+    /// </summary>
+    public VerificationMode Verification { get; init; } = DefaultVerification();
+
+    /// <summary>
+    /// With verification, whether transfers are copied through guarded pages: that finds what a device writes just
+    /// outside a buffer, and every early touch by the processor, at the price of two copies.
+    /// </summary>
+    public bool VerificationGuards { get; init; }
+
+    /// <summary>
+    /// With verification, the cache line as a power of two where devices do not see the caches, 0 to 12; 0 where they
+    /// do, as everywhere on x86.
+    /// </summary>
+    public int VerificationCacheLineLog2 { get; init; }
+
     internal void Validate()
     {
         Bounce?.Validate();
@@ -65,5 +97,18 @@ public sealed record DmaOptions
         ArgumentOutOfRangeException.ThrowIfLessThan(MapRegistersPerAdapter, 1);
         ArgumentOutOfRangeException.ThrowIfLessThan(PendingReports, 8);
         ArgumentOutOfRangeException.ThrowIfLessThan(ReportPeriodNanoseconds, 1);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((byte)Verification, (byte)VerificationMode.Break);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)VerificationCacheLineLog2, 12u);
+    }
+
+    private static VerificationMode DefaultVerification()
+    {
+        if (Enum.TryParse(AppContext.GetData("Sluice.Dma.Verification") as string, ignoreCase: true,
+            out VerificationMode wanted)) { return wanted; }
+#if DEBUG
+        return VerificationMode.Log;
+#else
+        return VerificationMode.Off;
+#endif
     }
 }

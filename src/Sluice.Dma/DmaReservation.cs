@@ -51,6 +51,19 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
 
     internal BackendReservation Backend { get; }
 
+    /// <summary>The channel it was set aside for, whose registers it uses; null for none.</summary>
+    internal DmaChannel? Channel { get; set; }
+
+    /// <summary>Maps with what was set aside; false while its one transfer is in flight.</summary>
+    internal bool TryMap(
+        in Transfer transfer, in MappingOrigin origin, out ScatterGatherLease list, out DmaFailure failure)
+    {
+        (list, failure) = (default, DmaFailure.None);
+        if (!TryEnter()) { return false; }
+        failure = Map(transfer, origin, out list, out _);
+        return true;
+    }
+
     internal ScatterGatherElement[] Elements => _elements;
 
     /// <summary>
@@ -117,21 +130,15 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
             : ValueTask.FromException<ScatterGatherLease>(_adapter.Explain(failure, length, culprit));
     }
 
-    /// <summary>Gives everything back. Harmless twice, and after the adapter was disposed.</summary>
-    /// <exception cref="InvalidOperationException">Its transfer is in flight: put the list first.</exception>
+    /// <summary>
+    /// Gives everything back: now, or when the list of its transfer is put. Requests that wait fail with
+    /// <see cref="DmaFailure.Disposed"/>. Harmless twice, and after the adapter was disposed.
+    /// </summary>
     public void Dispose()
     {
-        _gate.Enter();
-        bool busy = _busy && !_over;
-        bool first = !_busy && !_over;
-        _over |= first;
-        _gate.Exit();
-        if (busy)
-        {
-            throw new InvalidOperationException(
-                $"a reservation of {_adapter.Driver} {_adapter.Device} is in use: put its list before it is disposed");
-        }
-        if (first) { _adapter.Unreserve(this, _record); }
+        bool idle = Close();
+        if (idle) { _adapter.Unreserve(this, _record); }
+        else if (Volatile.Read(ref _busy)) { _adapter.Verifier?.OnFreedWhileMapped(MapRegisters); }
     }
 
     /// <summary>The record of the next transfer, inside the adapter's gate; null when the last one was leaked.</summary>
@@ -149,18 +156,20 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
             ScatterGatherWaiter? waiter = _firstWaiter;
             if (waiter is null)
             {
+                bool last = _over && _busy;
                 _busy = false;
                 _gate.Exit();
+                if (last) { _adapter.Unreserve(this, _record); }
                 return;
             }
             Remove(waiter);
-            bool over = _over;
             _gate.Exit();
-            if (Serve(waiter, over)) { return; }
+            if (Serve(waiter)) { return; }
         }
     }
 
-    /// <summary>The adapter is gone. Whether nothing is left in flight; requests that wait fail.</summary>
+    /// <summary>Takes no more requests, and fails those that wait. True once: who gets it gives everything back; false
+    /// while a transfer is in flight.</summary>
     internal bool Close()
     {
         _gate.Enter();
@@ -175,7 +184,8 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
             if (waiter is not null) { Remove(waiter); }
             _gate.Exit();
             if (waiter is null) { return first && idle; }
-            waiter.Fail(_adapter.Explain(DmaFailure.Disposed, waiter.Transfer.Length, default));
+            waiter.Fail(new DmaException(DmaFailure.Disposed,
+                $"a reservation of {_adapter.Driver} {_adapter.Device}, or the adapter, was disposed"));
         }
     }
 
@@ -197,19 +207,13 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
     }
 
     // The waiter is out of the queue, so nobody else answers it. True when it has the reservation now.
-    private bool Serve(ScatterGatherWaiter waiter, bool over)
+    private bool Serve(ScatterGatherWaiter waiter)
     {
-        PhysicalAddress culprit = default;
-        DmaFailure failure = DmaFailure.Disposed;
-        ScatterGatherLease list = default;
+        PhysicalAddress culprit;
+        DmaFailure failure;
+        ScatterGatherLease list;
         uint length = waiter.Transfer.Length;
-        try
-        {
-            if (!over)
-            {
-                failure = _adapter.TryMapReserved(this, waiter.Transfer, waiter.Origin, out list, out culprit);
-            }
-        }
+        try { failure = _adapter.TryMapReserved(this, waiter.Transfer, waiter.Origin, out list, out culprit); }
         catch (Exception e)
         {
             // The buffer was disposed while it waited: whoever awaits hears of it, and the next has its turn.

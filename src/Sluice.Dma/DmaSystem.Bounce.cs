@@ -20,7 +20,7 @@ public sealed partial class DmaSystem
     }
 
     /// <summary>Whether transfers of a device without a unit are copied, and why, in one line.</summary>
-    internal (bool Bounces, string Reason) ChooseWithoutUnit(PciAddress device, DeviceDescription description)
+    internal (bool Bounces, string Reason) ChooseWithoutUnit(DeviceDescription description, bool trusted)
     {
         LogicalAddress top = TopOfMemory;
         string reach = description.LastAddress < top
@@ -29,7 +29,8 @@ public sealed partial class DmaSystem
         if (_options.Bounce is not { } bounce) { return (false, $"no unit and no bounce pool; {reach}"); }
         if (bounce.Always) { return (true, "no unit; every transfer is copied because BounceOptions.Always asks for it"); }
         if (description.LastAddress < top) { return (true, $"no unit; {reach}"); }
-        return _options.Trusts(device)
+        if (!description.ScatterGather) { return (true, "no unit; the device takes one element and nothing joins pages"); }
+        return trusted
             ? (false, $"no unit; {reach}")
             : (true, "no unit; the device is not trusted with the rest of a page");
     }
@@ -45,13 +46,16 @@ public sealed partial class DmaSystem
 
     private IDmaBackend WithoutUnit(PciAddress device, DeviceDescription description)
     {
-        (bool bounces, string reason) = ChooseWithoutUnit(device, description);
+        bool trusted = _options.Trusts(device);
+        (bool bounces, string reason) = ChooseWithoutUnit(description, trusted);
         if (!bounces) { return new IdentityBackend(Platform, description, reason); }
         BounceOptions options = _options.Bounce!;
         return new BounceBackend(
-            Platform, description, PoolFor(description.LastAddress, options), options.Always, _options.Trusts(device),
-            reason);
+            Platform, description, PoolFor(description.LastAddress, options), options.Always, trusted, reason);
     }
+
+    // Behind a unit every device reaches every page.
+    private BouncePool PoolForAll => PoolFor(new(ulong.MaxValue), _options.Bounce ?? new());
 
     // One for all devices that reach equally far, and one for those that reach everything. Under the lock.
     private BouncePool PoolFor(LogicalAddress last, BounceOptions options)

@@ -22,6 +22,7 @@ public sealed partial class DmaSystem : IDisposable
     {
         (Platform, _options) = (platform, options);
         History = new(this);
+        if (options.Verification != VerificationMode.Off) { Verifier = new(this, options); }
         _faults = new(this, options);
         try { _remapping = remap?.Invoke(_faults); }
         catch
@@ -29,6 +30,7 @@ public sealed partial class DmaSystem : IDisposable
             _faults.Dispose();
             throw;
         }
+        DmaOwnership.Add(this);
     }
 
     /// <summary>
@@ -39,6 +41,22 @@ public sealed partial class DmaSystem : IDisposable
     {
         add => _faults.Reported += value;
         remove => _faults.Reported -= value;
+    }
+
+    /// <summary>
+    /// A broken rule of the DDI, while <see cref="DmaOptions.Verification"/> is on. Raised in the call that broke it,
+    /// before it returns or throws; what a subscriber throws is swallowed.
+    /// </summary>
+    public event Action<DmaViolation>? Violated
+    {
+        add
+        {
+            if (Verifier is { } verifier) { verifier.Violated += value; }
+        }
+        remove
+        {
+            if (Verifier is { } verifier) { verifier.Violated -= value; }
+        }
     }
 
     /// <summary>Every mapping that is live or was given back lately.</summary>
@@ -68,6 +86,7 @@ public sealed partial class DmaSystem : IDisposable
                     Lost = _faults.Lost,
                     ReportsDropped = _faults.Dropped,
                     Leaks = _leaks.Count,
+                    Violations = Verifier?.Violations ?? 0,
                 };
             }
         }
@@ -79,6 +98,9 @@ public sealed partial class DmaSystem : IDisposable
     internal IPlatform Platform { get; }
 
     internal FaultDesk Faults => _faults;
+
+    /// <summary>Watches over the rules; null while verification is off.</summary>
+    internal DmaVerifier? Verifier { get; }
 
     internal ReadOnlySpan<DmaAdapter> Adapters => Volatile.Read(ref _adapters);
 
@@ -134,10 +156,17 @@ public sealed partial class DmaSystem : IDisposable
             if (_disposed) { return; }
             _disposed = true;
         }
-        foreach (DmaAdapter adapter in Adapters) { adapter.Dispose(); }
+        DmaViolationException? broken = null;
+        foreach (DmaAdapter adapter in Adapters)
+        {
+            try { adapter.Dispose(); }
+            catch (DmaViolationException e) { broken ??= e; }
+        }
         _remapping?.Dispose();
         foreach (BouncePool pool in _pools) { pool.Dispose(); }
         _faults.Dispose();
+        DmaOwnership.Remove(this);
+        if (broken is not null) { throw broken; }
     }
 
     /// <summary>As <see cref="CreateAdapter"/>, over any back-end.</summary>
@@ -165,6 +194,16 @@ public sealed partial class DmaSystem : IDisposable
             _formerDrivers[adapter.Device] = adapter.Driver;
             Volatile.Write(ref _adapters, [.. _adapters.Where(a => a != adapter)]);
         }
+    }
+
+    /// <summary>Whether a device has an adapter now.</summary>
+    internal bool HasAdapter(PciAddress device)
+    {
+        foreach (DmaAdapter adapter in Adapters)
+        {
+            if (adapter.Device == device) { return true; }
+        }
+        return false;
     }
 
     /// <summary>The last driver of a device that has no adapter now, or null.</summary>

@@ -8,9 +8,10 @@ namespace Sluice.Dma;
 /// An MDL either owns its frames (<see cref="Allocate"/>) or borrows them (<see cref="Borrow"/>). Frames it owns go
 /// back to the machine at <see cref="Dispose"/>, or, when a transfer over them is still mapped, when the last such
 /// transfer is put: memory that a device may write is never handed out again. Reading and copying are safe from any
-/// thread; whoever races a device or another thread sees a mixture of bytes. Build a chain before it is used.
+/// thread; whoever races another thread sees a mixture of bytes. Build a chain before it is used. Bytes belong to the
+/// processor or to a device: get hands them over, put hands them back, and in between they are out of bounds here.
 /// </remarks>
-public sealed class Mdl : IDisposable
+public sealed partial class Mdl : IDisposable
 {
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
@@ -96,61 +97,6 @@ public sealed class Mdl : IDisposable
             throw new ArgumentException($"{page} is not the address of a page", nameof(pages));
         }
         return new(platform, pages.ToArray(), offset, length, ownsFrames: false);
-    }
-
-    /// <summary>Copies bytes out of the buffer, following the chain.</summary>
-    /// <param name="offset">The first byte, counted from this MDL's start.</param>
-    /// <param name="destination">Where to; all of it is filled.</param>
-    /// <exception cref="ArgumentOutOfRangeException">The chain is too short.</exception>
-    public void CopyTo(uint offset, Span<byte> destination)
-    {
-        ObjectDisposedException.ThrowIf(Volatile.Read(ref _pins) == DisposedBit, this);
-        MdlCursor cursor = new(this, offset, (uint)destination.Length);
-        while (cursor.NextPiece(out Mdl part, out uint at, out uint length))
-        {
-            while (length > 0)
-            {
-                Span<byte> here = part.SpanAt(at);
-                if ((uint)here.Length > length) { here = here[..(int)length]; }
-                here.CopyTo(destination);
-                destination = destination[here.Length..];
-                (at, length) = (at + (uint)here.Length, length - (uint)here.Length);
-            }
-        }
-    }
-
-    /// <summary>Copies bytes into the buffer, following the chain.</summary>
-    /// <param name="offset">The first byte, counted from this MDL's start.</param>
-    /// <param name="source">What to copy.</param>
-    /// <exception cref="ArgumentOutOfRangeException">The chain is too short.</exception>
-    public void CopyFrom(uint offset, ReadOnlySpan<byte> source)
-    {
-        ObjectDisposedException.ThrowIf(Volatile.Read(ref _pins) == DisposedBit, this);
-        MdlCursor cursor = new(this, offset, (uint)source.Length);
-        while (cursor.NextPiece(out Mdl part, out uint at, out uint length))
-        {
-            while (length > 0)
-            {
-                Span<byte> here = part.SpanAt(at);
-                if ((uint)here.Length > length) { here = here[..(int)length]; }
-                source[..here.Length].CopyTo(here);
-                source = source[here.Length..];
-                (at, length) = (at + (uint)here.Length, length - (uint)here.Length);
-            }
-        }
-    }
-
-    /// <summary>
-    /// The bytes themselves from <paramref name="offset"/> to the end of their page or of this MDL. Shared with every
-    /// device the buffer is mapped for; do not keep the span longer than the MDL.
-    /// </summary>
-    /// <exception cref="ArgumentOutOfRangeException"><paramref name="offset"/> is not below
-    /// <see cref="ByteCount"/>.</exception>
-    public Span<byte> GetSpan(uint offset)
-    {
-        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(offset, ByteCount);
-        ObjectDisposedException.ThrowIf(Volatile.Read(ref _pins) < 0, this);
-        return SpanAt(offset);
     }
 
     // A pinned MDL keeps its bytes after Dispose: a transfer that ends then still copies into them.

@@ -26,6 +26,9 @@ internal sealed class ScatterGatherWaiter(IWaiterQueue queue) : IValueTaskSource
     internal ScatterGatherCallback? Callback;
     internal object? CallbackState;
 
+    // Whose place in the queue this is when the driver made it; null for a pooled one.
+    internal ScatterGatherRequest? Request;
+
     internal ValueTask<ScatterGatherLease> Task => new(this, _core.Version);
 
     internal void Register(CancellationToken token) => _registration = token.UnsafeRegister(

@@ -42,7 +42,36 @@ public interface IFrameAllocator
     /// <returns>False when memory of that shape has run out.</returns>
     bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, ulong last = ulong.MaxValue);
 
-    /// <summary>Gives frames back.</summary>
+    /// <summary>
+    /// As <see cref="TryAllocate"/>, with a lower bound as well. Where an allocator has nothing better, it takes and
+    /// gives back what lies too low until it has seen <c>256</c> of those: false then means only that.
+    /// </summary>
+    /// <param name="kind">What they are for.</param>
+    /// <param name="sizeLog2">12 for one frame.</param>
+    /// <param name="bounds">Every byte lies in here.</param>
+    /// <param name="first">The first byte.</param>
+    bool TryAllocateWithin(FrameKind kind, int sizeLog2, PhysicalRange bounds, out PhysicalAddress first)
+    {
+        const int MostTries = 256;
+        Stack<PhysicalAddress> low = new();
+        bool found = TryAllocate(kind, sizeLog2, out first, bounds.Last.Value);
+        while (found && first < bounds.First && low.Count < MostTries)
+        {
+            low.Push(first);
+            found = TryAllocate(kind, sizeLog2, out first, bounds.Last.Value);
+        }
+        if (found && first < bounds.First)
+        {
+            low.Push(first);
+            found = false;
+        }
+        while (low.TryPop(out PhysicalAddress back)) { Free(back, sizeLog2); }
+        return found;
+    }
+
+    /// <summary>
+    /// Gives frames back. A naturally aligned part of what was taken at once may be given back by itself.
+    /// </summary>
     /// <exception cref="InvalidOperationException">They are not allocated (a double free), or quarantined.</exception>
     void Free(PhysicalAddress first, int sizeLog2);
 

@@ -36,7 +36,7 @@ public sealed class BounceFairnessTests : IDisposable
         _adapters[adapter].GetScatterGatherListAsync(
             _mdl, 0, pages * 4096, DmaDirection.ToDevice, cancellationToken: token).AsTask();
 
-    [Fact]
+    [Fact(Timeout = 20_000)]
     public async Task WhatOthersHoldIsWaitedForAndComesInOrderOfArrival()
     {
         ScatterGatherLease held = Get(0, 8);
@@ -52,7 +52,7 @@ public sealed class BounceFairnessTests : IDisposable
         Assert.Equal(3, _system.Statistics.Waited);
     }
 
-    [Fact]
+    [Fact(Timeout = 20_000)]
     public async Task NobodyTakesPastWhoWaitsUnlessThereIsEnoughForBoth()
     {
         ScatterGatherLease four = Get(0, 4), three = Get(0, 3);
@@ -89,7 +89,7 @@ public sealed class BounceFairnessTests : IDisposable
         Assert.Equal(["many 0", "one", "other", "many 1", "many 2", "many 3", "many 4"], order);
     }
 
-    [Fact]
+    [Fact(Timeout = 20_000)]
     public async Task WhatCanNeverFitFailsAtOnceAndWhatOthersHoldDoesNot()
     {
         ScatterGatherLease held = Get(0, 8);
@@ -103,7 +103,7 @@ public sealed class BounceFairnessTests : IDisposable
         (await waits).Dispose();
     }
 
-    [Fact]
+    [Fact(Timeout = 20_000)]
     public async Task WhoGivesUpOrEndsLetsTheNextPass()
     {
         ScatterGatherLease held = Get(0, 4);
@@ -159,7 +159,7 @@ public sealed class BounceFairnessTests : IDisposable
         Get(0, 8).Dispose();
     }
 
-    [Fact]
+    [Fact(Timeout = 20_000)]
     public async Task ManyAdaptersShareFewPagesWithCancellationAndEachIsAnsweredOnce()
     {
         long got = 0, cancelled = 0;

@@ -46,52 +46,59 @@ public sealed class BounceTests : IDisposable
             random.NextBytes(before);
             for (int i = 0; i < before.Length; i++) { before[i] |= 1; }
             chain.CopyFrom(0, before);
-            uint offset = (uint)random.Next(before.Length);
-            uint length = (uint)random.Next(1, before.Length - (int)offset + 1);
-            DmaDirection direction = (DmaDirection)random.Next(1, 4);
+            long counted = 0;
+            // More than once: pages are dirty from the second time on.
+            for (int again = 0; again < 3; again++)
+            {
+                uint offset = (uint)random.Next(before.Length);
+                uint length = (uint)random.Next(1, before.Length - (int)offset + 1);
+                DmaDirection direction = (DmaDirection)random.Next(1, 4);
 
-            Assert.True(adapter.TryGetScatterGatherList(chain, offset, length, direction, out ScatterGatherLease list));
-            ulong[] logical = [.. BytesOf(list)];
-            (ulong Physical, bool Copied)[] source = [.. Sources(chain, offset, length, device, trusts)];
-            Assert.Equal(source.Length, logical.Length);
-            Dictionary<ulong, HashSet<ulong>> bounced = [];
-            for (int i = 0; i < source.Length; i++)
-            {
-                Assert.Equal(source[i].Copied, source[i].Physical != logical[i]);
-                Assert.Equal(source[i].Physical & 0xFFF, logical[i] & 0xFFF);
-                Assert.True(logical[i] <= device.LastAddress.Value);
-                if (source[i].Copied) { Used(bounced, logical[i]).Add(logical[i]); }
-            }
-            foreach ((ulong page, HashSet<ulong> used) in bounced)
-            {
-                byte[] bytes = Memory(platform, page, 4096);
-                for (int i = 0; i < 4096; i++) { Assert.Equal(used.Contains(page + (ulong)i), bytes[i] != 0); }
-            }
-            Assert.Equal(ElementTests.Oracle(logical, device), [.. list.Elements()]);
+                Assert.True(adapter.TryGetScatterGatherList(chain, offset, length, direction, out ScatterGatherLease list));
+                ulong[] logical = [.. BytesOf(list)];
+                (ulong Physical, bool Copied)[] source = [.. Sources(chain, offset, length, device, trusts)];
+                Assert.Equal(source.Length, logical.Length);
+                Dictionary<ulong, HashSet<ulong>> bounced = [];
+                for (int i = 0; i < source.Length; i++)
+                {
+                    Assert.Equal(source[i].Copied, source[i].Physical != logical[i]);
+                    Assert.Equal(source[i].Physical & 0xFFF, logical[i] & 0xFFF);
+                    Assert.True(logical[i] <= device.LastAddress.Value);
+                    if (source[i].Copied) { Used(bounced, logical[i]).Add(logical[i]); }
+                }
+                foreach ((ulong page, HashSet<ulong> used) in bounced)
+                {
+                    byte[] bytes = Memory(platform, page, 4096);
+                    for (int i = 0; i < 4096; i++) { Assert.Equal(used.Contains(page + (ulong)i), bytes[i] != 0); }
+                }
+                Assert.Equal(ElementTests.Oracle(logical, device), [.. list.Elements()]);
 
-            byte[] expected = (byte[])before.Clone();
-            int part = random.Next((int)length + 1);
-            for (int i = 0; i < source.Length; i++)
-            {
-                Assert.Equal(before[(int)offset + i], Memory(platform, logical[i], 1)[0]);
-                if (i >= part || direction == DmaDirection.ToDevice) { continue; }
-                byte written = (byte)random.Next(256);
-                Assert.True(platform.DmaWrite(Device, new(logical[i]), [written]));
-                expected[(int)offset + i] = written;
+                byte[] expected = (byte[])before.Clone();
+                int part = random.Next((int)length + 1);
+                for (int i = 0; i < source.Length; i++)
+                {
+                    Assert.Equal(before[(int)offset + i], Memory(platform, logical[i], 1)[0]);
+                    if (i >= part || direction == DmaDirection.ToDevice) { continue; }
+                    byte written = (byte)random.Next(1, 256);
+                    Assert.True(platform.DmaWrite(Device, new(logical[i]), [written]));
+                    expected[(int)offset + i] = written;
+                }
+                byte[] held = new byte[before.Length];
+                chain.Peek(0, held);
+                for (int i = 0; i < source.Length; i++)
+                {
+                    if (source[i].Copied) { Assert.Equal(before[(int)offset + i], held[(int)offset + i]); }
+                }
+                adapter.PutScatterGatherList(list);
+                byte[] after = new byte[before.Length];
+                chain.CopyTo(0, after);
+                Assert.Equal(expected, after);
+                int ways = direction == DmaDirection.Bidirectional ? 2 : 1;
+                Assert.Equal(source.Count(static s => s.Copied) * ways, system.Statistics.BouncedBytes - counted);
+                    counted = system.Statistics.BouncedBytes;
+                    before = after;
+                Assert.Equal(system.BounceStatistics.Pages, system.BounceStatistics.FreePages);
             }
-            byte[] held = new byte[before.Length];
-            chain.CopyTo(0, held);
-            for (int i = 0; i < source.Length; i++)
-            {
-                if (source[i].Copied) { Assert.Equal(before[(int)offset + i], held[(int)offset + i]); }
-            }
-            adapter.PutScatterGatherList(list);
-            byte[] after = new byte[before.Length];
-            chain.CopyTo(0, after);
-            Assert.Equal(expected, after);
-            int ways = direction == DmaDirection.Bidirectional ? 2 : 1;
-            Assert.Equal(source.Count(static s => s.Copied) * ways, system.Statistics.BouncedBytes);
-            Assert.Equal(system.BounceStatistics.Pages, system.BounceStatistics.FreePages);
             all.ForEach(static m => m.Dispose());
         }
     }
@@ -273,15 +280,15 @@ public sealed class BounceTests : IDisposable
         using (DmaSystem none = _platform.Start(null))
         {
             Assert.Equal((false, "no unit and no bounce pool; the device drives 32 address bits and memory ends at 0x1007FFFFF"),
-                none.ChooseWithoutUnit(Device, narrow));
+                none.ChooseWithoutUnit(narrow, trusted: true));
         }
         using DmaSystem pooled = _platform.Start(null, Options());
         Assert.Equal((true, "no unit; the device drives 32 address bits and memory ends at 0x1007FFFFF"),
-            pooled.ChooseWithoutUnit(Device, narrow));
-        Assert.Equal((false, "no unit; the device reaches all memory"), pooled.ChooseWithoutUnit(Device, wide));
+            pooled.ChooseWithoutUnit(narrow, trusted: true));
+        Assert.Equal((false, "no unit; the device reaches all memory"), pooled.ChooseWithoutUnit(wide, trusted: true));
         using DmaSystem wary = _platform.Start(null, Options(trusts: false));
         Assert.Equal((true, "no unit; the device is not trusted with the rest of a page"),
-            wary.ChooseWithoutUnit(Device, wide));
+            wary.ChooseWithoutUnit(wide, trusted: false));
         pooled.CreateAdapter(Device, wide, "wide").Dispose();
         Assert.Equal(default, pooled.BounceStatistics);
     }

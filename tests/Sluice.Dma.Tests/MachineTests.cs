@@ -29,7 +29,7 @@ public sealed class MachineTests
             tag: 3));
         LogicalAddress address = list[0].Address;
         Assert.Equal(DmaStatus.Completed, rogue.Port.Write(address, new byte[] { 1, 2, 3 }));
-        Assert.Equal(3, mdl.GetSpan(0)[2]);
+        Assert.Equal(3, mdl.Peek(2));
         Assert.Equal(DmaStatus.Refused, rogue.Port.Read(address, new byte[4]));
         // The unit has one fault record: who looks too late only learns that something was lost.
         Assert.True(machine.RunUntil(() => reports.Count == 1));

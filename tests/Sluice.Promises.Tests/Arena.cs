@@ -6,8 +6,7 @@ namespace Sluice.Promises.Tests;
 
 /// <summary>
 /// A machine full of things worth attacking: secret pages that are never mapped, pages that drivers map and take back
-/// all the
-/// time, devices that come and go, and rogue devices that try everything.
+/// all the time, devices that come and go, and rogue devices that try everything.
 /// </summary>
 internal sealed class Arena : IDisposable
 {

@@ -7,8 +7,7 @@ namespace Sluice.Promises.Tests;
 
 /// <summary>
 /// Promises 1 to 6 at once, under attack: rogue devices send a million DMAs with any requester id, address, length and
-/// access
-/// while drivers map and unmap and devices attach and detach. They reach nothing they may not.
+/// access while drivers map and unmap and devices attach and detach. They reach nothing they may not.
 /// </summary>
 public sealed class HostileDmaTests
 {
@@ -20,8 +19,7 @@ public sealed class HostileDmaTests
         ];
 
     // Seen failing: an unmap that skips the invalidation ("changed after unmap"); a unit that grants writes where the
-    // leaf
-    // grants reads ("read-only page changed"); a context invalidation left out of detach; a refusal that is not
+    // leaf grants reads ("read-only page changed"); a context invalidation left out of detach; a refusal that is not
     // counted.
     [Fact]
     public void AMillionHostileDmasReachNothingTheyMayNot()
@@ -66,8 +64,7 @@ public sealed class HostileDmaTests
     }
 
     // A driver's life, watched: what the device may not write does not change, what was taken back does not change.
-    // Several
-    // buffers take turns, so that some mapping is live whichever thread runs.
+    // Several buffers take turns, so that some mapping is live whichever thread runs.
     private static void MapAndUnmap(Arena arena, Domain domain, Memory<ulong> targets, int seed, CancellationToken over)
     {
         const int Buffers = 6, MostPages = 8;

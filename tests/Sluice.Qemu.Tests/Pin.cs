@@ -5,8 +5,7 @@ namespace Sluice.Qemu.Tests;
 
 /// <summary>
 /// Keeps the calling thread on one processor, the one QEMU is kept on: a command and its answer then need no wake-up
-/// across cores,
-/// which triples the commands per second.
+/// across cores, which triples the commands per second.
 /// </summary>
 internal static class Pin
 {
@@ -39,9 +38,10 @@ internal static class Pin
         if (!int.TryParse(link, NumberStyles.None, CultureInfo.InvariantCulture, out int thread)) { return; }
         try
         {
-            using Process taskset = Process.Start(
-                new ProcessStartInfo("taskset", ["-cp", $"{Processor}", $"{thread}"]) { RedirectStandardOutput = true,
-                    RedirectStandardError = true })!;
+            using Process taskset = Process.Start(new ProcessStartInfo("taskset", ["-cp", $"{Processor}", $"{thread}"])
+            {
+                RedirectStandardOutput = true, RedirectStandardError = true,
+            })!;
             taskset.WaitForExit();
         }
         catch (System.ComponentModel.Win32Exception)

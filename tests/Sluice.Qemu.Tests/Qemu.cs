@@ -24,9 +24,10 @@ internal static class Qemu
         if (QemuLauncher.Find() is { } there) { return (there, ""); }
         string? script = Script();
         if (script is null) { return (null, "QEMU is not there, and neither is eng/qemu.sh"); }
-        using Process process = Process.Start(
-            new ProcessStartInfo(script) { RedirectStandardError = true, RedirectStandardOutput = true,
-                RedirectStandardInput = true })!;
+        using Process process = Process.Start(new ProcessStartInfo(script)
+        {
+            RedirectStandardError = true, RedirectStandardOutput = true, RedirectStandardInput = true,
+        })!;
         Task<string> errors = process.StandardError.ReadToEndAsync();
         string path = process.StandardOutput.ReadToEnd().Trim();
         process.WaitForExit();

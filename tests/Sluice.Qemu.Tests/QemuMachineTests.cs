@@ -191,8 +191,11 @@ public sealed class QemuMachineTests
 
     private static string CommandLine(int id)
     {
-        try { return File.ReadAllText($"/proc/{id}/cmdline") is var line
-            && !line.StartsWith("/bin/sh", StringComparison.Ordinal) ? line : ""; }
+        try
+        {
+            string line = File.ReadAllText($"/proc/{id}/cmdline");
+            return line.StartsWith("/bin/sh", StringComparison.Ordinal) ? "" : line;
+        }
         catch (IOException) { return ""; }
     }
 }

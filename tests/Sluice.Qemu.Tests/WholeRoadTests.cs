@@ -43,7 +43,7 @@ public sealed class WholeRoadTests : IDisposable
         using var machine = QemuMachine.Start(new()
         {
             Launcher = Qemu.Require(), MemoryBytes = 128 << 20, Disk = _disk,
-                Iommu = iommu == DmaIommu.Vtd ? MachineIommu.Vtd : MachineIommu.None,
+            Iommu = iommu == DmaIommu.Vtd ? MachineIommu.Vtd : MachineIommu.None,
         });
         PciFunction function = PciBus.Enumerate(machine).Single(static f => f.ClassCode == 0x010802);
         using var dma = DmaSystem.Start(machine, new() { Iommu = iommu });

@@ -54,5 +54,27 @@ internal sealed class AddressModel
         Array.Fill(_taken, true, (int)first, 1 << slot.Log2);
     }
 
+    /// <summary>Whether an aligned free range lies between the bounds, with free pages around it when asked.</summary>
+    public bool FitsRange(int pages, LogicalRange bounds, int alignmentLog2, int guard)
+    {
+        ulong step = Math.Max(1UL, (1UL << alignmentLog2) >> 12);
+        for (ulong page = 0; page + (ulong)pages <= (ulong)_taken.Length; page += step)
+        {
+            if (page << 12 < bounds.First.Value || ((page + (ulong)pages) << 12) - 1 > bounds.Last.Value) { continue; }
+            if (page >= (ulong)guard && IsFree(page - (ulong)guard, (ulong)(pages + 2 * guard))) { return true; }
+        }
+        return false;
+    }
+
+    public void Take(LogicalSpace space)
+    {
+        ulong first = space.Taken.First.Value >> 12, pages = (space.Taken.LengthMinusOne >> 12) + 1;
+        Assert.True(IsFree(first, pages), $"{space} overlaps what is taken or reserved");
+        Array.Fill(_taken, true, (int)first, (int)pages);
+    }
+
+    public void Give(LogicalSpace space) => Array.Fill(
+        _taken, false, (int)(space.Taken.First.Value >> 12), (int)(space.Taken.LengthMinusOne >> 12) + 1);
+
     public void Give(LogicalSlot slot) => Array.Fill(_taken, false, (int)(slot.First.Value >> 12), 1 << slot.Log2);
 }

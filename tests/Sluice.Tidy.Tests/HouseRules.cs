@@ -18,6 +18,7 @@ public sealed partial class HouseRules
         ["Sluice.Dma"] = 3,
         ["Sluice.Machines"] = 3,
         ["Sluice.Drivers"] = 4,
+        ["Sluice.Dma.Wdm"] = 4,
         ["Sluice.Linux"] = 4,
         ["Sluice.VfioUser"] = 4,
         ["Sluice.Forensics"] = 4,

@@ -22,9 +22,10 @@ internal static class BenchCatalog
         new("translate-miss-4-level", static () => new TranslateCase(hits: false)),
         new("dma-4k", static () => new DmaCase()),
         .. from bytes in ListSizes
-           from policy in Policies
-           where policy != InvalidationPolicy.Shadow || bytes <= 64 << 10
-           select new BenchEntry(ListCase.NameOf(policy, bytes), () => new ListCase(policy, bytes)),
+           from road in Enum.GetValues<ListRoad>()
+           select new BenchEntry(ListCase.NameOf(road, bytes), () => new ListCase(road, bytes)),
+        .. new[] { false, true }.Select(static guards =>
+            new BenchEntry(VerifiedCase.NameOf(guards), () => new VerifiedCase(guards))),
         .. Tables<VtdSecondStage>("vtd-ss"),
         .. Tables<X86>("x86"),
         .. Tables<AmdV1>("amdv1"),

@@ -27,8 +27,12 @@ internal sealed class RemappingReservation(DomainReservation next, DomainReserva
     /// <summary>The run of the other turn.</summary>
     internal DomainReservation? Other => _other;
 
-    /// <summary>Room to put the pages of a chain in a row.</summary>
+    /// <summary>The pages that are mapped, in a row.</summary>
     internal PhysicalAddress[] Scratch { get; } = new PhysicalAddress[pages];
+
+    /// <summary>Pages of a pool that stand in for pages a transfer does not fill; null where the device may see
+    /// those.</summary>
+    internal BounceHold? Hold;
 
     /// <summary>What is mapped.</summary>
     internal ReservedMapping Mapping;

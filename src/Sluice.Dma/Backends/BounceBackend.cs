@@ -89,8 +89,12 @@ internal sealed partial class BounceBackend(
     }
 
     /// <inheritdoc/>
-    public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory) =>
-        _direct.TryAllocateCommon(length, access, limit, out memory);
+    public DmaFailure TryAllocateCommon(in CommonRequest request, out CommonMemory memory) =>
+        _direct.TryAllocateCommon(request, out memory);
+
+    /// <inheritdoc/>
+    public DmaFailure TryMapCommon(in CommonRequest request, PhysicalAddress[] pages, out CommonMemory memory,
+        out PhysicalAddress culprit) => _direct.TryMapCommon(request, pages, out memory, out culprit);
 
     /// <inheritdoc/>
     public bool FreeCommon(in CommonMemory memory) => _direct.FreeCommon(memory);
@@ -106,11 +110,14 @@ internal sealed partial class BounceBackend(
     /// <inheritdoc/>
     public void Release()
     {
+        BounceHold[] leaked;
         lock (_leaking)
         {
-            foreach (BounceHold hold in _leaked) { pool.Release(hold); }
+            leaked = [.. _leaked];
             _leaked.Clear();
         }
+        foreach (BounceHold hold in leaked) { pool.Release(hold); }
+        Ticket!.Wake();
     }
 
     // What the transfer needs of the pool; no pages when the device may use the buffer as it lies.
@@ -166,10 +173,7 @@ internal sealed partial class BounceBackend(
             if (IsBounced(page, inPage, length))
             {
                 PhysicalAddress to = bounce.Next();
-                Span<byte> bytes = SpanOf(to, PageSize);
-                bytes[..(int)inPage].Clear();
-                SpanOf(page + inPage, length).CopyTo(bytes[(int)inPage..]);
-                bytes[(int)(inPage + length)..].Clear();
+                BouncePage.Fill(platform.Memory, to, page, inPage, length);
                 (page, copied) = (to, copied + length);
             }
             list.Add(new(page.Value + inPage), length);
@@ -207,7 +211,7 @@ internal sealed partial class BounceBackend(
         while (cursor.Next(out PhysicalAddress page, out uint inPage, out uint length))
         {
             if (!IsBounced(page, inPage, length)) { continue; }
-            SpanOf(bounce.Next() + inPage, length).CopyTo(SpanOf(page + inPage, length));
+            BouncePage.CopyBack(platform.Memory, bounce.Next(), page, inPage, length);
             copied += length;
         }
         Interlocked.Add(ref _bouncedBytes, copied);
@@ -233,7 +237,5 @@ internal sealed partial class BounceBackend(
     }
 
     private Span<byte> SpanOf(PhysicalAddress first, uint length) =>
-        platform.Memory.TryGetSpan(first, (int)length, out Span<byte> bytes)
-            ? bytes
-            : throw new InvalidOperationException($"the page at {first} is not writable memory");
+        BouncePage.SpanOf(platform.Memory, first, length);
 }

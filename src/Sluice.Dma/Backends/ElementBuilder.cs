@@ -71,14 +71,14 @@ internal ref struct ElementBuilder
         // A list without joins has an element for each page at least, so that is a good first guess.
         if (mapping.Many is null)
         {
-            mapping.Many = mapping.Backend.Reservation?.Owner!.Elements ?? _pool.Rent(mapping.Backend.MapRegisters);
+            mapping.Many = mapping.Transfer.Elements ?? _pool.Rent(mapping.Backend.MapRegisters);
             mapping.Many[0] = mapping.Only;
         }
-        else if (count == mapping.Many.Length)
+        if (count == mapping.Many.Length)
         {
             ScatterGatherElement[] longer = _pool.Rent(count + 1);
             mapping.Many.CopyTo(longer, 0);
-            _pool.Return(mapping.Many);
+            if (mapping.Many != mapping.Transfer.Elements) { _pool.Return(mapping.Many); }
             mapping.Many = longer;
         }
         mapping.Many[count] = element;

@@ -86,13 +86,21 @@ internal interface IDmaBackend
     int MostRegisters => int.MaxValue;
 
     /// <summary>Takes and maps zeroed memory for long use, one logical run.</summary>
-    /// <param name="length">Bytes.</param>
-    /// <param name="access">What the device may do.</param>
-    /// <param name="limit">The last logical address it may take.</param>
+    /// <param name="request">What is wanted; its bounds lie within the device's reach.</param>
     /// <param name="memory">The pages and their logical address.</param>
-    DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory);
+    DmaFailure TryAllocateCommon(in CommonRequest request, out CommonMemory memory);
 
-    /// <summary>Unmaps a common buffer so that no device reaches it, then gives its frames back.</summary>
+    /// <summary>As <see cref="TryAllocateCommon"/>, over frames that somebody else keeps.</summary>
+    /// <param name="request">What is wanted.</param>
+    /// <param name="pages">The frames, in order.</param>
+    /// <param name="memory">The pages and their logical address.</param>
+    /// <param name="culprit">The page that stands in the way, where one does.</param>
+    /// <returns><see cref="DmaFailure.NotSupported"/> when rights are asked for that nothing enforces.</returns>
+    DmaFailure TryMapCommon(in CommonRequest request, PhysicalAddress[] pages, out CommonMemory memory,
+        out PhysicalAddress culprit);
+
+    /// <summary>Unmaps a common buffer so that no device reaches it, then gives its frames back unless they are
+    /// borrowed.</summary>
     /// <returns>False when the unit did not confirm; then the frames are kept.</returns>
     bool FreeCommon(in CommonMemory memory);
 

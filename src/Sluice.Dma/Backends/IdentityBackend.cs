@@ -9,6 +9,9 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
 
+    // No allocator has longer runs: a power of two beyond it is not worth asking for.
+    private const int LargestRunLog2 = 30;
+
     /// <inheritdoc/>
     public string Name => "identity";
 
@@ -61,6 +64,10 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
     /// <inheritdoc/>
     public bool Unmap(Mapping mapping) => true;
 
+    // Nothing joins pages that do not follow each other.
+    /// <inheritdoc/>
+    public int MostRegisters => device.ScatterGather ? int.MaxValue : 1;
+
     /// <inheritdoc/>
     public DmaFailure TryReserve(int pages, out BackendReservation? reservation)
     {
@@ -74,27 +81,61 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
     }
 
     /// <inheritdoc/>
-    public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory)
+    public DmaFailure TryAllocateCommon(in CommonRequest request, out CommonMemory memory)
     {
-        int sizeLog2 = PageLog2;
-        while (1UL << sizeLog2 < length) { sizeLog2++; }
         memory = default;
-        if (!platform.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress first, limit.Value))
-        {
-            return DmaFailure.OutOfResources;
-        }
-        var pages = new PhysicalAddress[1 << (sizeLog2 - PageLog2)];
+        IFrameAllocator frames = platform.Frames;
+        int sizeLog2 = Math.Max(PageLog2, request.AlignmentLog2);
+        while (1UL << sizeLog2 < request.Length) { sizeLog2++; }
+        PhysicalRange bounds = new(new(request.Bounds.First.Value), new(request.Bounds.Last.Value));
+        if (sizeLog2 > LargestRunLog2) { return DmaFailure.OutOfResources; }
+        bool found = bounds.First.Value == 0
+            ? frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress first, bounds.Last.Value)
+            : frames.TryAllocateWithin(FrameKind.Buffer, sizeLog2, bounds, out first);
+        if (!found) { return DmaFailure.OutOfResources; }
+        // Runs come in powers of two; what is too much goes back.
+        var pages = new PhysicalAddress[request.Pages];
         for (int i = 0; i < pages.Length; i++) { pages[i] = first + ((ulong)i << PageLog2); }
-        LogicalRange range = LogicalRange.FromLength(new(first.Value), 1UL << sizeLog2);
-        memory = new(range.First, pages, sizeLog2, new(range, range.Last));
+        for (ulong at = (ulong)pages.Length << PageLog2; at < 1UL << sizeLog2; at += PageSize)
+        {
+            frames.Free(first + at, PageLog2);
+        }
+        memory = MemoryOf(request, pages, borrowed: false);
+        return DmaFailure.None;
+    }
+
+    /// <inheritdoc/>
+    public DmaFailure TryMapCommon(in CommonRequest request, PhysicalAddress[] pages, out CommonMemory memory,
+        out PhysicalAddress culprit)
+    {
+        (memory, culprit) = (default, pages[0]);
+        if (request.Access != DmaAccess.ReadWrite) { return DmaFailure.NotSupported; }
+        if (!pages[0].IsAligned(request.AlignmentLog2)) { return DmaFailure.Unreachable; }
+        for (int i = 0; i < pages.Length; i++)
+        {
+            culprit = pages[i];
+            if (platform.Frames.KindOf(culprit) != FrameKind.Buffer) { return DmaFailure.NotABuffer; }
+            if (culprit.Value < request.Bounds.First.Value || culprit.Value + (PageSize - 1) > request.Bounds.Last.Value)
+            {
+                return DmaFailure.Unreachable;
+            }
+            if (culprit != pages[0] + ((ulong)i << PageLog2)) { return DmaFailure.TooFragmented; }
+        }
+        memory = MemoryOf(request, pages, borrowed: true);
         return DmaFailure.None;
     }
 
     /// <inheritdoc/>
     public bool FreeCommon(in CommonMemory memory)
     {
-        platform.Frames.Free(memory.Pages[0], memory.RunLog2);
+        if (!memory.Borrowed) { FrameList.Free(platform.Frames, memory.Pages); }
         return true;
+    }
+
+    private static CommonMemory MemoryOf(in CommonRequest request, PhysicalAddress[] pages, bool borrowed)
+    {
+        LogicalRange range = LogicalRange.FromLength(new(pages[0].Value), (ulong)pages.Length << PageLog2);
+        return new(range.First, request.Length, pages, new(range, range.Last), borrowed);
     }
 
     /// <inheritdoc/>

@@ -32,6 +32,8 @@ internal sealed partial class RemappingBackend
             run, 0, pages, mapping.Transfer.Direction.ToAccess(), out reservation.Mapping);
         if (status == MapStatus.Mapped)
         {
+            // What was mapped need not be the buffer's own pages.
+            pages.CopyTo(reservation.Scratch);
             reservation.TakeTurns();
             footprint = new(reservation.Mapping.Range, run.GuardLast);
             return DmaFailure.None;
@@ -40,11 +42,9 @@ internal sealed partial class RemappingBackend
         return Meaning(status);
     }
 
-    private bool UnmapReserved(RemappingReservation reservation, in Transfer transfer)
+    private bool UnmapReserved(RemappingReservation reservation)
     {
-        ReadOnlySpan<PhysicalAddress> pages = transfer.Offset + (ulong)transfer.Length > transfer.Mdl!.ByteCount
-            ? reservation.Scratch.AsSpan(0, reservation.Mapping.Pages)
-            : PagesOf(transfer.Mdl, transfer.Offset, transfer.Length, out _);
-        return domain.UnmapReserved(reservation.Mapping, pages) != UnmapStatus.Quarantined;
+        ReservedMapping mapping = reservation.Mapping;
+        return domain.UnmapReserved(mapping, reservation.Scratch.AsSpan(0, mapping.Pages)) != UnmapStatus.Quarantined;
     }
 }

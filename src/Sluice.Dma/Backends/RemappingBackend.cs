@@ -10,8 +10,7 @@ namespace Sluice.Dma;
 /// </summary>
 /// <remarks>
 /// Protection is by whole pages: where a buffer does not fill its first or last page, the device reaches the rest of
-/// it. Devices that are not trusted with that belong on the shadow policy, or on the bounce back-end when there is
-/// one.
+/// it. For devices that are not trusted with that, <see cref="IsolatingBackend"/> stands above.
 /// </remarks>
 internal sealed partial class RemappingBackend(
     RemappingSystem system, Domain domain, IPlatform platform, PciAddress address,
@@ -19,6 +18,8 @@ internal sealed partial class RemappingBackend(
 {
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
+    private const int LargeLog2 = 21;
+    private const int HugeLog2 = 30;
 
     /// <inheritdoc/>
     public string Name => "remapping";
@@ -67,50 +68,14 @@ internal sealed partial class RemappingBackend(
     /// <inheritdoc/>
     public bool Unmap(Mapping mapping)
     {
+        if (mapping.Backend.Reservation is RemappingReservation reservation) { return UnmapReserved(reservation); }
         ref readonly Transfer transfer = ref mapping.Transfer;
-        if (mapping.Backend.Reservation is RemappingReservation reservation)
-        {
-            return UnmapReserved(reservation, transfer);
-        }
-        // The domain finds the pages of a chain in its tables when it needs them.
-        bool chain = transfer.Offset + (ulong)transfer.Length > transfer.Mdl!.ByteCount;
-        ReadOnlySpan<PhysicalAddress> pages = chain ? default
+        // The domain finds the pages of a chain, and those that stand in for others, in its tables.
+        bool find = transfer.Offset + (ulong)transfer.Length > transfer.Mdl!.ByteCount
+            || mapping.Backend.Bounce is not null;
+        ReadOnlySpan<PhysicalAddress> pages = find ? default
             : PagesOf(transfer.Mdl, transfer.Offset, transfer.Length, out _);
         return domain.Unmap(mapping.Backend.Mapping, pages) != UnmapStatus.Quarantined;
-    }
-
-    /// <inheritdoc/>
-    public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory)
-    {
-        memory = default;
-        // Whoever else is in the domain must reach it too.
-        if (device.LastAddress < limit) { limit = device.LastAddress; }
-        var pages = new PhysicalAddress[(int)(((ulong)length + PageSize - 1) >> PageLog2)];
-        int taken = 0;
-        IFrameAllocator frames = platform.Frames;
-        while (taken < pages.Length && frames.TryAllocate(FrameKind.Buffer, PageLog2, out pages[taken])) { taken++; }
-        DmaFailure failure = DmaFailure.OutOfResources;
-        if (taken == pages.Length)
-        {
-            failure = Meaning(domain.TryMap(pages, access, limit, out DomainMapping mapping));
-            if (failure == DmaFailure.None)
-            {
-                memory = new(mapping.First, pages, PageLog2, FootprintOf(mapping), mapping.SlotLog2);
-                return failure;
-            }
-        }
-        FreeFrames(pages.AsSpan(0, taken));
-        return failure;
-    }
-
-    /// <inheritdoc/>
-    public bool FreeCommon(in CommonMemory memory)
-    {
-        UnmapStatus status = domain.Unmap(new(memory.First, memory.Pages.Length, memory.SlotLog2), memory.Pages);
-        if (status == UnmapStatus.Pending) { domain.FlushNow(); }
-        if (status == UnmapStatus.Quarantined || domain.IsDead) { return false; }
-        FreeFrames(memory.Pages);
-        return true;
     }
 
     private DmaFailure TryMapChain(Mapping mapping, ref ElementBuilder list, out Footprint footprint,
@@ -145,7 +110,7 @@ internal sealed partial class RemappingBackend(
         return DmaFailure.None;
     }
 
-    private DmaFailure TryMapPages(
+    internal DmaFailure TryMapPages(
         Mapping mapping, ReadOnlySpan<PhysicalAddress> pages, out Footprint footprint, out PhysicalAddress culprit)
     {
         (footprint, culprit) = (default, default);
@@ -171,11 +136,6 @@ internal sealed partial class RemappingBackend(
             if (platform.Frames.KindOf(page) != FrameKind.Buffer) { return page; }
         }
         return pages[0];
-    }
-
-    private void FreeFrames(ReadOnlySpan<PhysicalAddress> pages)
-    {
-        foreach (PhysicalAddress page in pages) { platform.Frames.Free(page, PageLog2); }
     }
 
     private static ReadOnlySpan<PhysicalAddress> PagesOf(Mdl part, uint offset, uint length, out uint inPage)

@@ -10,33 +10,43 @@ namespace Sluice.Dma;
 /// <remarks>
 /// In a slot's pages, bytes outside the buffer are zero: the neighbours of a buffer that does not fill its pages stay
 /// private. A slot for data from the device starts as a copy of the buffer, so that what a short transfer does not
-/// write stays what it was. Transfers longer than the largest slot, and common buffers, are mapped strictly instead.
+/// write stays what it was. Transfers longer than the largest slot, and common buffers, are mapped instead. So are those
+/// longer than a threshold, when there is one: below it a copy costs less than a mapping and its invalidation.
 /// </remarks>
-internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IPlatform platform) : IDmaBackend
+internal sealed class ShadowBackend(
+    IDmaBackend direct, ShadowPool pool, IPlatform platform, uint longest = uint.MaxValue) : IDmaBackend
 {
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
     private long _bouncedBytes;
 
+    // Without a threshold: the shadow policy.
+    private bool IsWhole => longest == uint.MaxValue;
+
     /// <inheritdoc/>
-    public string Name => "shadow";
+    public string Name => IsWhole ? "shadow" : direct.Name;
 
     /// <inheritdoc/>
     public bool ReportsFaults => true;
 
     /// <inheritdoc/>
-    public DmaCapabilities Capabilities => direct.Capabilities is { IsBlocked: false } open
+    public DmaCapabilities Capabilities => !IsWhole
+        ? direct.Capabilities with { CopyThreshold = longest }
+        : direct.Capabilities is { IsBlocked: false } open
         ? open with
         {
             Kind = DmaBackendKind.Shadow,
             Reason = "the device works in a pool behind a remapping unit and never reaches a driver's page, "
                 + "except for transfers longer than the pool's slots",
-            SubPageIsolation = (uint)(pool.LargestSlot - 1) << PageLog2,
+            SubPageIsolation = Math.Max((uint)(pool.LargestSlot - 1) << PageLog2, open.SubPageIsolation),
         }
         : direct.Capabilities with { Kind = DmaBackendKind.Shadow };
 
     /// <inheritdoc/>
-    public long BouncedBytes => Volatile.Read(ref _bouncedBytes);
+    public long BouncedBytes => Volatile.Read(ref _bouncedBytes) + direct.BouncedBytes;
+
+    /// <inheritdoc/>
+    public BounceTicket? Ticket => direct.Ticket;
 
     /// <inheritdoc/>
     public DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out Footprint footprint,
@@ -48,7 +58,7 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
         uint inPage = ((uint)transfer.Mdl!.ByteOffset + transfer.Offset) & (PageSize - 1);
         int pages = (int)((inPage + (ulong)transfer.Length + PageSize - 1) >> PageLog2);
         BackendReservation? reservation = mapping.Backend.Reservation;
-        if (pages > pool.LargestSlot || reservation is RemappingReservation)
+        if (transfer.Length > longest || pages > pool.LargestSlot || reservation is RemappingReservation)
         {
             return direct.TryMap(mapping, ref list, out footprint, out culprit);
         }
@@ -56,7 +66,13 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
         DmaAccess access = transfer.Direction.ToAccess();
         ShadowSlot slot;
         if (reservation is ShadowReservation reserved) { slot = reserved[access]; }
-        else if (!pool.TryRent(pages, access, out slot)) { return DmaFailure.OutOfResources; }
+        else if (!pool.TryRent(pages, access, out slot))
+        {
+            // A copy was only the cheaper way.
+            return IsWhole
+                ? DmaFailure.OutOfResources
+                : direct.TryMap(mapping, ref list, out footprint, out culprit);
+        }
         CopyIn(transfer, slot.Pages[..pages], inPage);
         mapping.Backend.Slot = slot;
         // Slots are powers of two of pages, all of them open, and the page behind is closed.
@@ -82,9 +98,16 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
     }
 
     /// <inheritdoc/>
+    public bool CouldEver(in Transfer transfer) => direct.CouldEver(transfer);
+
+    /// <inheritdoc/>
+    public void Abandon(Mapping mapping) => direct.Abandon(mapping);
+
+    /// <inheritdoc/>
     public DmaFailure TryReserve(int pages, out BackendReservation? reservation)
     {
-        if (pages > pool.LargestSlot) { return direct.TryReserve(pages, out reservation); }
+        // Whoever reserves pays once, and may come with any length.
+        if (!IsWhole || pages > pool.LargestSlot) { return direct.TryReserve(pages, out reservation); }
         reservation = null;
         if (!pool.TryRent(pages, DmaAccess.Read, out ShadowSlot read)) { return DmaFailure.OutOfResources; }
         if (!pool.TryRent(pages, DmaAccess.Write, out ShadowSlot write))
@@ -116,8 +139,12 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
     }
 
     /// <inheritdoc/>
-    public DmaFailure TryAllocateCommon(uint length, DmaAccess access, LogicalAddress limit, out CommonMemory memory) =>
-        direct.TryAllocateCommon(length, access, limit, out memory);
+    public DmaFailure TryAllocateCommon(in CommonRequest request, out CommonMemory memory) =>
+        direct.TryAllocateCommon(request, out memory);
+
+    /// <inheritdoc/>
+    public DmaFailure TryMapCommon(in CommonRequest request, PhysicalAddress[] pages, out CommonMemory memory,
+        out PhysicalAddress culprit) => direct.TryMapCommon(request, pages, out memory, out culprit);
 
     /// <inheritdoc/>
     public bool FreeCommon(in CommonMemory memory) => direct.FreeCommon(memory);
@@ -179,7 +206,7 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
             Span<byte> bytes = SpanOf(page);
             uint here = Math.Min(PageSize - inPage, transfer.Length - done);
             bytes[..(int)inPage].Clear();
-            transfer.Mdl!.CopyTo(transfer.Offset + done, bytes.Slice((int)inPage, (int)here));
+            transfer.Mdl!.Peek(transfer.Offset + done, bytes.Slice((int)inPage, (int)here));
             bytes[(int)(inPage + here)..].Clear();
             (done, inPage) = (done + here, 0);
         }
@@ -192,7 +219,7 @@ internal sealed class ShadowBackend(RemappingBackend direct, ShadowPool pool, IP
         foreach (PhysicalAddress page in pages)
         {
             uint here = Math.Min(PageSize - inPage, transfer.Length - done);
-            transfer.Mdl!.CopyFrom(transfer.Offset + done, SpanOf(page).Slice((int)inPage, (int)here));
+            transfer.Mdl!.Poke(transfer.Offset + done, SpanOf(page).Slice((int)inPage, (int)here));
             (done, inPage) = (done + here, 0);
         }
         Interlocked.Add(ref _bouncedBytes, transfer.Length);

@@ -5,13 +5,22 @@ namespace Sluice.Dma;
 /// <summary>
 /// A byte range of an MDL chain and the way its data goes: what a back-end is asked to make reachable.
 /// </summary>
-internal readonly record struct Transfer(Mdl? Mdl, uint Offset, uint Length, DmaDirection Direction);
+/// <param name="Mdl">The first MDL of the buffer; null in a record that maps none.</param>
+/// <param name="Offset">The first byte, counted from its start.</param>
+/// <param name="Length">Bytes.</param>
+/// <param name="Direction">Which way they go.</param>
+/// <param name="Elements">An array of the driver's for the list; null for one of the adapter's.</param>
+internal readonly record struct Transfer(
+    Mdl? Mdl, uint Offset, uint Length, DmaDirection Direction, ScatterGatherElement[]? Elements = null);
 
 /// <summary>What a back-end keeps in a mapping between map and unmap.</summary>
 internal struct BackendState
 {
     /// <summary>Map registers held: pages of the transfer.</summary>
     internal int MapRegisters;
+
+    /// <summary>Whose registers they are; null for the adapter's own.</summary>
+    internal DmaChannel? Channel;
 
     /// <summary>What to use, and nothing else; null for the pools that all transfers share.</summary>
     internal BackendReservation? Reservation;

@@ -8,8 +8,8 @@ namespace Sluice.Dma;
 // with few. Nobody takes past those who wait unless the pool satisfies them as well.
 internal sealed partial class BouncePool
 {
-    // Blocks are at most 2^18 pages: 1 GiB.
-    private const int LargestBlockLog2 = 18;
+    // 1 GiB, the longest run that a frame allocator hands out.
+    private const int LargestBlock = 1 << 18;
 
     // The queue whose waiters this thread is serving: what comes back meanwhile is offered by that loop.
     [ThreadStatic]
@@ -163,9 +163,8 @@ internal sealed partial class BouncePool
             int before = _pages;
             if (need.Run)
             {
-                // A naturally aligned block: whatever fits between two boundaries fits at its start.
-                int sizeLog2 = PageLog2 + BitOperations.Log2(BitOperations.RoundUpToPowerOf2((uint)need.Pages));
-                if (1 << (sizeLog2 - PageLog2) <= room) { TryAddBlock(Mine, sizeLog2); }
+                // Blocks are aligned to their size: whatever fits between two boundaries fits at the start of one.
+                if (need.Pages <= Math.Min(room, LargestBlock)) { TryAddBlock(Mine, need.Pages); }
             }
             else { AddBlocks(Mine, Math.Min(room, Math.Max(need.Pages, _options.Pages / 4))); }
             if (_pages == before) { return false; }
@@ -176,22 +175,25 @@ internal sealed partial class BouncePool
 
     private void AddBlocks(BounceArea area, int pages)
     {
-        int sizeLog2 = Math.Min(BitOperations.Log2((uint)pages), LargestBlockLog2);
-        while (pages > 0 && sizeLog2 >= 0)
+        for (int size = LargestBlock; pages > 0 && size > 0;)
         {
-            if (1 << sizeLog2 <= pages && TryAddBlock(area, sizeLog2 + PageLog2)) { pages -= 1 << sizeLog2; }
-            else { sizeLog2--; }
+            size = Math.Min(size, pages);
+            if (TryAddBlock(area, size)) { pages -= size; }
+            else { size = (int)BitOperations.RoundUpToPowerOf2((uint)size) >> 1; }
         }
     }
 
-    private bool TryAddBlock(BounceArea area, int sizeLog2)
+    private bool TryAddBlock(BounceArea area, int pages)
     {
+        int size = (int)BitOperations.RoundUpToPowerOf2((uint)pages);
+        int sizeLog2 = PageLog2 + BitOperations.Log2((uint)size);
         if (!_platform.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress first, Limit.Value))
         {
             return false;
         }
-        area.Add(first, 1 << (sizeLog2 - PageLog2));
-        Volatile.Write(ref _pages, _pages + (1 << (sizeLog2 - PageLog2)));
+        for (int i = pages; i < size; i++) { _platform.Frames.Free(first + ((ulong)i << PageLog2), PageLog2); }
+        area.Add(first, pages);
+        Volatile.Write(ref _pages, _pages + pages);
         return true;
     }
 }

@@ -50,8 +50,7 @@ internal sealed partial class BouncePool : IDisposable
     {
         get
         {
-            int room = Math.Clamp(_options.MaximumPages - Pages.Now, 0, 1 << LargestBlockLog2);
-            int longest = room == 0 ? 0 : 1 << BitOperations.Log2((uint)room);
+            int longest = Math.Clamp(_options.MaximumPages - Pages.Now, 0, LargestBlock);
             foreach (BounceArea area in _areas)
             {
                 foreach (BounceBlock block in area.Blocks) { longest = Math.Max(longest, block.Pages); }
@@ -112,7 +111,7 @@ internal sealed partial class BouncePool : IDisposable
         Interlocked.Add(ref _quarantined, hold.Pages);
     }
 
-    /// <summary>The leak is over.</summary>
+    /// <summary>The leak is over. The caller wakes who waits.</summary>
     internal void Release(BounceHold hold)
     {
         Interlocked.Add(ref _quarantined, -hold.Pages);
@@ -124,7 +123,6 @@ internal sealed partial class BouncePool : IDisposable
         GiveElsewhere(hold, hold.Home, released: true);
         hold.Home.Give(hold, released: true);
         Interlocked.MemoryBarrier();
-        Wake();
     }
 
     /// <summary>

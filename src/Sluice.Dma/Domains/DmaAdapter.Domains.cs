@@ -42,7 +42,7 @@ public sealed partial class DmaAdapter
             ObjectDisposedException.ThrowIf(other._closed, other);
             if (_joined) { throw CannotMove("it has joined a domain already, and must leave it first"); }
             DmaDomain target = other.Domain;
-            if (target != Domain && target.Refusal(Description) is { } refusal)
+            if (target != Domain && target.Refusal(Description, _system.Trusts(Device)) is { } refusal)
             {
                 throw CannotMove($"{target} does not take it: {refusal}");
             }
@@ -85,7 +85,7 @@ public sealed partial class DmaAdapter
     {
         _gate.Enter();
         bool closed = _closed;
-        (long lists, int held, bool waits) = (_outstanding, MapRegisters - _registersFree, _firstWaiter is not null);
+        (long lists, int held, bool waits) = (_outstanding, MapRegisters - _registersFree, OthersWait);
         bool idle = !closed && lists == 0 && held == 0 && !waits;
         if (idle) { (_registersFree, _outstanding) = (0, 1); }
         _gate.Exit();
@@ -115,7 +115,7 @@ public sealed partial class DmaAdapter
         _gate.Enter();
         (_registersFree, _outstanding) = (MapRegisters, 0);
         _returned++;
-        bool othersWait = _firstWaiter is not null;
+        bool othersWait = OthersWait;
         _gate.Exit();
         if (othersWait) { Serve(); }
     }

@@ -19,10 +19,10 @@ public sealed class DmaDomain
 
     internal DmaDomain(DmaSystem system, string name) => (_system, Name) = (system, name);
 
-    internal DmaDomain(DmaSystem system, Domain space, ShadowPool? pool, LogicalAddress poolLimit)
+    internal DmaDomain(DmaSystem system, Domain space, bool trusted, ShadowPool? pool, LogicalAddress poolLimit)
         : this(system, space.Name)
     {
-        (Space, Pool, PoolLimit) = (space, pool, poolLimit);
+        (Space, IsTrusted, Pool, PoolLimit) = (space, trusted, pool, poolLimit);
     }
 
     /// <summary>As reports name it: the driver and device it was made for, or <c>physical memory</c>.</summary>
@@ -48,7 +48,10 @@ public sealed class DmaDomain
     /// <summary>The address space of the unit; null without one.</summary>
     internal Domain? Space { get; }
 
-    /// <summary>Slots that stay mapped in it; null unless the policy is shadow.</summary>
+    /// <summary>Whether its devices are trusted with the rest of a page: all of them, or none.</summary>
+    internal bool IsTrusted { get; }
+
+    /// <summary>Slots that stay mapped in it; null when everything is mapped.</summary>
     internal ShadowPool? Pool { get; }
 
     /// <summary>The last address its slots may take.</summary>
@@ -58,9 +61,15 @@ public sealed class DmaDomain
     internal bool IsSharedWith(RemappingBackend backend) => _members.Exists(other => other != backend);
 
     /// <summary>Why a device cannot be in it, or null.</summary>
-    internal string? Refusal(DeviceDescription device)
+    internal string? Refusal(DeviceDescription device, bool trusted)
     {
         if (Space is { IsDead: true }) { return "a remapping unit below it no longer answers"; }
+        if (Space is not null && trusted != IsTrusted)
+        {
+            return IsTrusted
+                ? "its devices are trusted with the rest of a page, and this one is not"
+                : "its devices are not trusted with the rest of a page, and this one is";
+        }
         return Pool is not null && device.LastAddress < PoolLimit
             ? $"its shadow slots reach up to {PoolLimit}, and the device drives {device.AddressBits} address bits"
             : null;

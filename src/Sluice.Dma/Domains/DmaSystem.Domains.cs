@@ -15,6 +15,9 @@ public sealed partial class DmaSystem
         Volatile.Read(ref _physical) ?? Interlocked.CompareExchange(ref _physical, new(this, "physical memory"), null)
         ?? _physical!;
 
+    /// <summary>Whether a device is trusted with the rest of a page.</summary>
+    internal bool Trusts(PciAddress device) => _options.Trusts(device);
+
     /// <summary>The adapters of all functions that carry an id: one, unless a bridge makes them alike.</summary>
     internal DmaAdapter[] AdaptersBehind(PciAddress requester)
     {
@@ -60,41 +63,52 @@ public sealed partial class DmaSystem
     {
         lock (DomainLock)
         {
+            bool trusted = _options.Trusts(device);
             DmaDomain? mates = DomainOfMates(remapping, device);
-            if (mates?.Refusal(description) is { } refusal)
+            if (mates?.Refusal(description, trusted) is { } refusal)
             {
                 throw new RemappingException(
                     $"{driver} {device} is {remapping.GroupOf(device)} and must share {mates}: {refusal}");
             }
-            DmaDomain home = mates ?? CreateDomain(remapping, device, description, driver);
+            DmaDomain home = mates ?? CreateDomain(remapping, device, description, driver, trusted);
             home.Hold();
-            RemappingBackend direct = new(remapping, home.Space!, Platform, device, description);
+            RemappingBackend remapped = new(remapping, home.Space!, Platform, device, description);
             try
             {
                 remapping.Attach(home.Space!, device);
-                direct.Settle(home);
+                remapped.Settle(home);
             }
             finally
             {
                 home.Release();
             }
-            return home.Pool is { } pool ? new ShadowBackend(direct, pool, Platform) : direct;
+            IDmaBackend direct = trusted ? remapped : new IsolatingBackend(remapped, PoolForAll, Platform);
+            return home.Pool is { } pool ? new ShadowBackend(direct, pool, Platform, LongestCopied) : direct;
         }
     }
 
     private DmaDomain CreateDomain(
-        RemappingSystem remapping, PciAddress device, DeviceDescription description, string driver)
+        RemappingSystem remapping, PciAddress device, DeviceDescription description, string driver,
+        bool trusted)
     {
         Domain space = remapping.CreateDomain(new()
         {
             Name = $"{driver} {device}",
-            Policy = _options.Policy,
+            // Until a deferred flush, a page of the pool could be another device's.
+            Policy = trusted || _options.Policy == InvalidationPolicy.Shadow
+                ? _options.Policy
+                : InvalidationPolicy.Strict,
             AddressBits = Math.Max(description.AddressBits, 20),
         });
-        if (_options.Policy != InvalidationPolicy.Shadow) { return new(this, space, null, default); }
+        if (LongestCopied == 0) { return new(this, space, trusted, null, default); }
         LogicalAddress limit = description.LastAddress;
-        return new(this, space, new ShadowPool(space, Platform, _options.Shadow with { Limit = limit }), limit);
+        return new(
+            this, space, trusted, new ShadowPool(space, Platform, _options.Shadow with { Limit = limit }), limit);
     }
+
+    // Transfers up to this many bytes go through slots that stay mapped.
+    private uint LongestCopied =>
+        _options.Policy == InvalidationPolicy.Shadow ? uint.MaxValue : _options.CopyThreshold;
 
     private DmaDomain? DomainOfMates(RemappingSystem remapping, PciAddress device)
     {

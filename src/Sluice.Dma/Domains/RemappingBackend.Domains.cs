@@ -74,10 +74,9 @@ internal sealed partial class RemappingBackend
     {
         // With nobody left in the domain, nobody reaches what stands in its tables.
         if (!_place!.IsSharedWith(this)) { return true; }
-        if (mapping.Transfer.Mdl is not null) { return Unmap(mapping) && Flushed(); }
-        CommonMemory memory = mapping.Common;
-        UnmapStatus status = domain.Unmap(new(memory.First, memory.Pages.Length, memory.SlotLog2), memory.Pages);
-        return status != UnmapStatus.Quarantined && Flushed();
+        return mapping.Common.Pages is { } pages
+            ? domain.UnmapRange(mapping.Common.Range, pages) != UnmapStatus.Quarantined && !domain.IsDead
+            : Unmap(mapping) && Flushed();
     }
 
     private bool Flushed()

@@ -51,6 +51,9 @@ internal sealed class Mapping(DmaAdapter adapter)
     internal Transfer Transfer;
     internal BackendState Backend;
 
+    // What verification remembers; null while it is off. Made with the record, so that no request allocates it.
+    internal readonly VerifiedTransfer? Verified = adapter.Verifier is null ? null : new();
+
     // The memory, when it is a common buffer.
     internal CommonMemory Common;
 
@@ -62,7 +65,7 @@ internal sealed class Mapping(DmaAdapter adapter)
     // What history keeps.
     private MappingOrigin _origin;
     private LogicalAddress _first;
-    private uint _length;
+    private ulong _length;
     private Footprint _footprint;
     private DmaDirection _direction;
     private bool _contiguous;
@@ -91,7 +94,7 @@ internal sealed class Mapping(DmaAdapter adapter)
         Volatile.Write(ref _life, Life(number, MappingPhase.Writing));
         _origin = origin;
         _first = Only.Address;
-        _length = Transfer.Length;
+        _length = common ? Common.Length : Transfer.Length;
         _footprint = footprint;
         _direction = Transfer.Direction;
         _contiguous = Count == 1;
@@ -132,7 +135,11 @@ internal sealed class Mapping(DmaAdapter adapter)
     {
         offset = 0;
         if (!TryCapture(out record) || record.State is not (MappingState.Live or MappingState.Leaked)) { return false; }
+        long life = Volatile.Read(ref _life);
         (Transfer transfer, CommonMemory common) = (Transfer, Common);
+        Volatile.ReadBarrier();
+        // Half of one transfer and half of the next is no range of any buffer.
+        if (life >> PhaseBits != record.Number || Volatile.Read(ref _life) != life) { return false; }
         bool found = record.IsCommonBuffer ? Locate(common, page, out offset) : Locate(transfer, page, out offset);
         return found && record.Number == Number && TryCapture(out record);
     }
@@ -163,6 +170,19 @@ internal sealed class Mapping(DmaAdapter adapter)
             offset += length;
         }
         return false;
+    }
+
+    /// <summary>What is mapped for a device at this moment, a common buffer excepted; false for none.</summary>
+    internal bool TryReadTransfer(out long number, out Transfer transfer)
+    {
+        transfer = default;
+        long life = Volatile.Read(ref _life);
+        number = life >> PhaseBits;
+        if ((MappingPhase)(life & PhaseMask) is MappingPhase.Gone or MappingPhase.Writing) { return false; }
+        transfer = Transfer;
+        bool common = _common;
+        Volatile.ReadBarrier();
+        return Volatile.Read(ref _life) == life && !common && transfer.Mdl is not null;
     }
 
     /// <summary>A consistent copy; false when the record is unused or being written.</summary>

@@ -47,7 +47,7 @@ public readonly record struct MappingRecord
     public LogicalAddress First { get; init; }
 
     /// <summary>Bytes in the buffer, at least 1.</summary>
-    public uint Length { get; init; }
+    public ulong Length { get; init; }
 
     /// <summary>Every page opened for it: more than the buffer where the buffer does not fill its pages.</summary>
     public LogicalRange Reach { get; init; }

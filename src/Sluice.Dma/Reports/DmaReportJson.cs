@@ -41,7 +41,7 @@ internal sealed record SharerDocument(string Address, string Driver);
 internal sealed record HardwareDocument(int Code, string Text);
 
 internal sealed record MappingDocument(
-    long Number, string Owner, string Device, string Site, uint Tag, string First, uint Length, string Direction,
+    long Number, string Owner, string Device, string Site, uint Tag, string First, ulong Length, string Direction,
         string State,
     bool CommonBuffer, string? UnmappedSite, long? GoneForNs, ulong? Offset)
 {
@@ -57,7 +57,7 @@ internal sealed record MappingDocument(
         JsonNamingPolicy.KebabCaseLower.ConvertName(direction.ToString());
 }
 
-internal sealed record NearestDocument(long Number, string First, uint Length, string Direction, ulong Distance,
+internal sealed record NearestDocument(long Number, string First, ulong Length, string Direction, ulong Distance,
     string Side)
 {
     internal static NearestDocument From(in NearMapping near) => new(

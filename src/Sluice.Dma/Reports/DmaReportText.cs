@@ -131,7 +131,7 @@ internal static class DmaReportText
         _ => "free memory",
     };
 
-    private static void AppendSites(StringBuilder text, in MappingRecord mapping)
+    internal static void AppendSites(StringBuilder text, in MappingRecord mapping)
     {
         text.Append("    mapped   ").Append(mapping.MapSite.ToString().PadRight(SiteColumn));
         text.Append(" by driver ").Append(mapping.Owner);

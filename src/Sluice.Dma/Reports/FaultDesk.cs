@@ -77,6 +77,7 @@ internal sealed class FaultDesk : IFaultSink, IDisposable
                     else { _perDevice[device] = left; }
                 }
                 delivered++;
+                _system.Verifier?.OnBlocked(report);
                 foreach (Action<DmaReport> subscriber in Delegate.EnumerateInvocationList(Reported))
                 {
                     try { subscriber(report); }

@@ -18,8 +18,9 @@ namespace Sluice.Formats.PageTables;
 /// 64 KiB: address bits 51:48 are in 15:12.
 /// </summary>
 /// <remarks>
-/// Arm ARM D8.3. A request is unprivileged unless <see cref="PageTableRoot.Privileged"/>. AF is written set and not
-/// asked for in walks; DBM is not used, so there is no dirty bit. Use <see cref="Shape"/> for roots.
+/// Arm ARM D8.3 to D8.5. A request is unprivileged unless <see cref="PageTableRoot.Privileged"/>. AF is written set and
+/// not asked for in walks. Where the stage manages the dirty state, DBM marks a leaf as writable, and its write
+/// permission is the dirty mark. Use <see cref="Shape"/> for roots.
 /// </remarks>
 /// <typeparam name="TGranule">The granule.</typeparam>
 /// <typeparam name="TStage">The stage.</typeparam>
@@ -30,7 +31,7 @@ public readonly struct Arm<TGranule, TStage> : IPageTableFormat<Arm<TGranule, TS
     private const ulong Valid = 1 << 0, TableOrPage = 1 << 1, Bit6 = 1 << 6, Bit7 = 1 << 7, InnerShareable = 3 << 8,
         Used = 1 << 10;
     private const ulong NotGlobal = 1 << 11, Contiguous = 1UL << 52, NoUnprivilegedBelow = 1UL << 61,
-        NoWritesBelow = 1UL << 62;
+        NoWritesBelow = 1UL << 62, DirtyManaged = 1UL << 51;
     private const ulong WriteBackSecondStage = 0xF << 2;
     private static ulong AddressMask => 0x0000_FFFF_FFFF_FFFF & ~((1UL << TGranule.Log2) - 1);
 
@@ -54,6 +55,19 @@ public readonly struct Arm<TGranule, TStage> : IPageTableFormat<Arm<TGranule, TS
 
     /// <inheritdoc/>
     public static bool ItemsHoldOwnAddress => true;
+
+    /// <inheritdoc/>
+    public static ulong AccessedBit => Used;
+
+    /// <inheritdoc/>
+    public static bool RecordsDirty => TStage.ManagesDirty;
+
+    /// <inheritdoc/>
+    public static bool IsDirty(ulong leaf) => TStage.ManagesDirty && (leaf & DirtyManaged) != 0 && HasWrite(leaf);
+
+    /// <inheritdoc/>
+    public static ulong WithDirty(ulong leaf, bool dirty) =>
+        TStage.ManagesDirty && (leaf & DirtyManaged) != 0 && HasWrite(leaf) != dirty ? leaf ^ Bit7 : leaf;
 
     /// <inheritdoc/>
     public static DmaAccess Granted(DmaAccess access) => TStage.IsSecond ? access : access | DmaAccess.Read;
@@ -120,9 +134,10 @@ public readonly struct Arm<TGranule, TStage> : IPageTableFormat<Arm<TGranule, TS
         {
             return DmaAccess.None;
         }
-        if (TStage.IsSecond) { return (DmaAccess)(entry >> 6 & 3); }
-        if ((entry & Bit6) == 0 && !root.Privileged) { return DmaAccess.None; }
-        return (entry & Bit7) != 0 ? DmaAccess.Read : DmaAccess.ReadWrite;
+        bool mayWrite = HasWrite(entry) || (TStage.ManagesDirty && (entry & DirtyManaged) != 0);
+        DmaAccess write = mayWrite ? DmaAccess.Write : DmaAccess.None;
+        if (TStage.IsSecond) { return write | (DmaAccess)(entry >> 6 & 1); }
+        return (entry & Bit6) == 0 && !root.Privileged ? DmaAccess.None : DmaAccess.Read | write;
     }
 
     /// <inheritdoc/>
@@ -141,12 +156,17 @@ public readonly struct Arm<TGranule, TStage> : IPageTableFormat<Arm<TGranule, TS
     {
         ulong word = Encode(item) | Valid | (level == 0 ? TableOrPage : 0) | InnerShareable | Used;
         if (sizeLog2 != GranuleLog2 + level * IndexBits) { word |= Contiguous; }
+        if (TStage.ManagesDirty && (access & DmaAccess.Write) != 0) { word |= DirtyManaged; }
         if (TStage.IsSecond) { return word | (ulong)access << 6 | WriteBackSecondStage; }
         return word | Bit6 | NotGlobal | ((access & DmaAccess.Write) == 0 ? Bit7 : 0);
     }
 
     /// <inheritdoc/>
     public static ulong Table(PhysicalAddress table, int level) => Encode(table) | Valid | TableOrPage;
+
+    /// <summary>The write permission itself; with DBM it says that the page was written.</summary>
+    [Impl(AggressiveInlining)]
+    private static bool HasWrite(ulong leaf) => (leaf & Bit7) != 0 == TStage.IsSecond;
 
     [Impl(AggressiveInlining)]
     private static ulong Encode(PhysicalAddress address) =>

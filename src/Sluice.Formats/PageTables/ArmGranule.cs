@@ -63,26 +63,3 @@ public readonly struct Arm64K : IArmGranule
     /// <inheritdoc/>
     public static int ContiguousLog2(int level) => 5;
 }
-
-/// <summary>The stage of an Arm format: where the rights are.</summary>
-public interface IArmStage
-{
-    /// <summary>
-    /// Whether it is stage 2: rights in two bits, no restrictions in table entries, roots of up to 16 tables.
-    /// </summary>
-    static abstract bool IsSecond { get; }
-}
-
-/// <summary>Stage 1: a device's own addresses.</summary>
-public readonly struct ArmStage1 : IArmStage
-{
-    /// <inheritdoc/>
-    public static bool IsSecond => false;
-}
-
-/// <summary>Stage 2: a guest's physical addresses.</summary>
-public readonly struct ArmStage2 : IArmStage
-{
-    /// <inheritdoc/>
-    public static bool IsSecond => true;
-}

@@ -52,11 +52,23 @@ public interface IPageTableFormat<TSelf>
     /// </summary>
     static virtual bool ItemsHoldOwnAddress => false;
 
-    /// <summary>Set by hardware in a leaf that a device wrote through; 0 where the format has none.</summary>
+    /// <summary>
+    /// Set by hardware in a leaf that a device wrote through; 0 where the format has none, or says it otherwise.
+    /// </summary>
     static virtual ulong DirtyBit => 0;
 
     /// <summary>Set by hardware in a leaf that a device used; 0 where the format has none.</summary>
     static virtual ulong AccessedBit => 0;
+
+    /// <summary>Whether hardware records in leaves which pages a device wrote to.</summary>
+    static virtual bool RecordsDirty => TSelf.DirtyBit != 0;
+
+    /// <summary>Whether a leaf says that a device wrote through it.</summary>
+    static virtual bool IsDirty(ulong leaf) => (leaf & TSelf.DirtyBit) != 0;
+
+    /// <summary>The same leaf with or without that mark; one that cannot have it stays as it is.</summary>
+    static virtual ulong WithDirty(ulong leaf, bool dirty) =>
+        dirty ? leaf | TSelf.DirtyBit : leaf & ~TSelf.DirtyBit;
 
     /// <summary>Whether addresses whose top input bit is set are written with all bits above it set.</summary>
     static virtual bool SignExtends(in PageTableRoot root) => false;
@@ -108,9 +120,9 @@ public interface IPageTableFormat<TSelf>
     static virtual int NextLevel(ulong entry, int level) => level - 1;
 
     /// <summary>
-    /// The bits in which an entry above level 0 must equal <see cref="Table"/> of address 0 to be what most are: present,
-    /// free of reserved bits, restricting nothing, leading one level down. Only speed hangs on it: an entry that differs
-    /// is taken apart by the other members. With all bits, the default, most do.
+    /// The bits in which an entry above level 0 must equal <see cref="Table"/> of address 0 to be what most are:
+    /// present, free of reserved bits, restricting nothing, leading one level down. Only speed hangs on it: an entry
+    /// that differs is taken apart by the other members. With all bits, the default, most do.
     /// </summary>
     static virtual ulong TableMask(in PageTableRoot root) => ulong.MaxValue;
 

@@ -3,7 +3,7 @@ namespace Sluice.Formats.PageTables;
 public static partial class PageTable<TFormat>
 {
     /// <summary>Whether the format records which pages a device wrote to.</summary>
-    public static bool RecordsDirty => TFormat.DirtyBit != 0;
+    public static bool RecordsDirty => TFormat.RecordsDirty;
 
     /// <summary>
     /// Changes the rights of every mapped page in a range; parts that are not mapped are passed over.
@@ -138,14 +138,9 @@ public static partial class PageTable<TFormat>
             }
             else
             {
-                // A table below a skipped level may begin after the range.
-                int next = TFormat.NextLevel(entry, level);
-                if (offset > last || (TFormat.SkipsLevels && offset + ((1UL << Shift(next + 1)) - 1) < first))
-                {
-                    continue;
-                }
-                status = ForEachItem(memory, in root, TFormat.Address(entry, level), next, offset, first, last,
-                    ref action);
+                // A table below a skipped level may end before the range: then there is nothing to do in it.
+                status = ForEachItem(memory, in root, TFormat.Address(entry, level), TFormat.NextLevel(entry, level),
+                    offset, first, last, ref action);
             }
             if (status != PageTableStatus.Done) { return status; }
         }
@@ -172,10 +167,11 @@ public static partial class PageTable<TFormat>
                 // Accessed and dirty bits stay as they are, except those that new rights come with. Hardware may set
                 // them meanwhile.
                 PhysicalAddress page = TFormat.Address(entry, level);
-                ulong recorded = TFormat.AccessedBit | TFormat.DirtyBit;
                 ulong fresh = TFormat.Leaf(page, Access, level, size);
                 ulong before = TFormat.Leaf(page, TFormat.Access(entry, level, in Root), level, size);
-                ulong changed = (fresh & ~(recorded & before)) | (entry & recorded);
+                ulong changed = (fresh & ~(TFormat.AccessedBit & before)) | (entry & TFormat.AccessedBit);
+                bool isDirty = TFormat.IsDirty(entry) || (TFormat.IsDirty(fresh) && !TFormat.IsDirty(before));
+                changed = TFormat.WithDirty(changed, isDirty);
                 if (!TrySwap(memory, table, index, entry, changed, out ulong observed))
                 {
                     return PageTableStatus.DamagedTables;
@@ -195,7 +191,7 @@ public static partial class PageTable<TFormat>
             int level, ItemPlace place)
             where TMemory : struct, IPhysicalMemory
         {
-            if ((entry & TFormat.DirtyBit) == 0) { return PageTableStatus.Done; }
+            if (!TFormat.IsDirty(entry)) { return PageTableStatus.Done; }
             int size = TFormat.LeafSizeLog2(entry, level);
             ulong from = Math.Max(place.Offset >> size << size, place.First);
             ulong to = Math.Min(place.Offset | ((1UL << size) - 1), place.Last);
@@ -204,9 +200,9 @@ public static partial class PageTable<TFormat>
             {
                 _dirty[(int)(page >> 6)] |= 1UL << (int)(page & 63);
             }
-            while (clear && (entry & TFormat.DirtyBit) != 0)
+            while (clear && TFormat.IsDirty(entry))
             {
-                if (!TrySwap(memory, table, index, entry, entry & ~TFormat.DirtyBit, out ulong observed))
+                if (!TrySwap(memory, table, index, entry, TFormat.WithDirty(entry, false), out ulong observed))
                 {
                     return PageTableStatus.DamagedTables;
                 }

@@ -21,7 +21,10 @@ public enum PageTableStatus : byte
     /// <summary>The frame allocator has no memory for a table.</summary>
     NoFrames,
 
-    /// <summary>The range begins or ends inside a page; splitting it was not asked for.</summary>
+    /// <summary>
+    /// The range begins or ends inside a page; splitting it was not asked for, or the format has no smaller page for
+    /// it.
+    /// </summary>
     WouldSplit,
 
     /// <summary>A table lies where there is no memory, or holds reserved bits.</summary>

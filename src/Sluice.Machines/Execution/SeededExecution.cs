@@ -64,7 +64,9 @@ internal sealed class SeededExecution(ulong seed, long nanosecondsPerStep) : Exe
         }
     }
 
-    /// <summary>Runs what is ready while time stands still; false when <paramref name="limit"/> steps were not enough.</summary>
+    /// <summary>
+    /// Runs what is ready while time stands still; false when <paramref name="limit"/> steps were not enough.
+    /// </summary>
     public bool RunReady(int limit)
     {
         lock (_lock)

@@ -2,8 +2,7 @@ namespace Sluice.Machines.Nvme;
 
 /// <summary>
 /// Events that the controller reports through Asynchronous Event Requests: what happened waits for a request, and a
-/// type
-/// once reported stays silent until its log page is read.
+/// type once reported stays silent until its log page is read.
 /// </summary>
 /// <remarks>NVM Express base specification 1.4, 5.2.</remarks>
 internal sealed class AsyncEvents

@@ -6,14 +6,12 @@ namespace Sluice.Machines.Nvme;
 /// </summary>
 /// <remarks>
 /// <para>Register accesses come from any thread and touch only registers and doorbells; all other work, and every DMA,
-/// happens
-/// in <see cref="Step"/> on the device's own thread: at most eight commands, or one mebibyte of zeroing, per
+/// happens in <see cref="Step"/> on the device's own thread: at most eight commands, or one mebibyte of zeroing, per
 /// step.</para>
 /// <para>Data moves medium → staging buffer → memory, as in a real controller, so that no DMA waits for a disk. Nothing
 /// allocates once the queues exist.</para>
 /// <para>A refused DMA of data ends the command with Data Transfer Error; a refused DMA of the queues themselves is
-/// fatal
-/// (CSTS.CFS) until the driver resets the controller.</para>
+/// fatal (CSTS.CFS) until the driver resets the controller.</para>
 /// </remarks>
 public sealed partial class NvmeDevice : PciDevice, IDisposable
 {

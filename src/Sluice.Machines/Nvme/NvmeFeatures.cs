@@ -131,7 +131,6 @@ internal sealed class NvmeFeatures
         PowerManagement => 0xFF,
         ErrorRecovery or InterruptCoalescing => 0xFFFF,
         VolatileWriteCache or WriteAtomicity => 1,
-        AsyncEventConfiguration => 0x1F,
         _ => uint.MaxValue,
     };
 }

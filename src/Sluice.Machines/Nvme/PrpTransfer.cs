@@ -4,8 +4,7 @@ namespace Sluice.Machines.Nvme;
 
 /// <summary>
 /// Where the data of one command lies, from its PRP entries: PRP1 names the first page, at any dword in it; PRP2 names
-/// the
-/// second page, or a list of pages when there are more; the last slot of a full list page names the next list page.
+/// the second page, or a list of pages when there are more; the last slot of a full list page names the next list page.
 /// </summary>
 /// <remarks>NVM Express base specification 1.4, 4.3. Neighbouring pages become one segment, so that a buffer which is
 /// contiguous on the bus moves in one piece. Never reads a list entry it does not need.</remarks>

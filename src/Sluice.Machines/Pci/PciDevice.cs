@@ -4,8 +4,9 @@ using System.Numerics;
 namespace Sluice.Machines;
 
 /// <summary>
-/// A PCI function: configuration space, BARs, interrupt pin, MSI and MSI-X here; what it does in the model that derives from it. The
-/// constructor of the model declares everything, <see cref="Machine.Plug{T}(T, PciAddress)"/> brings it to life.
+/// A PCI function: configuration space, BARs, interrupt pin, MSI and MSI-X here; what it does in the model that derives
+/// from it. The constructor of the model declares everything, <see cref="Machine.Plug{T}(T, PciAddress)"/> brings it to
+/// life.
 /// </summary>
 /// <remarks>
 /// Two kinds of thread enter a model: processors, through <see cref="ReadBar"/> and <see cref="WriteBar"/>, several at

@@ -4,9 +4,8 @@ using Sluice.Machines.Qtest;
 namespace Sluice.Machines.Qemu;
 
 /// <summary>
-/// QEMU's virtual clock: it stands still until told to move. Here it follows real time, and each turn of a polling
-/// loop pushes it
-/// ahead, so that waiting for a device's timer costs turns and not its full time. Safe from any thread.
+/// QEMU's virtual clock: it stands still until told to move. Here it follows real time, and each turn of a polling loop
+/// pushes it ahead, so that waiting for a device's timer costs turns and not its full time. Safe from any thread.
 /// </summary>
 internal sealed class QemuClock(QtestClient client, Execution timers, long nanosecondsPerRelax) : IPlatformClock
 {

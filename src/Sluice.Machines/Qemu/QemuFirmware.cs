@@ -5,8 +5,7 @@ namespace Sluice.Machines.Qemu;
 
 /// <summary>
 /// The part of firmware that operating-system code depends on, since none runs under qtest: it opens the ECAM window,
-/// makes the
-/// BIOS area RAM, and puts the ACPI tables that QEMU offers where its linker script says.
+/// makes the BIOS area RAM, and puts the ACPI tables that QEMU offers where its linker script says.
 /// </summary>
 /// <remarks>
 /// fw_cfg: selector at port 0x510, DMA address register at 0x514, all big-endian (QEMU's fw_cfg specification).

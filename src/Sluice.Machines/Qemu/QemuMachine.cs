@@ -5,17 +5,15 @@ using Sluice.Machines.Qtest;
 namespace Sluice.Machines.Qemu;
 
 /// <summary>
-/// QEMU's q35 machine as a platform: its memory mapped into this process, its registers, ports and clock over qtest,
-/// no firmware
-/// and no processor but us. Operating-system code, the DMA interface and the drivers run on it unchanged.
+/// QEMU's q35 machine as a platform: its memory mapped into this process, its registers, ports and clock over qtest, no
+/// firmware and no processor but us. Operating-system code, the DMA interface and the drivers run on it unchanged.
 /// </summary>
 /// <remarks>
 /// <para>
 /// Interrupts are polled. A device's message goes to QEMU's own interrupt controller, which qtest cannot look into, so
-/// every
-/// connected handler is called over and over: without pause while somebody writes registers and for a moment after,
-/// every few
-/// milliseconds otherwise. Handlers must bear being called for nothing, as they must on any shared line.
+/// every connected handler is called over and over: without pause while somebody writes registers and for a moment
+/// after, every few milliseconds otherwise. Handlers must bear being called for nothing, as they must on any shared
+/// line.
 /// </para>
 /// <para>Safe from any thread, except <see cref="Dispose"/>. When QEMU dies or hangs, the next register access says so
 /// (<see cref="QtestException"/>).</para>
@@ -194,7 +192,8 @@ public sealed class QemuMachine : IPlatform, IDisposable
         if (options.Disk is { } disk)
         {
             yield return "-drive";
-            yield return $"if=none,id=disk,format=raw,file={Escape(disk)}{(options.DiskIsWritable ? "" : ",snapshot=on")}";
+            string snapshot = options.DiskIsWritable ? "" : ",snapshot=on";
+            yield return $"if=none,id=disk,format=raw,file={Escape(disk)}{snapshot}";
             yield return "-device";
             yield return "nvme,drive=disk,serial=sluice,addr=6.0";
         }

@@ -44,8 +44,7 @@ public sealed record QemuMachineOptions
 
     /// <summary>
     /// By how much one turn of a polling loop moves QEMU's virtual clock, on top of the real time that passed: a
-    /// device's timer of
-    /// 100 ms is then over in 500 turns, some tens of milliseconds.
+    /// device's timer of 100 ms is then over in 500 turns, some tens of milliseconds.
     /// </summary>
     public long NanosecondsPerRelax { get; init; } = 200_000;
 }

@@ -13,9 +13,8 @@ namespace Sluice.Machines.Qemu;
 internal sealed class QemuProcess : IDisposable
 {
     // The shell is QEMU's parent. It learns of our end, a crash included, from the pipe that is its input; then QEMU
-    // goes, and
-    // the folder too. It ends only its own child, by its number, before it has waited for it: the number cannot be
-    // another's.
+    // goes, and the folder too. It ends only its own child, by its number, before it has waited for it: the number
+    // cannot be another's.
     private const string Watcher = """
         folder=$1; shift
         exec 3<&0

@@ -102,7 +102,8 @@ public sealed partial class QtestClient
                 if (Base64.DecodeFromUtf8(answer, piece, out int consumed, out int written) != OperationStatus.Done
                     || consumed != answer.Length || written != piece.Length)
                 {
-                    throw Break($"answered {answer.Length} characters of base64 where {piece.Length} bytes were asked for");
+                    throw Break(
+                        $"answered {answer.Length} characters of base64 where {piece.Length} bytes were asked for");
                 }
                 address += (ulong)piece.Length;
                 destination = destination[piece.Length..];

@@ -6,27 +6,23 @@ namespace Sluice.Machines.Qtest;
 
 /// <summary>
 /// The processor's side of a machine that speaks qtest, QEMU's or ours: memory, ports and the virtual clock, one line
-/// of text
-/// each way per access.
+/// of text each way per access.
 /// </summary>
 /// <remarks>
 /// <para>Safe from any thread; one command is under way at a time. Nothing is allocated per word access.</para>
 /// <para>
-/// Every wait is bounded by the time-out. A machine that dies, hangs or answers nonsense ends the connection: this
-/// call and all
-/// later ones throw <see cref="QtestException"/>. A refused command (<c>FAIL</c>) throws too, but the connection lives
-/// on.
+/// Every wait is bounded by the time-out. A machine that dies, hangs or answers nonsense ends the connection: this call
+/// and all later ones throw <see cref="QtestException"/>. A refused command (<c>FAIL</c>) throws too, but the
+/// connection lives on.
 /// </para>
 /// <para>
 /// <c>Post…</c> methods send without waiting for the answer, several times as fast as commands one by one; the next
-/// other
-/// command, <see cref="Flush"/> or <see cref="Collect"/> waits for the answers and throws if one was a refusal.
+/// other command, <see cref="Flush"/> or <see cref="Collect"/> waits for the answers and throws if one was a refusal.
 /// </para>
 /// </remarks>
 public sealed partial class QtestClient : IDisposable
 {
-    // Answers of posted commands wait in the socket while we send: few enough that neither side ever blocks on a full
-    // one.
+    // Answers of posted commands wait in the socket while we send: few enough that nobody ever blocks on a full one.
     private const int MostUnanswered = 512;
     private const int LongestAnswer = 64 << 20;
 
@@ -48,8 +44,7 @@ public sealed partial class QtestClient : IDisposable
     /// <summary>A client on a connected stream socket, which it owns from now on.</summary>
     /// <param name="socket">The connection; either side may have listened.</param>
     /// <param name="timeout">How long one answer may take, 1 ms to 24 days.</param>
-    /// <param name="autopsy">Called when the connection breaks: what is known of the other side, added to the
-    /// message.</param>
+    /// <param name="autopsy">Called when the connection breaks: what is known of the other side, for the message.</param>
     public QtestClient(Socket socket, TimeSpan timeout, Func<string>? autopsy = null)
     {
         ArgumentNullException.ThrowIfNull(socket);
@@ -92,8 +87,7 @@ public sealed partial class QtestClient : IDisposable
 
     /// <summary>The answers of all posted reads since the last call, in order.</summary>
     /// <returns>How many there were; more than fit <paramref name="answers"/> are a programming error.</returns>
-    /// <exception cref="QtestException">A posted command was refused: no answers then; or the connection
-    /// broke.</exception>
+    /// <exception cref="QtestException">A posted command was refused (no answers then), or all broke.</exception>
     public int Collect(Span<ulong> answers)
     {
         lock (_gate)
@@ -143,8 +137,8 @@ public sealed partial class QtestClient : IDisposable
 
     private void Reserve(int bytes)
     {
-        if (_output.Length - _outputLength < bytes) { Array.Resize(ref _output,
-            Math.Max(_output.Length * 2, _outputLength + bytes)); }
+        if (_output.Length - _outputLength >= bytes) { return; }
+        Array.Resize(ref _output, Math.Max(_output.Length * 2, _outputLength + bytes));
     }
 
     private void Post(bool wanted)
@@ -206,7 +200,10 @@ public sealed partial class QtestClient : IDisposable
         {
             while (!rest.IsEmpty) { rest = rest[_socket.Send(rest)..]; }
         }
-        catch (Exception e) when (e is SocketException or ObjectDisposedException) { throw Break("does not take commands any more", e); }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException)
+        {
+            throw Break("does not take commands any more", e);
+        }
         _outputLength = 0;
     }
 
@@ -222,8 +219,10 @@ public sealed partial class QtestClient : IDisposable
             {
                 throw new QtestException($"the machine refused '{LastCommand()}': {Shorten(line)}");
             }
-            if (!TryParseInterrupt(line, out QtestInterrupt interrupt)) { throw Break(
-                $"answered nonsense: '{Shorten(line)}'"); }
+            if (!TryParseInterrupt(line, out QtestInterrupt interrupt))
+            {
+                throw Break($"answered nonsense: '{Shorten(line)}'");
+            }
             // A client that never looks must not collect them for ever.
             if (_interrupts.Count == 4096) { _interrupts.Dequeue(); }
             _interrupts.Enqueue(interrupt);
@@ -257,7 +256,10 @@ public sealed partial class QtestClient : IDisposable
             {
                 throw Break($"did not answer '{LastCommand()}' within {_socket.ReceiveTimeout} ms", e);
             }
-            catch (Exception e) when (e is SocketException or ObjectDisposedException) { throw Break("closed the connection", e); }
+            catch (Exception e) when (e is SocketException or ObjectDisposedException)
+            {
+                throw Break("closed the connection", e);
+            }
             if (received == 0) { throw Break($"closed the connection instead of answering '{LastCommand()}'"); }
             _inputEnd += received;
         }

@@ -12,7 +12,8 @@ namespace Sluice.Machines.Qtest;
 /// </summary>
 /// <remarks>
 /// The commands, and the width of the numbers in the answers, are QEMU's. Where QEMU ends with an assertion (missing
-/// arguments, impossible sizes) the answer here is <c>FAIL</c>. Empty lines are passed over without an answer, as there.
+/// arguments, impossible sizes) the answer here is <c>FAIL</c>. Empty lines are passed over without an answer, as
+/// there.
 /// </remarks>
 internal sealed partial class QtestServer(Socket socket, IQtestTarget target)
 {

@@ -87,6 +87,33 @@ internal sealed class Arena
         return true;
     }
 
+    /// <summary>The first page from <paramref name="first"/> to <paramref name="last"/> that is not free, or
+    /// -1.</summary>
+    public int FirstTaken(int first, int last)
+    {
+        while (first <= last)
+        {
+            int order = FreeBlockAround(first);
+            if (order < 0) { return first; }
+            first = ((first >> order) + 1) << order;
+        }
+        return -1;
+    }
+
+    /// <summary>The first free page from <paramref name="page"/> on, or -1.</summary>
+    public int FirstFree(int page)
+    {
+        if (FreeBlockAround(page) >= 0) { return page; }
+        int best = -1;
+        for (uint orders = _ordersWithFree; orders != 0; orders &= orders - 1)
+        {
+            int order = BitOperations.TrailingZeroCount(orders);
+            int block = _free[order]!.LowestFrom((page >> order) + 1);
+            if (block >= 0 && (best < 0 || block << order < best)) { best = block << order; }
+        }
+        return best;
+    }
+
     /// <summary>
     /// Takes exactly the pages from <paramref name="first"/> to <paramref name="last"/>, which are free.
     /// </summary>

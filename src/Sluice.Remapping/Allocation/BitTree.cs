@@ -65,6 +65,28 @@ internal sealed class BitTree
         return index;
     }
 
+    /// <summary>The lowest member that is not below <paramref name="member"/>, or -1.</summary>
+    public int LowestFrom(int member)
+    {
+        for (int level = 0; level < _levels.Length; level++)
+        {
+            int index = member >> 6;
+            if (index >= _levels[level].Length) { return -1; }
+            ulong word = _levels[level][index] >> member << member;
+            if (word != 0)
+            {
+                int found = (index << 6) | BitOperations.TrailingZeroCount(word);
+                while (level-- > 0)
+                {
+                    found = (found << 6) | BitOperations.TrailingZeroCount(_levels[level][found]);
+                }
+                return found;
+            }
+            member = index + 1;
+        }
+        return -1;
+    }
+
     /// <summary>The highest member of a set that is not empty.</summary>
     public int Highest()
     {

@@ -18,7 +18,7 @@ public readonly record struct LogicalSlot(LogicalAddress First, byte Log2);
 /// quarantine, over windows of 4 GiB that split and merge by the buddy rule. Callers that reach above 4 GiB are served
 /// there first, so that they do not eat the addresses that narrow devices need.
 /// </remarks>
-public sealed class LogicalAddressAllocator
+public sealed partial class LogicalAddressAllocator
 {
     private const int PageLog2 = 12;
     private const int MaximumDepth = 256;
@@ -193,6 +193,7 @@ public sealed class LogicalAddressAllocator
             for (SlotRing? ring = _lowRings[log2]; ring is { Count: > 0 };) { GiveToArena(log2, ring.TakeOldest()); }
             for (SlotRing? ring = _highRings[log2]; ring is { Count: > 0 };) { GiveToArena(log2, ring.TakeOldest()); }
         }
+        while (_freed.TryDequeue(out LogicalRange range)) { GiveRange(range); }
         return true;
     }
 

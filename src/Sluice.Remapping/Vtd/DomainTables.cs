@@ -31,6 +31,13 @@ internal sealed class DomainTables
     public PageTableChange Map(LogicalAddress first, ReadOnlySpan<PhysicalAddress> pages, DmaAccess access) =>
         PageTable<VtdSecondStage>.Map(_memory, in _root, _frames, first, pages, access);
 
+    /// <summary>The sizes of leaves that the hardware understands: bit n for 2^n bytes.</summary>
+    public ulong PageSizes => VtdSecondStage.PageSizes(in _root);
+
+    /// <summary>Maps frames that follow each other, with the largest leaves that fit.</summary>
+    public PageTableChange MapRun(LogicalRange range, PhysicalAddress first, DmaAccess access) =>
+        PageTable<VtdSecondStage>.Map(_memory, in _root, _frames, range, first, access);
+
     /// <summary>Maps a range to itself.</summary>
     public PageTableChange MapIdentity(LogicalRange range) => PageTable<VtdSecondStage>.Map(
         _memory, in _root, _frames, range, new PhysicalAddress(range.First.Value), DmaAccess.ReadWrite);

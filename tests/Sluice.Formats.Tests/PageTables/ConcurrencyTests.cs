@@ -15,7 +15,8 @@ public sealed class ConcurrencyTests
     [MemberData(nameof(Formats))]
     public async Task WalkersSeeOldNothingOrNew(string format)
     {
-        const int Writers = 3, Rounds = 120;
+        const int Writers = 3;
+        int rounds = Effort.Times(120);
         using TestedTable table = TestedFormats.Create(format);
         ulong page = 1UL << table.GranuleLog2;
         LogicalAddress first = table.Spaces[0].First;
@@ -26,7 +27,7 @@ public sealed class ConcurrencyTests
         void Write(int writer)
         {
             Random random = new(writer + 1);
-            for (int round = 0; round < Rounds; round++)
+            for (int round = 0; round < rounds; round++)
             {
                 // Interleaved stripes of 32 pages, so that the writers share all tables but no page.
                 ulong stripe = (ulong)(random.Next(80) * Writers + writer);

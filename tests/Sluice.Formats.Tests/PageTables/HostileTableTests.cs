@@ -71,10 +71,12 @@ public sealed class HostileTableTests
             if (!space.Contains(first) || space.Last - first < length - 1) { continue; }
             LogicalRange range = LogicalRange.FromLength(first, length);
             TableGather gather = default;
-            PageTableStatus status = random.Next(3) switch
+            PageTableStatus status = random.Next(5) switch
             {
                 0 => table.Map(range, new(page * 5), DmaAccess.ReadWrite).Status,
                 1 => table.Unmap(range, ref gather).Status,
+                2 => table.UnmapSplitting(range, ref gather).Status,
+                3 => table.ChangeAccessSplitting(range, DmaAccess.Read).Status,
                 _ => table.ChangeAccess(range, DmaAccess.Read).Status,
             };
             Assert.True(Enum.IsDefined(status));

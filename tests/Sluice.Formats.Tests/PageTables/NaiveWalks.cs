@@ -131,9 +131,11 @@ public static class NaiveWalks
 
     /// <summary>
     /// Arm: type 1:0, AP 7:6, contiguous 52, address 47:granule (64 KiB: 51:48 in 15:12). Levels counted as Arm does,
-    /// to 3.
+    /// to 3. With hardware management of the dirty state DBM 51 means writable.
     /// </summary>
-    public static NaiveWalk Arm(int granuleKiB, int stage, int startLevel, int inputBits) => (read, root, address) =>
+    public static NaiveWalk Arm(
+        int granuleKiB, int stage, int startLevel, int inputBits, bool hardwareDirty = false) =>
+        (read, root, address) =>
     {
         (int page, int bits, int[] blocks) = granuleKiB switch
         {
@@ -164,9 +166,10 @@ public static class NaiveWalks
             int size = low;
             if (Bit(entry, 52)) { size += granuleKiB == 4 ? 4 : granuleKiB == 16 && level == 3 ? 7 : 5; }
             ulong physical = target + address % (1UL << low);
+            bool managed = hardwareDirty && Bit(entry, 51);
             return stage == 2
-                ? Answer(Bit(entry, 6), Bit(entry, 7), physical, size)
-                : Answer(Bit(entry, 6), Bit(entry, 6) && mayWrite && !Bit(entry, 7), physical, size);
+                ? Answer(Bit(entry, 6), Bit(entry, 7) || managed, physical, size)
+                : Answer(Bit(entry, 6), Bit(entry, 6) && mayWrite && (!Bit(entry, 7) || managed), physical, size);
         }
         return NaiveAnswer.Nothing;
     };

@@ -15,10 +15,18 @@ public sealed class PageTablePropertyTests
     [MemberData(nameof(Formats))]
     public void TablesSayWhatADictionarySaysAfterAnyMapsAndUnmaps(string format)
     {
-        for (int seed = 1; seed <= Effort.Seeds; seed++) { RunRandomly(format, seed, steps: 60); }
+        for (int seed = 1; seed <= Effort.Seeds; seed++) { RunRandomly(format, seed, steps: 60, splits: false); }
     }
 
-    private static void RunRandomly(string format, int seed, int steps)
+    // Seen failing: the parts of a split page all at its first byte.
+    [Theory]
+    [MemberData(nameof(Formats))]
+    public void TablesSayWhatADictionarySaysWhenPartsOfPagesAreUnmappedAndChanged(string format)
+    {
+        for (int seed = 101; seed <= 100 + Effort.Seeds; seed++) { RunRandomly(format, seed, steps: 60, splits: true); }
+    }
+
+    private static void RunRandomly(string format, int seed, int steps, bool splits)
     {
         using TestedTable table = TestedFormats.Create(format);
         Random random = new(seed);
@@ -42,10 +50,10 @@ public sealed class PageTablePropertyTests
                     MapScattered(table, model, range.First, pages, access);
                     break;
                 case 2:
-                    ChangeAccess(table, model, range, access);
+                    ChangeAccess(table, model, range, access, splits);
                     break;
                 default:
-                    Unmap(table, model, range);
+                    Unmap(table, model, range, splits);
                     break;
             }
         }
@@ -100,10 +108,10 @@ public sealed class PageTablePropertyTests
         Assert.Equal(change.IsDone ? pages.Length : done, done);
     }
 
-    private static void Unmap(TestedTable table, FlatModel model, LogicalRange range)
+    private static void Unmap(TestedTable table, FlatModel model, LogicalRange range, bool splits)
     {
-        PageTableChange change = table.UnmapAndFree(range);
-        if (change.Status == PageTableStatus.WouldSplit)
+        PageTableChange change = splits ? table.UnmapAndFreeSplitting(range) : table.UnmapAndFree(range);
+        if (change.Status == PageTableStatus.WouldSplit && !splits)
         {
             Assert.Equal(0UL, change.Bytes);
             return;
@@ -116,10 +124,13 @@ public sealed class PageTablePropertyTests
         Assert.Equal(cleared != 0, change.PageSizes != 0);
     }
 
-    private static void ChangeAccess(TestedTable table, FlatModel model, LogicalRange range, DmaAccess access)
+    private static void ChangeAccess(TestedTable table, FlatModel model, LogicalRange range, DmaAccess access,
+        bool splits)
     {
-        PageTableChange change = table.ChangeAccess(range, access);
-        if (change.Status == PageTableStatus.WouldSplit)
+        PageTableChange change = splits
+            ? table.ChangeAccessSplitting(range, access)
+            : table.ChangeAccess(range, access);
+        if (change.Status == PageTableStatus.WouldSplit && !splits)
         {
             Assert.Equal(0UL, change.Bytes);
             return;

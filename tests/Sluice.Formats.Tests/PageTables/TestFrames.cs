@@ -22,7 +22,8 @@ public sealed class TestFrames : IFrameAllocator
 
     public int Live => _live.Count;
 
-    public IEnumerable<ulong> Allocated => _live.Keys;
+    /// <summary>First bytes and sizes.</summary>
+    public IEnumerable<KeyValuePair<ulong, int>> Allocated => _live;
 
     public int QuarantinedFrames => 0;
 

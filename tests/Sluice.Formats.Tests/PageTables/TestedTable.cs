@@ -48,6 +48,11 @@ public abstract class TestedTable : IDisposable
     public abstract PageTableChange Unmap(LogicalRange range, ref TableGather gather);
     public abstract Translation Walk(LogicalAddress address);
     public abstract PageTableChange ChangeAccess(LogicalRange range, DmaAccess access);
+    public abstract PageTableChange UnmapSplitting(LogicalRange range, ref TableGather gather);
+    public abstract PageTableChange ChangeAccessSplitting(LogicalRange range, DmaAccess access);
+    public abstract PageTableStatus Split(LogicalRange range);
+    public abstract PageTableStatus Prepare(LogicalRange range);
+    public abstract PageTableChange UnmapLeaves(LogicalRange range);
     public abstract PageTableListing List();
     public abstract bool RecordsDirty { get; }
 
@@ -56,6 +61,9 @@ public abstract class TestedTable : IDisposable
     /// would.
     /// </summary>
     public abstract void SetDirty(IReadOnlySet<PhysicalAddress> pages);
+
+    /// <summary>Takes the dirty marks off all leaves.</summary>
+    public abstract void ClearDirty();
 
     /// <summary>
     /// Eight bytes of a table: most often an entry to one of the tables or a leaf, of any level, every third with a bit
@@ -94,6 +102,15 @@ public abstract class TestedTable : IDisposable
         PageTableChange change = Unmap(range, ref gather);
         gather.Free(Memory, Frames);
         Assert.Equal(0, gather.Count);
+        return change;
+    }
+
+    /// <summary>The same, splitting pages that the range begins or ends inside.</summary>
+    public PageTableChange UnmapAndFreeSplitting(LogicalRange range)
+    {
+        TableGather gather = default;
+        PageTableChange change = UnmapSplitting(range, ref gather);
+        gather.Free(Memory, Frames);
         return change;
     }
 
@@ -143,20 +160,40 @@ public sealed class TestedTable<TFormat> : TestedTable
     public override PageTableChange ChangeAccess(LogicalRange range, DmaAccess access) =>
         PageTable<TFormat>.ChangeAccess(Memory, Root, range, access);
 
+    public override PageTableChange UnmapSplitting(LogicalRange range, ref TableGather gather) =>
+        PageTable<TFormat>.Unmap(Memory, Root, range, ref gather, Frames);
+
+    public override PageTableChange ChangeAccessSplitting(LogicalRange range, DmaAccess access) =>
+        PageTable<TFormat>.ChangeAccess(Memory, Root, range, access, Frames);
+
+    public override PageTableStatus Split(LogicalRange range) =>
+        PageTable<TFormat>.Split(Memory, Root, Frames, range);
+
+    public override PageTableStatus Prepare(LogicalRange range) =>
+        PageTable<TFormat>.Prepare(Memory, Root, Frames, range);
+
+    public override PageTableChange UnmapLeaves(LogicalRange range) =>
+        PageTable<TFormat>.UnmapLeaves(Memory, Root, range);
+
     public override PageTableListing List() => PageTable<TFormat>.List(Memory, Root, new(1 << 19, 1 << 15));
 
     public override bool RecordsDirty => PageTable<TFormat>.RecordsDirty;
 
-    public override void SetDirty(IReadOnlySet<PhysicalAddress> pages)
+    public override void SetDirty(IReadOnlySet<PhysicalAddress> pages) =>
+        Mark(word => pages.Contains(TFormat.Address(word, 0)), true);
+
+    public override void ClearDirty() => Mark(static _ => true, false);
+
+    private void Mark(Func<ulong, bool> isMeant, bool dirty)
     {
-        foreach (ulong frame in Frames.Allocated)
+        foreach ((ulong frame, int size) in Frames.Allocated)
         {
-            for (ulong at = frame; at < frame + 4096; at += 8)
+            for (ulong at = frame; at < frame + (1UL << size); at += 8)
             {
                 Memory.TryRead64(new(at), out ulong word);
-                if (word != 0 && TFormat.IsPresent(word) && pages.Contains(TFormat.Address(word, 0)))
+                if (word != 0 && TFormat.IsPresent(word) && isMeant(word))
                 {
-                    Memory.TryWrite64(new(at), word | TFormat.DirtyBit);
+                    Memory.TryWrite64(new(at), TFormat.WithDirty(word, dirty));
                 }
             }
         }

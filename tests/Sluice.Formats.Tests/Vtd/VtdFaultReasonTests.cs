@@ -7,6 +7,7 @@ namespace Sluice.Formats.Tests.Vtd;
 /// </summary>
 public sealed class VtdFaultReasonTests
 {
+    // Seen failing: an absent root entry silenced by FPD.
     [Theory]
     [InlineData(0x00, false, FaultCause.Other, "none")]
     [InlineData(0x01, false, FaultCause.NotAttached, "root entry not present")]

@@ -29,7 +29,7 @@ public sealed class VtdStructureTests
         Assert.Equal(new PhysicalAddress(0x1000 + 0xFF0), RootEntry.AddressOf(new(0x1000), 255));
     }
 
-    // Seen failing: the width code one too high; the domain from bit 7 up; FPD and P exchanged.
+    // Seen failing: the width code one too high; the domain read from bit 7 up.
     [Fact]
     public void AContextEntryIsTheseWords()
     {
@@ -54,7 +54,7 @@ public sealed class VtdStructureTests
         Assert.Equal(new PhysicalAddress(0x2000 + 0x1D0), ContextEntry.AddressOf(new(0x2000), new(0x071D)));
     }
 
-    // Seen failing: T set for writes; the byte in the page recorded; the reason a bit too high.
+    // Seen failing: T set for writes; the byte in the page recorded.
     [Fact]
     public void AFaultRecordIsTheseWords()
     {
@@ -74,7 +74,6 @@ public sealed class VtdStructureTests
         Assert.Equal("no fault", default(FaultRecord).ToString());
     }
 
-    // CAP and ECAP of QEMU 11's intel-iommu without options.
     [Fact]
     public void CapabilitiesAreReadFromTheseBits()
     {
@@ -82,7 +81,6 @@ public sealed class VtdStructureTests
         Assert.Equal((65536, 0b10, 39, 0x220u, 1, 18),
             (cap.Domains, cap.AddressWidths, cap.MaximumAddressBits, cap.FaultRecordOffset, cap.FaultRecords,
             cap.MaximumAddressMask));
-        // MAMV, NFR, PSI, leaves, FRO, ZLR, MGAW, SAGAW, CM, RWBF, ND: each alone.
         (string Name, int Bit, Func<VtdCapability, bool> Value)[] flags =
         [
             ("RWBF", 4, static c => c.NeedsWriteBufferFlush), ("CM", 7, static c => c.CachingMode),

@@ -149,9 +149,8 @@ public sealed class NvmeIoTests
     }
 
     // Every offset rule at once: PRP1 anywhere in its page, PRP2 as second page or list, lists that start late in their
-    // page
-    // and chain, against what the blocks must be. Seen failing: the chain slot of a full list page taken for a data
-    // page.
+    // page and chain, against what the blocks must be. Seen failing: the chain slot of a full list page taken for a
+    // data page.
     [Theory]
     [InlineData(0U)]
     [InlineData(1U)]

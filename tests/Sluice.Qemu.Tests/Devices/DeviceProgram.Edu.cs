@@ -31,8 +31,9 @@ internal sealed partial class DeviceProgram
     private void EduRegister()
     {
         ulong bar = Pick(Edus);
-        ulong register = Pick<ulong>(0x00, 0x04, 0x08, 0x0C, 0x20, 0x24, 0x60, 0x64, 0x7C, 0x80, 0x84, 0x88, 0x90, 0x98, 0xA0)
-            + (Once(8) ? (ulong)_random.Next(8) : 0);
+        ulong register = Pick<ulong>(
+            0x00, 0x04, 0x08, 0x0C, 0x20, 0x24, 0x60, 0x64, 0x7C, 0x80, 0x84, 0x88, 0x90, 0x98, 0xA0);
+        register += Once(8) ? (ulong)_random.Next(8) : 0;
         int size = Pick(4, 4, 4, 8, 1, 2);
         // The factorial waits for the device, the command register starts it: they have steps of their own.
         bool isWrite = Once(2) && register + (ulong)size <= 0x98 && (register > 0x0B || register + (ulong)size <= 8)
@@ -91,7 +92,8 @@ internal sealed partial class DeviceProgram
                 });
                 break;
             case 1 or 2:
-                Add(Text($"edu {bar:x} raises {bits:x}"), rig => rig.Side.Do(Text($"writel 0x{bar + 0x60:x} 0x{bits:x}")));
+                Add(Text($"edu {bar:x} raises {bits:x}"), rig =>
+                    rig.Side.Do(Text($"writel 0x{bar + 0x60:x} 0x{bits:x}")));
                 break;
             default:
                 Add(Text($"edu {bar:x} acknowledges {bits:x}"), rig =>

@@ -63,7 +63,10 @@ internal sealed partial class DeviceProgram
     private static void WriteList(DeviceSide side, ulong address, ReadOnlySpan<ulong> entries)
     {
         byte[] bytes = new byte[entries.Length * 8];
-        for (int i = 0; i < entries.Length; i++) { BinaryPrimitives.WriteUInt64LittleEndian(bytes.AsSpan(i * 8), entries[i]); }
+        for (int i = 0; i < entries.Length; i++)
+        {
+            BinaryPrimitives.WriteUInt64LittleEndian(bytes.AsSpan(i * 8), entries[i]);
+        }
         side.Client.WriteBlock(new(address), bytes);
     }
 
@@ -80,7 +83,8 @@ internal sealed partial class DeviceProgram
         // The list begins anywhere in its page: near the end it goes on in the next one.
         ulong list = List + (ulong)(Once(3) ? 512 - _random.Next(1, 6) : _random.Next(490)) * 8;
         bool again = opcode == 2 && Once(3);
-        Add(Text($"command {opcode} on queue {queue}, block {first}, {blocks} blocks, offset {offset:x}, list {list:x}"), rig =>
+        string what = Text($"{blocks} blocks from {first}, offset {offset:x}, list {list:x}");
+        Add(Text($"command {opcode} on queue {queue}: {what}"), rig =>
         {
             ulong prp2 = pages == 2 ? chosen[1] : pages > 2 ? list : 0;
             if (pages > 2) { WriteChained(rig.Side, list, chosen.AsSpan(1, pages - 1)); }
@@ -264,15 +268,14 @@ internal sealed partial class DeviceProgram
             rig.Side.TakeWires();
             for (int i = 0; i < count; i++)
             {
+                byte readOrFlush = (byte)((i & 1) == 0 ? 2 : 0);
                 if (queue == 0) { rig.Nvme.Put(0, 0x0A, d10: 7); }
-                else { rig.Nvme.Put(1, Pick2(i), 1, Data + (ulong)i * 4096, d10: (uint)((first + i) % Blocks)); }
+                else { rig.Nvme.Put(1, readOrFlush, 1, Data + (ulong)i * 4096, d10: (uint)((first + i) % Blocks)); }
             }
             rig.Nvme.Ring(queue);
             rig.Nvme.TakeAll(queue, "burst", count);
         });
     }
-
-    private static byte Pick2(int i) => (byte)((i & 1) == 0 ? 2 : 0);
 
     private void BadDoorbell()
     {

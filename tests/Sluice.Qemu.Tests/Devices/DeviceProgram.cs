@@ -10,8 +10,8 @@ internal sealed record DeviceRig(DeviceSide Side, NvmeClient Nvme);
 internal sealed record DeviceStep(string What, Action<DeviceRig> Do);
 
 /// <summary>
-/// Turns a seed into a program for edu and NVMe. It keeps to what both define; docs/differences.md lists what that leaves
-/// out.
+/// Turns a seed into a program for edu and NVMe. It keeps to what both define; docs/differences.md lists what that
+/// leaves out.
 /// </summary>
 internal sealed partial class DeviceProgram
 {

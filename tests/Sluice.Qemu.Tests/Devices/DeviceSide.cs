@@ -74,7 +74,7 @@ internal sealed class DeviceSide : IDisposable
     public void Log(string what, string value) => _transcript.Add($"{what}: {value}");
 
     /// <summary>
-    /// What the interrupt wires did since the last call, in order. Input 0 is QEMU's timer (R in docs/differences.md).
+    /// What the interrupt wires did since the last call, in order. Input 0 is QEMU's timer (V in docs/differences.md).
     /// </summary>
     public string TakeWires()
     {

@@ -64,6 +64,17 @@ internal sealed record KnownDifference(string What, string Theirs, string Ours)
         new("create SQ: ", Refused, NoSuchQueue), new("threshold of no sensor: ", Done, Field),
     ];
 
+    public static KnownDifference[] Features { get; } =
+    [
+        new("events on while hot: ", "command 103 slot 2 phase True result 0 wires raise 22, lower 22",
+            "command 102 slot 2 phase True result 20101 wires raise 22,"),
+        new("first event: ", "command 102 slot 3 phase True result 10000 wires raise 22, lower 22",
+            "command 103 slot 3 phase True result 0 wires, lower 22"),
+        new("threshold after a reset: ", "result 100", "result 157"),
+        new("write cache after a reset: ", "result 0", "result 1"),
+        new("events after a reset: ", "result 2", "result 0"),
+    ];
+
     public static KnownDifference[] StuckPin { get; } =
     [
         new("after a reset: ", "reset: ", "reset:  lower 22"), new("taken: ", "taken: ", "taken:  lower 22"),

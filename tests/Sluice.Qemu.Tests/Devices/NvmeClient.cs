@@ -165,7 +165,8 @@ internal sealed class NvmeClient(DeviceSide side)
             ulong slot = CompletionRing(queue) + q.Head * 16;
             ulong last = 0;
             uint phase = q.Phase ? 1u : 0;
-            _isSilent = _isSilent || !DeviceSide.Wait(() => (((last = side.Client.Read64(new(slot + 8))) >> 48) & 1) == phase);
+            _isSilent = _isSilent
+                || !DeviceSide.Wait(() => (((last = side.Client.Read64(new(slot + 8))) >> 48) & 1) == phase);
             seen.Add(string.Create(CultureInfo.InvariantCulture, $"{(ushort)(last >> 32):x} status {last >> 49:x}"));
             if (++q.Head == q.Size) { (q.Head, q.Phase) = (0, !q.Phase); }
         }

@@ -11,10 +11,10 @@ namespace Sluice.Qemu.Tests.Differential;
 internal sealed record Difference(int Step, string Kind, string What);
 
 /// <summary>Runs programs on two machines side by side and compares what can be seen, after every step.</summary>
-internal sealed class Differ(SluiceTarget ours, Target theirs)
+internal sealed class Differ(SluiceTarget ours, Target theirs, int topLevel = 3, char unforgiven = ' ')
 {
     private readonly ulong[] _ours = new ulong[Target.Registers.Length];
-    private readonly KnownDifferences _known = new(ours);
+    private readonly KnownDifferences _known = new(ours, unforgiven);
     private readonly ulong[] _theirs = new ulong[Target.Registers.Length];
 
     public long Steps { get; private set; }
@@ -26,7 +26,7 @@ internal sealed class Differ(SluiceTarget ours, Target theirs)
     {
         foreach (Target target in (Target[])[ours, theirs])
         {
-            Layout.Initialise(target.Memory);
+            Layout.Initialise(target.Memory, topLevel);
             foreach (Step step in ProgramGenerator.Prologue) { target.Do(step); }
             target.Read(_ours);
         }
@@ -70,8 +70,10 @@ internal sealed class Differ(SluiceTarget ours, Target theirs)
         StringBuilder text = new();
         text.AppendLine(CultureInfo.InvariantCulture,
             $"seed {seed}: the machines differ; left is ours, right is QEMU's");
-        for (int i = 0; i < shortest.Count; i++) { text.AppendLine(CultureInfo.InvariantCulture,
-            $"  {i,3} {shortest[i]}"); }
+        for (int i = 0; i < shortest.Count; i++)
+        {
+            text.AppendLine(CultureInfo.InvariantCulture, $"  {i,3} {shortest[i]}");
+        }
         text.AppendLine(CultureInfo.InvariantCulture,
             $"  then {difference?.What ?? "nothing: the difference does not repeat"}");
         return text.ToString();
@@ -112,12 +114,14 @@ internal sealed class Differ(SluiceTarget ours, Target theirs)
             int last = mine.Length - 1;
             while (mine[last] == other[last]) { last--; }
             text.Append(CultureInfo.InvariantCulture,
-                $"memory from 0x{first + (ulong)same:X} to 0x{first + (ulong)last:X}: 0x{mine[same]:X2}… | 0x{other[same]:X2}…; ");
+                $"memory from 0x{first + (ulong)same:X} to 0x{first + (ulong)last:X}: "
+                + $"0x{mine[same]:X2}… | 0x{other[same]:X2}…; ");
         }
         return text.Length == 0 ? null : new(step, kind, text.ToString());
     }
 
     private static Span<byte> Bytes(Target target, ulong first, ulong length) =>
-        target.Memory.TryGetSpan(new(first), (int)length, out Span<byte> bytes) ? bytes
+        target.Memory.TryGetSpan(new(first), (int)length, out Span<byte> bytes)
+            ? bytes
             : throw new InvalidOperationException("no memory");
 }

@@ -5,13 +5,11 @@ namespace Sluice.Qemu.Tests.Differential;
 
 /// <summary>
 /// Where everything lies that the programs play with, the same on both machines: two root tables, two context tables,
-/// one set of
-/// page tables per device, a queue, status words, data pages.
+/// one set of page tables per device, a queue, status words, data pages.
 /// </summary>
 /// <remarks>
 /// Data pages lie at the same place in two 2 MiB regions, and logical addresses have the same low bits: whatever size
-/// of page
-/// maps them, an access ends on a data page and is looked at.
+/// of page maps them, an access ends on a data page and is looked at.
 /// </remarks>
 internal static class Layout
 {
@@ -45,8 +43,8 @@ internal static class Layout
     public static RequesterId Requester(int device) => RequesterId.From(0, 5, device switch { 0 => 0, 1 => 4, _ => 6 });
 
     /// <summary>
-    /// The table of <paramref name="device"/> that an entry for <paramref name="baseIndex"/> lies in at <paramref
-    /// name="level"/>.
+    /// The table of <paramref name="device"/> that an entry for <paramref name="baseIndex"/> lies in at
+    /// <paramref name="level"/>.
     /// </summary>
     public static ulong Table(int device, int level, int baseIndex)
     {
@@ -79,9 +77,9 @@ internal static class Layout
     /// <summary>
     /// A memory as every program finds it: all tables linked, half of the pages mapped, data recognisable.
     /// </summary>
-    public static void Initialise(PhysicalMemory memory)
+    public static void Initialise(PhysicalMemory memory, int topLevel = 3)
     {
-        Clear(memory, RootTable, ControlEnd - RootTable);
+        Bytes(memory, RootTable, ControlEnd - RootTable).Clear();
         var idle = InvalidationDescriptor.ForWait(new(Status + 0x800), 0);
         for (ulong at = 0; at < QueueBytes; at += InvalidationDescriptor.Size)
         {
@@ -90,18 +88,17 @@ internal static class Layout
         }
         foreach (ulong region in (ulong[])[FirstData, OtherData])
         {
-            if (!memory.TryGetSpan(new(region), DataPages * 0x1000,
-                out Span<byte> bytes)) { throw new InvalidOperationException("no memory"); }
-            for (int i = 0; i < bytes.Length; i++) { bytes[i] = (byte)(i * 7 + (i >> 12) * 31
-                + (region == OtherData ? 128 : 0)); }
+            Span<byte> bytes = Bytes(memory, region, DataPages * 0x1000);
+            int shift = region == OtherData ? 128 : 0;
+            for (int i = 0; i < bytes.Length; i++) { bytes[i] = (byte)(i * 7 + (i >> 12) * 31 + shift); }
         }
-        foreach ((ulong root, ulong contexts) in (ReadOnlySpan<(ulong, ulong)>)[(RootTable, ContextTable),
-            (OtherRootTable, OtherContextTable)])
+        foreach ((ulong root, ulong contexts) in (ReadOnlySpan<(ulong, ulong)>)
+            [(RootTable, ContextTable), (OtherRootTable, OtherContextTable)])
         {
             Put(memory, RootEntryAt(root), RootEntry.For(new(contexts)).Low);
             for (int device = 0; device < Devices; device++)
             {
-                ContextEntry entry = Context(device);
+                ContextEntry entry = Context(device, topLevel);
                 Put(memory, ContextEntryAt(contexts, device), entry.Low);
                 Put(memory, ContextEntryAt(contexts, device) + 8, entry.High);
             }
@@ -110,12 +107,14 @@ internal static class Layout
         {
             for (int b = 0; b < Bases.Length; b++)
             {
-                for (int level = 3; level > 0; level--) { Put(memory, Entry(device, level, b, 0),
-                    Link(device, level, b)); }
-                for (int page = 0; page < DataPages; page++)
+                for (int level = 3; level > 0; level--)
                 {
-                    if ((page + b + device) % 2 == 0) { Put(memory, Entry(device, 0, b, page),
-                        Leaf(DataPage(b + page, page), DmaAccess.ReadWrite, 0)); }
+                    Put(memory, Entry(device, level, b, 0), Link(device, level, b));
+                }
+                for (int page = (b + device) % 2; page < DataPages; page += 2)
+                {
+                    ulong leaf = Leaf(DataPage(b + page, page), DmaAccess.ReadWrite, 0);
+                    Put(memory, Entry(device, 0, b, page), leaf);
                 }
             }
         }
@@ -135,10 +134,8 @@ internal static class Layout
         if (!memory.TryWrite64(new(address), value)) { throw new InvalidOperationException("no memory"); }
     }
 
-    private static void Clear(PhysicalMemory memory, ulong address, ulong length)
-    {
-        if (!memory.TryGetSpan(new(address), (int)length,
-            out Span<byte> bytes)) { throw new InvalidOperationException("no memory"); }
-        bytes.Clear();
-    }
+    private static Span<byte> Bytes(PhysicalMemory memory, ulong address, ulong length) =>
+        memory.TryGetSpan(new(address), (int)length, out Span<byte> bytes)
+            ? bytes
+            : throw new InvalidOperationException("no memory");
 }

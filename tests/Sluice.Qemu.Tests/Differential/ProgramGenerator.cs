@@ -11,6 +11,8 @@ internal sealed class ProgramGenerator
     private const uint UnmaskedTranslation = VtdGlobal.TranslationEnable;
     private readonly Random _random;
     private readonly List<Step> _steps = [];
+    private readonly int _topLevel;
+    private readonly bool _invalidates;
     private readonly bool _queued;
     private readonly bool _lax;
     private uint _tail;
@@ -21,11 +23,12 @@ internal sealed class ProgramGenerator
     private readonly bool[] _wild = new bool[Layout.Devices];
     private ulong _root = Layout.RootTable;
 
-    private ProgramGenerator(int seed)
+    private ProgramGenerator(int seed, int topLevel, bool invalidates)
     {
+        (_topLevel, _invalidates) = (topLevel, invalidates);
         _random = new(seed);
         _queued = _random.Next(4) != 0;
-        _lax = _random.Next(2) == 0;
+        _lax = _random.Next(2) == 0 && !invalidates;
     }
 
     /// <summary>
@@ -60,9 +63,12 @@ internal sealed class ProgramGenerator
         new Step.Dma(2, false, Layout.OtherData, 0, 4096),
     ];
 
-    public static IReadOnlyList<Step> Create(int seed)
+    /// <param name="seed">Any number.</param>
+    /// <param name="topLevel">The level of the tables that good contexts begin with: 3, or 2 for 39 bits.</param>
+    /// <param name="invalidates">Whether every change is followed by its invalidation: nothing is ever stale.</param>
+    public static IReadOnlyList<Step> Create(int seed, int topLevel = 3, bool invalidates = false)
     {
-        ProgramGenerator generator = new(seed);
+        ProgramGenerator generator = new(seed, topLevel, invalidates);
         generator.Build();
         return generator._steps;
     }
@@ -82,8 +88,8 @@ internal sealed class ProgramGenerator
             switch (_random.Next(100))
             {
                 case < 33: Dma(); break;
-                case < 42: StalePages(); break;
-                case < 45: StaleContexts(); break;
+                case < 42 when !_invalidates: StalePages(); break;
+                case < 45 when !_invalidates: StaleContexts(); break;
                 case < 65: ChangePage(); break;
                 case < 72: ChangeContext(); break;
                 case < 80: Invalidate(); break;
@@ -102,6 +108,8 @@ internal sealed class ProgramGenerator
             _steps.Add(new Step.Dma(device, true, Layout.Dump + (ulong)device * 0x1000, 0, 4096));
         }
     }
+
+    private ContextEntry Context(int device) => Layout.Context(device, _topLevel);
 
     private uint Queue => _queued ? VtdGlobal.QueuedInvalidationEnable : 0;
 
@@ -198,7 +206,7 @@ internal sealed class ProgramGenerator
         }
         for (int device = 0; device < Layout.Devices; device++)
         {
-            _steps.Add(new Step.Store(Layout.ContextEntryAt(table, device), Layout.Context(device).Low,
+            _steps.Add(new Step.Store(Layout.ContextEntryAt(table, device), Context(device).Low,
                 $"context entry of device {device}, good again"));
         }
         _steps.Add(new Step.Group("contexts again", DropAll()));
@@ -212,8 +220,12 @@ internal sealed class ProgramGenerator
         int level = _random.Next(10) switch { < 6 => 0, < 8 => 1, 8 => 2, _ => 3 };
         ulong entry = Layout.Entry(device, level, index, page);
         bool leaf = level == 0 || (level < 3 && _random.Next(2) == 0);
-        ulong target = level switch { 0 => Layout.DataPage(_random.Next(2), _random.Next(Layout.DataPages)), 1 =>
-            Layout.DataPage(_random.Next(2), 0), _ => 0 };
+        ulong target = level switch
+        {
+            0 => Layout.DataPage(_random.Next(2), _random.Next(Layout.DataPages)),
+            1 => Layout.DataPage(_random.Next(2), 0),
+            _ => 0,
+        };
         var access = (DmaAccess)_random.Next(1, 4);
         ulong good = leaf ? Layout.Leaf(target, access, level) : Layout.Link(device, level, index);
         (ulong value, string what) = _random.Next(12) switch
@@ -237,7 +249,7 @@ internal sealed class ProgramGenerator
         int device = _random.Next(Layout.Devices);
         ulong at = Layout.ContextEntryAt(_root == Layout.RootTable ? Layout.ContextTable : Layout.OtherContextTable,
             device);
-        ContextEntry good = Layout.Context(device, _random.Next(4) == 0 ? 2 : 3);
+        ContextEntry good = Layout.Context(device, _random.Next(4) == 0 ? _topLevel ^ 1 : _topLevel);
         ulong low = good.Low, high = good.High;
         switch (_random.Next(10))
         {
@@ -260,14 +272,13 @@ internal sealed class ProgramGenerator
         if (_lax && !_wild[device] && _random.Next(3) == 0)
         {
             // Nobody is told: the old entry may live on in the context cache, on both sides in the same way as long as
-            // its
-            // translation type and domain stay.
+            // its translation type and domain stay.
             (ulong value, string what) = _random.Next(4) switch
             {
                 0 => (0UL, "absent"),
                 1 => (Layout.Context(device, 2).Low, "three levels, width of four"),
-                2 => (Layout.Context(device).Low | 2, "silent"),
-                _ => (Layout.Context(device).Low, "good"),
+                2 => (Context(device).Low | 2, "silent"),
+                _ => (Context(device).Low, "good"),
             };
             _steps.Add(new Step.Store(at, value, $"context entry of device {device}, {what}, no invalidation"));
             return;
@@ -329,10 +340,12 @@ internal sealed class ProgramGenerator
 
     private void InvalidatePages(int device, InvalidationGranularity granularity, ulong address, int mask)
     {
-        ushort domain = Layout.Context(device).DomainId;
+        ushort domain = Context(device).DomainId;
         mask = Math.Min(mask, 18);
-        if (_queued) { Push(InvalidationDescriptor.ForIotlb(granularity, domain, new(address), mask,
-            _random.Next(2) == 0)); }
+        if (_queued)
+        {
+            Push(InvalidationDescriptor.ForIotlb(granularity, domain, new(address), mask, _random.Next(2) == 0));
+        }
         else
         {
             Add(0xF0, (address & ~0xFFFUL) | (uint)mask, "IVA");
@@ -342,7 +355,7 @@ internal sealed class ProgramGenerator
 
     private void InvalidateContexts(int device, InvalidationGranularity granularity)
     {
-        ushort domain = Layout.Context(device).DomainId;
+        ushort domain = Context(device).DomainId;
         int mask = _random.Next(4);
         // (f) QEMU drops more for a domain, which shows when entries are stale.
         if (_lax && granularity == InvalidationGranularity.Domain) { granularity = InvalidationGranularity.Selective; }

@@ -15,13 +15,15 @@ internal sealed class QemuTarget : Target
         _machine = QemuMachine.Start(new()
         {
             Launcher = launcher, MemoryBytes = Layout.MemoryBytes, IommuProperties = iommuProperties,
-                Processor = processor,
-            Devices = [.. Enumerable.Range(0, Layout.Devices).Select(Layout.Requester)
-                .Select(static id => $"edu,addr={id.Device:x}.{id.Function},multifunction=on,dma_mask=0xffffffffffffffff")],
+            Processor = processor,
+            Devices = [.. Enumerable.Range(0, Layout.Devices).Select(Layout.Requester).Select(Edu)],
         });
         _qtest = _machine.Qtest;
         Configure(_machine.Ports);
     }
+
+    private static string Edu(RequesterId id) =>
+        $"edu,addr={id.Device:x}.{id.Function},multifunction=on,dma_mask=0xffffffffffffffff";
 
     public override PhysicalMemory Memory => _machine.Memory;
 
@@ -39,6 +41,8 @@ internal sealed class QemuTarget : Target
         _qtest.PostWrite64(new(bar + 0x98), dma.ToMemory ? 3UL : 1UL);
         _qtest.PostStepClock(EduDelay);
     }
+
+    public override ulong Read64(uint offset) => _qtest.Read64(new(UnitBase + offset));
 
     public override void Settle() => _qtest.Flush();
 

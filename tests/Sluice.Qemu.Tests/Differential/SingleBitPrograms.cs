@@ -28,8 +28,10 @@ internal static class SingleBitPrograms
         ];
         foreach ((string name, ulong address, ulong good) in words)
         {
-            for (int bit = 0; bit < 64; bit++) { yield return ($"{name}, bit {bit}",
-                TryOut(address, good ^ (1UL << bit))); }
+            for (int bit = 0; bit < 64; bit++)
+            {
+                yield return ($"{name}, bit {bit}", TryOut(address, good ^ (1UL << bit)));
+            }
         }
         (string Name, InvalidationDescriptor Good)[] descriptors =
         [
@@ -47,8 +49,8 @@ internal static class SingleBitPrograms
                 InvalidationDescriptor flipped = bit < 64 ? new(good.Low ^ (1UL << bit), good.High)
                     : new(good.Low, good.High ^ (1UL << (bit - 64)));
                 // (c) A wait that neither stores nor interrupts.
-                if (flipped is { Type: InvalidationType.Wait, WritesStatus: false,
-                    RaisesInterrupt: false }) { continue; }
+                bool isFence = flipped is { Type: InvalidationType.Wait, WritesStatus: false, RaisesInterrupt: false };
+                if (isFence) { continue; }
                 yield return ($"{name}, bit {bit}", Enqueue(flipped));
             }
         }

@@ -12,8 +12,10 @@ internal sealed class SluiceTarget : Target
 
     public SluiceTarget(VtdOptions options)
     {
-        _machine = Machine.Create(new() { MemoryBytes = Layout.MemoryBytes, Iommu = MachineIommu.Vtd, Vtd = options,
-            Deterministic = true });
+        _machine = Machine.Create(new()
+        {
+            MemoryBytes = Layout.MemoryBytes, Iommu = MachineIommu.Vtd, Vtd = options, Deterministic = true,
+        });
         for (int device = 0; device < Layout.Devices; device++)
         {
             _machine.Plug(new EduModel(new() { DmaMask = ulong.MaxValue, DmaDelayNanoseconds = 0 }),
@@ -41,9 +43,13 @@ internal sealed class SluiceTarget : Target
         edu.Write64(0x88, dma.ToMemory ? dma.Address : buffer);
         edu.Write64(0x90, (ulong)dma.Length);
         edu.Write64(0x98, dma.ToMemory ? 3UL : 1UL);
-        if (!_machine.RunUntil(() => (edu.Read64(0x98) & 1) == 0,
-            10_000)) { throw new InvalidOperationException("edu never ends its DMA"); }
+        if (!_machine.RunUntil(() => (edu.Read64(0x98) & 1) == 0, 10_000))
+        {
+            throw new InvalidOperationException("edu never ends its DMA");
+        }
     }
+
+    public override ulong Read64(uint offset) => _unit.Read64(offset);
 
     public override void Settle()
     {

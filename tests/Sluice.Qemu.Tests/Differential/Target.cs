@@ -14,9 +14,9 @@ internal abstract class Target : IDisposable
     public static readonly (uint Offset, int Bytes, string Name)[] Registers =
     [
         (VtdRegister.GlobalStatus, 4, "GSTS"), (VtdRegister.RootTableAddress, 8, "RTADDR"),
-            (VtdRegister.ContextCommand, 8, "CCMD"),
+        (VtdRegister.ContextCommand, 8, "CCMD"),
         (VtdRegister.FaultStatus, 4, "FSTS"), (VtdRegister.FaultEventControl, 4, "FECTL"),
-            (VtdRegister.FaultEventData, 4, "FEDATA"),
+        (VtdRegister.FaultEventData, 4, "FEDATA"),
         (VtdRegister.FaultEventAddress, 4, "FEADDR"), (VtdRegister.FaultEventUpperAddress, 4, "FEUADDR"),
         (VtdRegister.InvalidationQueueHead, 8, "IQH"), (VtdRegister.InvalidationQueueTail, 8, "IQT"),
         (VtdRegister.InvalidationQueueAddress, 8, "IQA"), (VtdRegister.InvalidationCompletionStatus, 4, "ICS"),
@@ -34,6 +34,9 @@ internal abstract class Target : IDisposable
     public abstract void Write64(uint offset, ulong value);
 
     public abstract void Dma(Step.Dma dma);
+
+    /// <summary>One register, at once.</summary>
+    public abstract ulong Read64(uint offset);
 
     /// <summary>Waits until all has happened.</summary>
     public abstract void Settle();
@@ -80,8 +83,7 @@ internal abstract class Target : IDisposable
     }
 
     /// <summary>
-    /// Finds nothing, assumes everything: both machines have them where the layout says. Sets BAR 0 and lets them
-    /// master.
+    /// Finds nothing, assumes everything: both machines have them where the layout says. Sets BAR 0, allows mastering.
     /// </summary>
     protected static void Configure(IPortIo ports)
     {
@@ -89,8 +91,10 @@ internal abstract class Target : IDisposable
         {
             uint function = 0x8000_0000 | ((uint)Layout.Requester(device).Value << 8);
             ports.Out32(0xCF8, function);
-            if (ports.In32(0xCFC) != 0x11E8_1234) { throw new InvalidOperationException(
-                $"no edu at {Layout.Requester(device)}"); }
+            if (ports.In32(0xCFC) != 0x11E8_1234)
+            {
+                throw new InvalidOperationException($"no edu at {Layout.Requester(device)}");
+            }
             ports.Out32(0xCF8, function | 0x10);
             ports.Out32(0xCFC, (uint)(FirstBar + (ulong)device * BarStride));
             ports.Out32(0xCF8, function | 4);

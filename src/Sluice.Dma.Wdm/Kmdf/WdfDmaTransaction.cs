@@ -1,0 +1,220 @@
+namespace Sluice.Dma.Wdm;
+
+/// <summary>
+/// EVT_WDF_PROGRAM_DMA: the driver tells the device of one transfer. At DISPATCH_LEVEL. False when it could not; the
+/// driver then completes the transfer with no bytes, or cancels.
+/// </summary>
+/// <param name="transaction">Whose transfer it is.</param>
+/// <param name="context">What <see cref="WdfDmaTransaction.Execute"/> was given.</param>
+/// <param name="writeToDevice">Whether the device reads.</param>
+/// <param name="list">What to tell the device.</param>
+public delegate bool WdfProgramDma(
+    WdfDmaTransaction transaction, object? context, bool writeToDevice, ScatterGatherList list);
+
+/// <summary>
+/// WDFDMATRANSACTION: one I/O, split into as many transfers as map registers and device demand. The driver programs
+/// the device when it is told to, and reports when the device is done; all else is done here.
+/// </summary>
+/// <remarks>
+/// Made once and used again: initialize, execute, complete each transfer until that says true, release. One thread at a
+/// time, as the framework's own; the callback may complete its transfer before it returns.
+/// </remarks>
+public sealed partial class WdfDmaTransaction
+{
+    private readonly WdfDmaEnabler _enabler;
+    private readonly DmaTransferContext _context = new();
+    private readonly WdmDeviceObject _device;
+
+    private WdfProgramDma? _program;
+    private object? _programContext;
+    private Mdl? _mdl;
+    private ulong _start;
+    private uint _length;
+    private uint _done;
+    private uint _current;
+    private uint _maximumLength;
+    private bool _write;
+    private bool _single;
+    private bool _cancelled;
+    private State _state;
+
+    // What the transfer in flight holds.
+    private ScatterGatherList? _list;
+    private ScatterGatherBuffer? _buffer;
+    private MapRegisterBase? _registers;
+    private bool _isMapped;
+    private MapRegisterBase? _reserved;
+    private NtStatus _begun;
+
+    private enum State
+    {
+        Created,
+        Initialized,
+        Waiting,
+        Transferring,
+        Ended,
+    }
+
+    /// <summary>WdfDmaTransactionCreate.</summary>
+    public WdfDmaTransaction(WdfDmaEnabler enabler)
+    {
+        ArgumentNullException.ThrowIfNull(enabler);
+        _enabler = enabler;
+        _single = enabler.Config.RequireSingleTransfer;
+        _maximumLength = enabler.MaximumLength;
+        // Every transaction waits for itself alone.
+        _device = new(enabler.Adapter.Device.PhysicalDevice, enabler.Adapter.Device.Driver);
+        if (!enabler.Config.NoListPreallocation || !enabler.TakesLists) { _buffer = NewBuffer(Registers); }
+    }
+
+    /// <summary>WdfDmaTransactionGetBytesTransferred: bytes of all transfers that were completed.</summary>
+    public uint BytesTransferred => _done;
+
+    /// <summary>WdfDmaTransactionGetCurrentDmaTransferLength: bytes of the transfer in flight.</summary>
+    public uint CurrentTransferLength => _current;
+
+    private WdmAdapter Adapter => _enabler.Adapter;
+
+    private int Registers => _reserved?.NumberOfMapRegisters ?? Adapter.NumberOfMapRegisters;
+
+    /// <summary>WdfDmaTransactionSetMaximumLength: the most bytes of one transfer of this transaction alone.</summary>
+    /// <param name="length">Bytes, 1 to the enabler's.</param>
+    public void SetMaximumLength(uint length)
+    {
+        ArgumentOutOfRangeException.ThrowIfZero(length);
+        _maximumLength = Math.Min(length, _enabler.MaximumLength);
+    }
+
+    /// <summary>WdfDmaTransactionSetSingleTransferRequirement: whether this transaction must not be split.</summary>
+    public void SetSingleTransferRequirement(bool required) => _single = required;
+
+    /// <summary>WdfDmaTransactionInitializeUsingRequest: for the buffer of an I/O request.</summary>
+    /// <returns>As <see cref="Initialize(WdfProgramDma, bool, Mdl, ulong, uint)"/>; InvalidParameter without a
+    /// buffer.</returns>
+    public NtStatus Initialize(WdfProgramDma program, bool writeToDevice, Irp request)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        return request.Mdl is { } mdl && mdl.ChainByteCount <= uint.MaxValue
+            ? Initialize(program, writeToDevice, mdl, 0, (uint)mdl.ChainByteCount)
+            : NtStatus.InvalidParameter;
+    }
+
+    /// <summary>WdfDmaTransactionInitializeUsingOffset: makes it ready for an I/O.</summary>
+    /// <param name="program">Programs the device, once for each transfer.</param>
+    /// <param name="writeToDevice">Whether the device reads.</param>
+    /// <param name="mdl">The buffer; it may be a chain.</param>
+    /// <param name="offset">The first byte, counted from the MDL's start.</param>
+    /// <param name="length">Bytes, at least 1, more than a transfer's if need be.</param>
+    /// <returns>Success; InvalidParameter: a bad range; InvalidDeviceRequest: it is in use; and when one transfer is
+    /// required: WdfTooManyTransfers: longer than a transfer; WdfNotEnoughMapRegisters; WdfTooFragmented: more elements
+    /// than the device takes.</returns>
+    public NtStatus Initialize(WdfProgramDma program, bool writeToDevice, Mdl mdl, ulong offset, uint length)
+    {
+        ArgumentNullException.ThrowIfNull(program);
+        ArgumentNullException.ThrowIfNull(mdl);
+        if (_state is State.Waiting or State.Transferring) { return NtStatus.InvalidDeviceRequest; }
+        NtStatus status = Adapter.GetDmaTransferInfo(mdl, offset, length, writeToDevice, 1, out DmaTransferInfo info);
+        if (!status.IsSuccess()) { return status; }
+        if (_single)
+        {
+            // A unit joins pages into one element; where nothing does, each page may be one.
+            int elements = Adapter.Adapter.Capabilities.Coalesces ? 1 : info.ScatterGatherElementCount;
+            if (length > _maximumLength) { return NtStatus.WdfTooManyTransfers; }
+            if (info.MapRegisterCount > Registers) { return NtStatus.WdfNotEnoughMapRegisters; }
+            if (elements > MostElements) { return NtStatus.WdfTooFragmented; }
+        }
+        (_program, _write, _mdl, _start, _length) = (program, writeToDevice, mdl, offset, length);
+        (_done, _current, _cancelled, _state) = (0, 0, false, State.Initialized);
+        return NtStatus.Success;
+    }
+
+    /// <summary>WdfDmaTransactionExecute: begins the first transfer.</summary>
+    /// <remarks>
+    /// At DISPATCH_LEVEL or below. The callback runs before this returns, or when map registers are free.
+    /// </remarks>
+    /// <param name="context">Handed to the callback.</param>
+    /// <returns>Success; InvalidDeviceRequest: not initialized; WdfTooFragmented: more elements than the device takes;
+    /// or why the transfer cannot be mapped. The transaction is over after an error.</returns>
+    public NtStatus Execute(object? context)
+    {
+        if (_state != State.Initialized) { return NtStatus.InvalidDeviceRequest; }
+        _programContext = context;
+        return Stage();
+    }
+
+    /// <summary>WdfDmaTransactionDmaCompleted: the device did the whole transfer.</summary>
+    /// <param name="status">MoreProcessingRequired: the next transfer was begun. Success: all is done. Cancelled: it
+    /// was cancelled meanwhile. WdfTooManyTransfers: bytes are left, and one transfer was required. Else: why the next
+    /// transfer cannot be mapped.</param>
+    /// <returns>True when the transaction is over.</returns>
+    /// <exception cref="InvalidOperationException">No transfer is in flight.</exception>
+    public bool DmaCompleted(out NtStatus status) => DmaCompletedWithLength(_current, out status);
+
+    /// <summary>
+    /// WdfDmaTransactionDmaCompletedWithLength: the device did so much of the transfer; what it left is tried again.
+    /// </summary>
+    /// <param name="length">Bytes, at most <see cref="CurrentTransferLength"/>.</param>
+    /// <param name="status">As <see cref="DmaCompleted"/>.</param>
+    /// <returns>True when the transaction is over.</returns>
+    /// <exception cref="InvalidOperationException">No transfer is in flight.</exception>
+    public bool DmaCompletedWithLength(uint length, out NtStatus status)
+    {
+        EndTransfer(length);
+        status = _done == _length ? NtStatus.Success
+            : _cancelled ? NtStatus.Cancelled
+            : _single ? NtStatus.WdfTooManyTransfers
+            : NtStatus.MoreProcessingRequired;
+        if (status == NtStatus.MoreProcessingRequired)
+        {
+            NtStatus next = Stage();
+            if (next.IsSuccess()) { return false; }
+            status = next;
+        }
+        End();
+        return true;
+    }
+
+    /// <summary>WdfDmaTransactionDmaCompletedFinal: the device did so much, and there is no more to come.</summary>
+    /// <param name="length">Bytes, at most <see cref="CurrentTransferLength"/>.</param>
+    /// <param name="status">Success, or WdfTooManyTransfers when one transfer was required and bytes are left.</param>
+    /// <returns>True: the transaction is over.</returns>
+    /// <exception cref="InvalidOperationException">No transfer is in flight.</exception>
+    public bool DmaCompletedFinal(uint length, out NtStatus status)
+    {
+        EndTransfer(length);
+        status = _single && _done != _length ? NtStatus.WdfTooManyTransfers : NtStatus.Success;
+        End();
+        return true;
+    }
+
+    /// <summary>WdfDmaTransactionCancel: withdraws the transfer that waits for map registers.</summary>
+    /// <remarks>At DISPATCH_LEVEL or below.</remarks>
+    /// <returns>True: the callback will not run, and the transaction is over. False: a transfer is in flight, and the
+    /// next completion says cancelled unless it is the last.</returns>
+    public bool Cancel()
+    {
+        _cancelled = true;
+        if (_state != State.Waiting || !Adapter.CancelAdapterChannel(_device, _context)) { return false; }
+        End();
+        return true;
+    }
+
+    /// <summary>WdfDmaTransactionStopSystemTransfer: stops the controller; the transfer is then completed with what it
+    /// did.</summary>
+    public void StopSystemTransfer()
+    {
+        _cancelled = true;
+        if (_enabler.IsSystem) { Adapter.CancelMappedTransfer(_device, _context); }
+    }
+
+    /// <summary>WdfDmaTransactionRelease: ready for another I/O.</summary>
+    /// <exception cref="InvalidOperationException">A transfer is in flight, or waits.</exception>
+    public void Release()
+    {
+        if (_state is State.Waiting or State.Transferring)
+        {
+            throw new InvalidOperationException("a DMA transaction is released while a transfer of it is in flight");
+        }
+        (_state, _mdl, _program, _programContext) = (State.Created, null, null, null);
+    }
+}

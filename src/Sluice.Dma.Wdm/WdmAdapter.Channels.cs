@@ -1,0 +1,278 @@
+namespace Sluice.Dma.Wdm;
+
+// Rows 4 to 8: a channel and map registers for one request at a time, mapped run by run.
+public sealed partial class WdmAdapter
+{
+    private static readonly DmaChannelCallback ChannelGranted =
+        static (channel, failure, state) =>
+        {
+            var request = (WdmChannelRequest)state!;
+            request.Adapter.Granted(request, channel, failure);
+        };
+
+    // Who has the channel and keeps it: KeepObject, or a synchronous request without a callback.
+    private MapRegisterBase? _kept;
+
+    // The thread that runs an AdapterControl of ours, or 0: there is one at a time, because the channel is exclusive.
+    private int _controlThread;
+
+    /// <summary>
+    /// AllocateAdapterChannel: calls back when channel and map registers are the driver's: now, or in its turn.
+    /// </summary>
+    /// <remarks>
+    /// At DISPATCH_LEVEL, not from inside an AdapterControl. What the routine returns says what becomes of both. One
+    /// request of a device object waits at a time.
+    /// </remarks>
+    /// <param name="device">Whose current IRP the callback gets.</param>
+    /// <param name="numberOfMapRegisters">1 to <see cref="NumberOfMapRegisters"/>.</param>
+    /// <param name="executionRoutine">AdapterControl; exactly once after success.</param>
+    /// <param name="context">Handed to it.</param>
+    /// <returns>Success, granted or queued; InsufficientResources: more than were granted at the start;
+    /// InvalidParameter: fewer than one; DeviceBusy: the device object waits already; InvalidDeviceRequest: called from
+    /// inside an AdapterControl, or the adapter was put. The callback never runs after an error.</returns>
+    public NtStatus AllocateAdapterChannel(
+        WdmDeviceObject device, int numberOfMapRegisters, DriverControl executionRoutine, object? context)
+    {
+        Enter(DdiFunction.AllocateAdapterChannel);
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentNullException.ThrowIfNull(executionRoutine);
+        VerifyRegisters(DdiFunction.AllocateAdapterChannel, device, numberOfMapRegisters);
+        NtStatus status = CheckRegisters(numberOfMapRegisters);
+        return status.IsSuccess() ? Queue(new(this, device, executionRoutine, context, null), numberOfMapRegisters)
+            : status;
+    }
+
+    /// <summary>
+    /// MapTransfer: loads map registers for one run of a buffer, and starts the controller for a subordinate device.
+    /// </summary>
+    /// <remarks>At DISPATCH_LEVEL or below. Call it until all is mapped or no register is left.</remarks>
+    /// <param name="mdl">The buffer; only this MDL, without its chain.</param>
+    /// <param name="mapRegisterBase">From AdapterControl.</param>
+    /// <param name="currentVa">Where in the MDL the run starts.</param>
+    /// <param name="length">In: bytes left to map, at least 1. Out: bytes mapped: fewer when the run ends before, or
+    /// the registers do.</param>
+    /// <param name="writeToDevice">Whether the device reads.</param>
+    /// <returns>Where the device finds the first byte.</returns>
+    /// <exception cref="ArgumentOutOfRangeException">No byte, or bytes outside the MDL.</exception>
+    /// <exception cref="DmaException">No register is free, or a page cannot be made reachable at all: the function has
+    /// no status to say so.</exception>
+    public LogicalAddress MapTransfer(
+        Mdl mdl, MapRegisterBase mapRegisterBase, VirtualAddress currentVa, ref uint length, bool writeToDevice)
+    {
+        Enter(DdiFunction.MapTransfer);
+        Own(mapRegisterBase);
+        Verify(DdiFunction.MapTransfer, mdl, currentVa, length, chained: false);
+        uint offset = OffsetIn(mdl, currentVa);
+        ArgumentOutOfRangeException.ThrowIfZero(length);
+        DmaDirection direction = Direction(writeToDevice);
+        uint wanted = Math.Min(length, mdl.ByteCount - offset);
+        ScatterGatherLease lease = Map(mapRegisterBase, mdl, offset, wanted, direction,
+            IsSubordinate ? int.MaxValue : 1, out length);
+        lock (mapRegisterBase.Lock) { mapRegisterBase.Runs.Add(new(mdl, offset, length, direction, lease)); }
+        VerifyMapped(DdiFunction.MapTransfer, mapRegisterBase, mdl, offset, length, direction);
+        if (IsSubordinate) { StartRun(mdl, offset, length, direction, lease); }
+        return lease[0].Address;
+    }
+
+    /// <summary>
+    /// FlushAdapterBuffers: ends runs that were mapped; data from the device is in the buffer only now.
+    /// </summary>
+    /// <remarks>At DISPATCH_LEVEL or below; before the IRP is completed, and before the registers are freed.</remarks>
+    /// <param name="mdl">As it was mapped.</param>
+    /// <param name="mapRegisterBase">From AdapterControl.</param>
+    /// <param name="currentVa">Where a run starts, as it was given to MapTransfer.</param>
+    /// <param name="length">The bytes of that run, or of it and of runs that follow it.</param>
+    /// <param name="writeToDevice">As it was mapped.</param>
+    /// <returns>False when no such runs are mapped; then nothing was flushed.</returns>
+    public bool FlushAdapterBuffers(
+        Mdl mdl, MapRegisterBase mapRegisterBase, VirtualAddress currentVa, uint length, bool writeToDevice)
+    {
+        Enter(DdiFunction.FlushAdapterBuffers);
+        Own(mapRegisterBase);
+        Verify(DdiFunction.FlushAdapterBuffers, mdl, currentVa, 1);
+        uint offset = OffsetIn(mdl, currentVa);
+        VerifyFlush(DdiFunction.FlushAdapterBuffers, mapRegisterBase, mdl, offset, length, writeToDevice);
+        List<MappedRun> runs = [];
+        lock (mapRegisterBase.Lock)
+        {
+            uint done = 0;
+            while (done < length)
+            {
+                uint next = offset + done;
+                int at = mapRegisterBase.Runs.FindIndex(r => r.Mdl == mdl && r.Offset == next);
+                if (at < 0 || mapRegisterBase.Runs[at].Length > length - done
+                    || mapRegisterBase.Runs[at].Direction != Direction(writeToDevice))
+                {
+                    mapRegisterBase.Runs.AddRange(runs);
+                    return false;
+                }
+                runs.Add(mapRegisterBase.Runs[at]);
+                mapRegisterBase.Runs.RemoveAt(at);
+                done += runs[^1].Length;
+            }
+        }
+        StopController();
+        foreach (MappedRun run in runs) { Flush(run.Lease, nameof(FlushAdapterBuffers)); }
+        return runs.Count > 0;
+    }
+
+    /// <summary>FreeAdapterChannel: gives back the channel that was kept, and its map registers.</summary>
+    /// <remarks>At DISPATCH_LEVEL, after KeepObject, after the flush.</remarks>
+    /// <exception cref="InvalidOperationException">No channel is kept, or runs are not flushed.</exception>
+    public void FreeAdapterChannel()
+    {
+        Enter(DdiFunction.FreeAdapterChannel);
+        if (Volatile.Read(ref _kept) is null)
+        {
+            Tell(DdiFunction.FreeAdapterChannel, VerificationRule.ChannelFreedTwice, 0, "no AdapterControl kept a channel");
+        }
+        MapRegisterBase kept = Volatile.Read(ref _kept)
+            ?? throw new InvalidOperationException($"{Driver} frees a channel that no AdapterControl kept");
+        Deallocate(kept, nameof(FreeAdapterChannel));
+    }
+
+    /// <summary>FreeMapRegisters: gives back map registers that were kept without the channel.</summary>
+    /// <remarks>At DISPATCH_LEVEL, after DeallocateObjectKeepRegisters, after the flush.</remarks>
+    /// <param name="mapRegisterBase">From AdapterControl.</param>
+    /// <param name="numberOfMapRegisters">All of them: as many as were asked for.</param>
+    /// <exception cref="InvalidOperationException">They were freed, are another adapter's, not that many, or still
+    /// mapped; or the channel is still kept.</exception>
+    public void FreeMapRegisters(MapRegisterBase mapRegisterBase, int numberOfMapRegisters)
+    {
+        Enter(DdiFunction.FreeMapRegisters);
+        Own(mapRegisterBase);
+        VerifyFree(mapRegisterBase, numberOfMapRegisters);
+        if (!mapRegisterBase.RegistersOnly || numberOfMapRegisters != mapRegisterBase.NumberOfMapRegisters)
+        {
+            throw new InvalidOperationException(mapRegisterBase.RegistersOnly
+                ? $"{Driver} frees {numberOfMapRegisters} of {mapRegisterBase.NumberOfMapRegisters} map registers"
+                : $"{Driver} frees the map registers of a channel that it keeps: free the channel");
+        }
+        Deallocate(mapRegisterBase, nameof(FreeMapRegisters));
+    }
+
+    private NtStatus CheckRegisters(int registers) =>
+        registers < 1 ? NtStatus.InvalidParameter
+        : registers > NumberOfMapRegisters ? NtStatus.InsufficientResources
+        : _controlThread == Environment.CurrentManagedThreadId ? NtStatus.InvalidDeviceRequest
+        : NtStatus.Success;
+
+    private NtStatus Queue(WdmChannelRequest request, int registers)
+    {
+        if (Interlocked.CompareExchange(ref request.Device.QueuedChannel, request, null) is not null)
+        {
+            return NtStatus.DeviceBusy;
+        }
+        if (request.Transfer?.Begin(request, Adapter.Verifier) is { } status && !status.IsSuccess())
+        {
+            request.Device.QueuedChannel = null;
+            return status;
+        }
+        try { Adapter.AllocateChannel(request.Inner, registers, ChannelGranted, request); }
+        catch (DmaException e) { Granted(request, null, e.Failure); }
+        return request.Status;
+    }
+
+    private void Granted(WdmChannelRequest request, DmaChannel? channel, DmaFailure failure)
+    {
+        Interlocked.CompareExchange(ref request.Device.QueuedChannel, null, request);
+        if (channel is null)
+        {
+            request.Transfer?.End();
+            request.Status = failure.ToStatus();
+            return;
+        }
+        MapRegisterBase granted = new(this, request.Device, channel, request.Transfer);
+        request.Transfer?.Granted(granted);
+        Control(granted, request.Irp, request.Routine, request.Context);
+    }
+
+    private void Control(MapRegisterBase granted, Irp? irp, DriverControl routine, object? context)
+    {
+        _kept = granted;
+        _controlThread = Environment.CurrentManagedThreadId;
+        IoAllocationAction action;
+        try
+        {
+            using (IrqlScheduler.Callback()) { action = routine(granted.Device, irp, granted, context); }
+        }
+        finally { _controlThread = 0; }
+        Apply(granted, action);
+    }
+
+    private void Apply(MapRegisterBase granted, IoAllocationAction action)
+    {
+        switch (action)
+        {
+            case IoAllocationAction.KeepObject:
+                break;
+            case IoAllocationAction.DeallocateObjectKeepRegisters:
+                granted.RegistersOnly = true;
+                Interlocked.CompareExchange(ref _kept, null, granted);
+                granted.Channel.Release();
+                break;
+            default:
+                Deallocate(granted, nameof(IoAllocationAction.DeallocateObject));
+                break;
+        }
+    }
+
+    private void Deallocate(MapRegisterBase granted, string how)
+    {
+        bool mapped;
+        bool freed;
+        lock (granted.Lock)
+        {
+            (mapped, freed) = (granted.IsMapped, granted.IsFreed);
+            granted.IsFreed |= !mapped;
+        }
+        if (mapped)
+        {
+            VerifyFlushed(how == nameof(FreeMapRegisters) ? DdiFunction.FreeMapRegisters
+                : DdiFunction.FreeAdapterChannel, granted);
+        }
+        if (mapped || freed)
+        {
+            throw new InvalidOperationException(freed ? $"{how} by {Driver} of map registers that were freed before"
+                : $"{how} by {Driver} while its map registers are mapped: flush first");
+        }
+        Interlocked.CompareExchange(ref _kept, null, granted);
+        granted.Transfer?.End();
+        granted.Channel.Dispose();
+    }
+
+    // A piece through the channel's registers; what was set aside helps out when the machine has no memory for tables.
+    private ScatterGatherLease Map(
+        MapRegisterBase registers, Mdl mdl, uint offset, uint length, DmaDirection direction, int elements,
+        out uint mapped)
+    {
+        DmaFailure failure = registers.Channel.TryMap(
+            mdl, offset, length, direction, out ScatterGatherLease lease, out mapped, elements, 0, nameof(MapTransfer),
+            Driver);
+        return failure == DmaFailure.None ? lease : throw new DmaException(failure,
+            $"{Driver} cannot map {length} bytes through {registers.NumberOfMapRegisters} map registers: {failure}");
+    }
+
+    private void Flush(in ScatterGatherLease lease, string how)
+    {
+        try { Adapter.PutScatterGatherList(lease, how, Driver); }
+        finally { ServeStarved(); }
+    }
+
+    private void Own(MapRegisterBase registers)
+    {
+        ArgumentNullException.ThrowIfNull(registers);
+        if (registers.Adapter != this)
+        {
+            throw new InvalidOperationException($"{Driver} uses map registers of {registers.Adapter.Driver}");
+        }
+    }
+
+    private static uint OffsetIn(Mdl mdl, VirtualAddress currentVa)
+    {
+        ArgumentNullException.ThrowIfNull(mdl);
+        ulong distance = currentVa - VirtualAddress.Of(mdl);
+        return distance < mdl.ByteCount ? (uint)distance : throw new ArgumentOutOfRangeException(
+            nameof(currentVa), $"{currentVa} is outside an MDL of {mdl.ByteCount} bytes at {VirtualAddress.Of(mdl)}");
+    }
+}

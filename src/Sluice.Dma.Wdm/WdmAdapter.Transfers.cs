@@ -1,0 +1,152 @@
+using System.Runtime.CompilerServices;
+
+namespace Sluice.Dma.Wdm;
+
+/// <summary>DMA_SYNCHRONOUS_CALLBACK and what else a version 3 request may say.</summary>
+[Flags]
+public enum DmaFlags
+{
+    /// <summary>Granted when it is its turn.</summary>
+    None = 0,
+
+    /// <summary>DMA_SYNCHRONOUS_CALLBACK: granted before the call returns, in its thread, or not at all.</summary>
+    SynchronousCallback = 1,
+}
+
+// Rows 18, 20, 22, 27: requests of version 3, which have a context and can be withdrawn.
+public sealed partial class WdmAdapter
+{
+    /// <summary>InitializeDmaTransferContext: makes a context ready for one request.</summary>
+    /// <remarks>At DISPATCH_LEVEL or below.</remarks>
+    /// <returns>Success; InvalidParameter: the context still stands for a request.</returns>
+    public NtStatus InitializeDmaTransferContext(DmaTransferContext transferContext)
+    {
+        Enter(DdiFunction.InitializeDmaTransferContext);
+        ArgumentNullException.ThrowIfNull(transferContext);
+        NtStatus status = transferContext.Initialize();
+        if (!status.IsSuccess())
+        {
+            Tell(DdiFunction.InitializeDmaTransferContext, VerificationRule.ContextMisused, 0,
+                "a transfer context is set up while a transfer uses it");
+        }
+        return status;
+    }
+
+    /// <summary>
+    /// AllocateAdapterChannelEx: as <see cref="AllocateAdapterChannel"/>, with a context to withdraw it by, and at once
+    /// or not at all when that is asked.
+    /// </summary>
+    /// <remarks>
+    /// At DISPATCH_LEVEL. Exactly three forms are legal: asynchronous with a routine; synchronous with a routine, which
+    /// runs in this thread; synchronous with a place for the map registers instead, which
+    /// <see cref="FreeAdapterObject"/> ends.
+    /// </remarks>
+    /// <param name="device">Whose current IRP the callback gets.</param>
+    /// <param name="transferContext">Initialised, and of no other request.</param>
+    /// <param name="numberOfMapRegisters">1 to <see cref="NumberOfMapRegisters"/>.</param>
+    /// <param name="flags">Synchronous or not.</param>
+    /// <param name="executionRoutine">AdapterControl.</param>
+    /// <param name="executionContext">Handed to it.</param>
+    /// <param name="mapRegisterBase">Where the map registers go when no routine takes them.</param>
+    /// <returns>Success; InvalidParameter: another form, or a context that is not initialised; InsufficientResources:
+    /// more than were granted at the start, or synchronous and not free now; Cancelled: withdrawn beforehand;
+    /// DeviceBusy and InvalidDeviceRequest as <see cref="AllocateAdapterChannel"/>.</returns>
+    public NtStatus AllocateAdapterChannelEx(
+        WdmDeviceObject device, DmaTransferContext transferContext, int numberOfMapRegisters, DmaFlags flags,
+        DriverControl? executionRoutine, object? executionContext, StrongBox<MapRegisterBase?>? mapRegisterBase)
+    {
+        Enter(DdiFunction.AllocateAdapterChannelEx);
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentNullException.ThrowIfNull(transferContext);
+        bool synchronous = flags == DmaFlags.SynchronousCallback;
+        if (!IsLegal(flags, executionRoutine is not null, mapRegisterBase is not null))
+        {
+            return NtStatus.InvalidParameter;
+        }
+        VerifyRegisters(DdiFunction.AllocateAdapterChannelEx, device, numberOfMapRegisters);
+        NtStatus status = CheckRegisters(numberOfMapRegisters);
+        if (!status.IsSuccess()) { return status; }
+        if (!synchronous)
+        {
+            return Queue(new(this, device, executionRoutine!, executionContext, transferContext), numberOfMapRegisters);
+        }
+        status = transferContext.Begin(this, Adapter.Verifier);
+        if (!status.IsSuccess()) { return status; }
+        DmaChannel? channel = null;
+        try
+        {
+            bool free = Adapter.TryAllocateChannel(numberOfMapRegisters, out channel);
+            if (!free) { status = NtStatus.InsufficientResources; }
+        }
+        catch (DmaException e) { status = e.Failure.ToStatus(); }
+        if (channel is null)
+        {
+            transferContext.End();
+            return status;
+        }
+        MapRegisterBase granted = new(this, device, channel, transferContext);
+        transferContext.Granted(granted);
+        if (executionRoutine is null) { _kept = mapRegisterBase!.Value = granted; }
+        else { Control(granted, device.CurrentIrp, executionRoutine, executionContext); }
+        return NtStatus.Success;
+    }
+
+    /// <summary>
+    /// CancelAdapterChannel: withdraws the request of a context, or the one that the context will be used for next.
+    /// </summary>
+    /// <remarks>
+    /// At DISPATCH_LEVEL or below. A request withdrawn beforehand returns Cancelled when it is made;
+    /// <see cref="InitializeDmaTransferContext"/> forgets that.
+    /// </remarks>
+    /// <returns>True: the callback will never run. False: it ran, runs or is about to, or there is no such
+    /// request.</returns>
+    public bool CancelAdapterChannel(WdmDeviceObject device, DmaTransferContext transferContext)
+    {
+        Enter(DdiFunction.CancelAdapterChannel);
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentNullException.ThrowIfNull(transferContext);
+        object? request = transferContext.Withdraw(out bool beforehand);
+        if (beforehand) { return true; }
+        switch (request)
+        {
+            case WdmChannelRequest channel when channel.Inner.TryCancel():
+                Interlocked.CompareExchange(ref channel.Device.QueuedChannel, null, channel);
+                break;
+            case ScatterGatherList list when TryCancelList(list):
+                break;
+            default:
+                return false;
+        }
+        transferContext.End();
+        return true;
+    }
+
+    /// <summary>
+    /// FreeAdapterObject: says after a synchronous request without a callback what a callback would have returned.
+    /// </summary>
+    /// <remarks>At DISPATCH_LEVEL or below, after the flush. KeepObject says nothing and does nothing.</remarks>
+    /// <param name="device">The device object of the request.</param>
+    /// <param name="allocationAction">What to give back.</param>
+    /// <exception cref="InvalidOperationException">The device object keeps no channel, or runs are not
+    /// flushed.</exception>
+    public void FreeAdapterObject(WdmDeviceObject device, IoAllocationAction allocationAction)
+    {
+        Enter(DdiFunction.FreeAdapterObject);
+        ArgumentNullException.ThrowIfNull(device);
+        if (allocationAction == IoAllocationAction.KeepObject) { return; }
+        if (Volatile.Read(ref _kept) is not { } kept || kept.Device != device)
+        {
+            throw new InvalidOperationException(
+                $"{Driver} frees an adapter object that this device object does not keep");
+        }
+        Apply(kept, allocationAction);
+    }
+
+    // Asynchronous with a routine, synchronous with a routine, or synchronous with a place for the result.
+    private static bool IsLegal(DmaFlags flags, bool routine, bool result) => flags switch
+    {
+        DmaFlags.None => routine && !result,
+        DmaFlags.SynchronousCallback => routine != result,
+        _ => false,
+    };
+}

@@ -1,0 +1,318 @@
+using System.Diagnostics.CodeAnalysis;
+
+namespace Sluice.Dma;
+
+// The channel: one at a time, and map registers that are set aside for whoever has it. Requests wait in a queue of
+// their own, because lists do not need the channel; but for map registers, lists and channels wait in one order.
+public sealed partial class DmaAdapter
+{
+    private bool _channelTaken;
+    private DmaChannelRequest? _firstChannelRequest;
+    private DmaChannelRequest? _lastChannelRequest;
+
+    // Channels whose registers were not given back yet.
+    private int _channelsHeld;
+
+    /// <summary>Takes the channel and map registers if both are free and nobody waits for them. Never waits.</summary>
+    /// <param name="mapRegisters">Pages that are to be mapped at once, 1 to <see cref="MapRegisters"/>.</param>
+    /// <param name="channel">The channel; dispose it exactly once.</param>
+    /// <exception cref="DmaException">More registers than the adapter has, or the adapter was disposed.</exception>
+    public bool TryAllocateChannel(int mapRegisters, [NotNullWhen(true)] out DmaChannel? channel)
+    {
+        ThrowIfTooMany(mapRegisters);
+        _gate.Enter();
+        bool taken = !_channelTaken && !OthersWait;
+        _channelTaken |= taken;
+        _gate.Exit();
+        channel = null;
+        if (!taken) { return false; }
+        DmaFailure failure = Grant(mapRegisters, inTurn: false, out channel);
+        return failure is DmaFailure.None or DmaFailure.OutOfResources ? channel is not null
+            : throw Explain(failure, 0, default);
+    }
+
+    /// <summary>
+    /// Takes the channel and map registers, when it is this request's turn: before this returns, or in the thread that
+    /// gave them back. Exactly one callback, never under a lock, unless the request is withdrawn.
+    /// </summary>
+    /// <param name="request">The request; free until now.</param>
+    /// <param name="mapRegisters">Pages that are to be mapped at once, 1 to <see cref="MapRegisters"/>.</param>
+    /// <param name="callback">Takes the channel, or the failure.</param>
+    /// <param name="state">Handed to the callback.</param>
+    /// <exception cref="DmaException">More registers than the adapter has.</exception>
+    /// <exception cref="InvalidOperationException">The request still waits, or is another adapter's.</exception>
+    public void AllocateChannel(
+        DmaChannelRequest request, int mapRegisters, DmaChannelCallback callback, object? state = null)
+    {
+        ArgumentNullException.ThrowIfNull(request);
+        ArgumentNullException.ThrowIfNull(callback);
+        ThrowIfTooMany(mapRegisters);
+        _gate.Enter();
+        bool usable = request.Adapter == this && !request.Queued;
+        bool free = usable && !_closed && !_channelTaken && !OthersWait;
+        _channelTaken |= free;
+        _gate.Exit();
+        if (free)
+        {
+            DmaFailure failure = Grant(mapRegisters, inTurn: false, out DmaChannel? channel);
+            if (failure != DmaFailure.OutOfResources || IsHopeless)
+            {
+                callback(channel, failure, state);
+                return;
+            }
+        }
+        _gate.Enter();
+        bool open = !_closed;
+        usable &= !request.Queued;
+        if (usable && open)
+        {
+            (request.MapRegisters, request.Callback, request.State) = (mapRegisters, callback, state);
+            (request.Queued, request.Ticket, request.Next) = (true, ++_tickets, null);
+            if (_lastChannelRequest is null) { _firstChannelRequest = request; }
+            else { _lastChannelRequest.Next = request; }
+            _lastChannelRequest = request;
+        }
+        _gate.Exit();
+        if (!usable)
+        {
+            throw new InvalidOperationException(
+                $"a channel request of {request.Adapter.Driver} {request.Adapter.Device} still waits, "
+                + $"or was given to {Driver} {Device}");
+        }
+        if (open) { Serve(); }
+        else { callback(null, DmaFailure.Disposed, state); }
+    }
+
+    /// <summary>As <see cref="AllocateChannel"/>, to be awaited.</summary>
+    /// <param name="mapRegisters">Pages that are to be mapped at once, 1 to <see cref="MapRegisters"/>.</param>
+    /// <param name="cancellationToken">Leaves the queue; nothing is taken then.</param>
+    /// <exception cref="DmaException">More registers than the adapter has, or it was disposed.</exception>
+    /// <exception cref="OperationCanceledException">Cancelled before its turn came.</exception>
+    public async ValueTask<DmaChannel> AllocateChannelAsync(
+        int mapRegisters, CancellationToken cancellationToken = default)
+    {
+        cancellationToken.ThrowIfCancellationRequested();
+        if (TryAllocateChannel(mapRegisters, out DmaChannel? free)) { return free; }
+        TaskCompletionSource<DmaChannel> granted = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        DmaChannelRequest request = new(this);
+        AllocateChannel(request, mapRegisters, (channel, failure, _) =>
+        {
+            if (channel is not null) { granted.SetResult(channel); }
+            else { granted.SetException(Explain(failure, 0, default)); }
+        });
+        using CancellationTokenRegistration registration = cancellationToken.UnsafeRegister(
+            static (state, token) =>
+            {
+                var (request, granted) = ((DmaChannelRequest, TaskCompletionSource<DmaChannel>))state!;
+                if (request.TryCancel()) { granted.SetCanceled(token); }
+            },
+            (request, granted));
+        return await granted.Task.ConfigureAwait(false);
+    }
+
+    internal DmaFailure TryMapPiece(
+        DmaChannel channel, Mdl mdl, uint offset, uint length, DmaDirection direction, int maximumElements,
+        in MappingOrigin origin, out ScatterGatherLease list, out uint mapped)
+    {
+        Check(mdl, offset, length, direction, origin.Member, origin.File);
+        list = default;
+        int free = Volatile.Read(ref channel.FreeRegisters);
+        mapped = Fitting(mdl, offset, length, free);
+        if (mapped == 0) { return DmaFailure.OutOfResources; }
+        while (true)
+        {
+            DmaFailure failure = TryMapThrough(channel, new(mdl, offset, mapped, direction), origin, out list);
+            if (failure == DmaFailure.TooFragmented && FirstPage(mdl, offset, mapped) is uint page && page < mapped)
+            {
+                mapped = page;
+                continue;
+            }
+            if (failure == DmaFailure.RuleBroken) { throw DmaVerifier.Broken(); }
+            if (failure != DmaFailure.None)
+            {
+                mapped = 0;
+                return failure;
+            }
+            if (list.Count <= maximumElements) { return DmaFailure.None; }
+            // The first elements stay what they are when the tail goes, so this ends.
+            uint shorter = 0;
+            for (int i = 0; i < maximumElements; i++) { shorter += list[i].Length; }
+            PutScatterGatherList(list, origin.Member, origin.File);
+            mapped = Math.Min(shorter, mapped - 1);
+        }
+    }
+
+    internal void Release(DmaChannel channel)
+    {
+        _gate.Enter();
+        bool owned = Unown(channel);
+        _gate.Exit();
+        if (owned) { _verifier?.OnGaveBack(DmaResource.Channel, channel, default); }
+        Serve();
+    }
+
+    internal void End(DmaChannel channel)
+    {
+        _gate.Enter();
+        int mapped = channel.MapRegisters - channel.FreeRegisters;
+        bool over = false;
+        bool owned = false;
+        if (mapped == 0 && !channel.Ended)
+        {
+            channel.Ended = true;
+            owned = Unown(channel);
+            _channelsHeld--;
+            over = true;
+        }
+        _gate.Exit();
+        if (mapped != 0)
+        {
+            _verifier?.OnFreedWhileMapped(mapped);
+            throw new InvalidOperationException(
+                $"{mapped} map registers of a channel of {Driver} {Device} are still mapped: "
+                + "flush before giving them back");
+        }
+        if (owned) { _verifier?.OnGaveBack(DmaResource.Channel, channel, default); }
+        if (over) { channel.Reservation.Dispose(); }
+        Serve();
+    }
+
+    internal bool Withdraw(DmaChannelRequest request)
+    {
+        _gate.Enter();
+        bool ours = Remove(request);
+        _gate.Exit();
+        if (ours) { Serve(); }
+        return ours;
+    }
+
+    // The first request, if its turn has come; at the end of the adapter, whatever its turn.
+    private bool ServeChannel()
+    {
+        _gate.Enter();
+        DmaChannelRequest? request = _firstChannelRequest;
+        bool idle = request is null && _firstWaiter is null;
+        bool listsFirst = request is not null && _firstWaiter is { } waiter && waiter.Ticket < request.Ticket;
+        if (request is null || (!_closed && (_channelTaken || listsFirst)))
+        {
+            _gate.Exit();
+            if (idle) { _ticket?.Leave(); }
+            return false;
+        }
+        bool closed = _closed;
+        _channelTaken = true;
+        long ticket = request.Ticket;
+        long returned = _returned;
+        _gate.Exit();
+
+        DmaChannel? channel = null;
+        DmaFailure failure = closed ? DmaFailure.Disposed : Grant(request.MapRegisters, inTurn: true, out channel);
+        _gate.Enter();
+        bool retry = _returned != returned;
+        // Who once waited is answered with a channel, however long that takes, or with the adapter's end.
+        bool waits = failure == DmaFailure.OutOfResources;
+        (DmaChannelCallback? callback, object? state) = (request.Callback, request.State);
+        bool ours = !waits && request.Ticket == ticket && Remove(request);
+        _gate.Exit();
+        if (waits) { return retry; }
+        if (ours) { callback!(channel, failure, state); }
+        else { channel?.Dispose(); }
+        return true;
+    }
+
+    // Whether nothing that is outstanding could give back what a request lacks.
+    private bool IsHopeless
+    {
+        get
+        {
+            _gate.Enter();
+            bool hopeless = _outstanding == 0 && _channelsHeld == 0 && _registersFree == MapRegisters;
+            _gate.Exit();
+            return hopeless && _ticket is null;
+        }
+    }
+
+    // Inside the gate: a channel request came before this ticket and waits for map registers only.
+    private bool ChannelIsBefore(long ticket) =>
+        _firstChannelRequest is { } request && !_channelTaken && request.Ticket < ticket;
+
+    // Whoever took the channel: everything that one piece of so many pages needs, or the channel is free again.
+    private DmaFailure Grant(int registers, bool inTurn, out DmaChannel? channel)
+    {
+        channel = null;
+        uint length = (uint)Math.Min((ulong)registers << PageLog2, Description.MaximumLength);
+        DmaFailure failure = TryReserve(length, registers, 0, out DmaReservation? reservation, inTurn);
+        _gate.Enter();
+        if (failure == DmaFailure.None)
+        {
+            channel = new(this, reservation!);
+            reservation!.Channel = channel;
+            _channelsHeld++;
+        }
+        else { _channelTaken = false; }
+        _gate.Exit();
+        if (channel is not null) { _verifier?.OnTook(DmaResource.Channel, channel, 1, default); }
+        return failure;
+    }
+
+    // With what was set aside; when that is in use, because a second piece is mapped beside the first, with what the
+    // adapter has.
+    private DmaFailure TryMapThrough(
+        DmaChannel channel, in Transfer transfer, in MappingOrigin origin, out ScatterGatherLease list) =>
+        channel.Reservation.TryMap(transfer, origin, out list, out DmaFailure failure) ? failure
+            : TryMap(transfer, origin, ahead: true, out list, out _, channel);
+
+    // Inside the gate. Whether the channel was its own until now.
+    private bool Unown(DmaChannel channel)
+    {
+        if (channel.Released) { return false; }
+        channel.Released = true;
+        _channelTaken = false;
+        return true;
+    }
+
+    // Inside the gate. True for exactly one caller per queued request.
+    private bool Remove(DmaChannelRequest request)
+    {
+        if (!request.Queued) { return false; }
+        DmaChannelRequest? before = null;
+        for (DmaChannelRequest? at = _firstChannelRequest; at != request; at = at!.Next) { before = at; }
+        if (before is null) { _firstChannelRequest = request.Next; }
+        else { before.Next = request.Next; }
+        if (_lastChannelRequest == request) { _lastChannelRequest = before; }
+        (request.Queued, request.Next, request.Callback, request.State) = (false, null, null, null);
+        return true;
+    }
+
+    private void ThrowIfTooMany(int mapRegisters)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(mapRegisters, 1);
+        if (mapRegisters > MapRegisters || !_backend.CouldEverReserve(mapRegisters))
+        {
+            throw new DmaException(DmaFailure.OutOfResources,
+                $"{Driver} {Device} has {Math.Min(MapRegisters, _backend.MostRegisters)} map registers, "
+                + $"not {mapRegisters}");
+        }
+    }
+
+    // How many of the bytes lie in the first page: they always are one element.
+    private static uint FirstPage(Mdl mdl, uint offset, uint length) => Fitting(mdl, offset, length, 1);
+
+    // How many of the bytes lie in the first so many pages.
+    private static uint Fitting(Mdl mdl, uint offset, uint length, int registers)
+    {
+        uint fitting = 0;
+        MdlCursor cursor = new(mdl, offset, length);
+        while (registers > 0 && cursor.NextPiece(out Mdl part, out uint at, out uint here))
+        {
+            int pages = PagesIn(part, at, here);
+            if (pages > registers)
+            {
+                uint inPage = ((uint)part.ByteOffset + at) & ((1u << PageLog2) - 1);
+                return fitting + ((uint)registers << PageLog2) - inPage;
+            }
+            (fitting, registers) = (fitting + here, registers - pages);
+        }
+        return fitting;
+    }
+}

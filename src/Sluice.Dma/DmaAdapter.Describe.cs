@@ -1,0 +1,69 @@
+namespace Sluice.Dma;
+
+public sealed partial class DmaAdapter
+{
+    /// <summary>
+    /// The pages that a mapped transfer really uses: those of the buffer, or those of the copy that stands in for it.
+    /// For a crash dump, or a debugger, that must see the data before the list is put.
+    /// </summary>
+    /// <param name="list">The list.</param>
+    /// <returns>The buffer's own MDL when that says it all; else a chain that borrows the pages, to be disposed before
+    /// the list is put.</returns>
+    /// <exception cref="InvalidOperationException">The list was put.</exception>
+    public Mdl DescribeTransfer(in ScatterGatherLease list)
+    {
+        if (list.Mapping is null || !list.IsLive) { ScatterGatherLease.ThrowStale(list.Mapping, list.Number); }
+        Mapping mapping = list.Mapping!;
+        Transfer transfer = mapping.Transfer;
+        if (mapping.Backend.Slot.PageCount > 0)
+        {
+            int inPage = (int)list[0].Address.OffsetIn(PageLog2);
+            int pages = (int)(((ulong)inPage + transfer.Length + (1 << PageLog2) - 1) >> PageLog2);
+            return Mdl.Borrow(_platform, mapping.Backend.Slot.Pages[..pages], transfer.Length, inPage);
+        }
+        if (!_backend.ReportsFaults) { return DescribeElements(list); }
+        return transfer.Offset == 0 && transfer.Length == transfer.Mdl!.ChainByteCount
+            ? transfer.Mdl
+            : DescribePieces(transfer);
+    }
+
+    // Where nothing remaps, what the device is told is where the data is.
+    private Mdl DescribeElements(in ScatterGatherLease list)
+    {
+        Mdl? first = null;
+        Mdl? last = null;
+        foreach (ScatterGatherElement element in list)
+        {
+            ulong start = element.Address.Value >> PageLog2;
+            ulong final = (element.Address.Value + (element.Length - 1)) >> PageLog2;
+            var pages = new PhysicalAddress[(int)(final - start) + 1];
+            for (int i = 0; i < pages.Length; i++) { pages[i] = new((start + (uint)i) << PageLog2); }
+            Append(ref first, ref last,
+                Mdl.Borrow(_platform, pages, element.Length, (int)element.Address.OffsetIn(PageLog2)));
+        }
+        return first!;
+    }
+
+    private Mdl DescribePieces(in Transfer transfer)
+    {
+        Mdl? first = null;
+        Mdl? last = null;
+        MdlCursor cursor = new(transfer.Mdl!, transfer.Offset, transfer.Length);
+        while (cursor.NextPiece(out Mdl part, out uint offset, out uint length))
+        {
+            ulong start = (ulong)part.ByteOffset + offset;
+            ReadOnlySpan<PhysicalAddress> pages =
+                part.Pages.Slice((int)(start >> PageLog2), PagesIn(part, offset, length));
+            Append(ref first, ref last,
+                Mdl.Borrow(_platform, pages, length, (int)(start & ((1u << PageLog2) - 1))));
+        }
+        return first!;
+    }
+
+    private static void Append(ref Mdl? first, ref Mdl? last, Mdl part)
+    {
+        if (last is null) { first = part; }
+        else { last.Next = part; }
+        last = part;
+    }
+}

@@ -1,0 +1,78 @@
+using System.Runtime.CompilerServices;
+
+namespace Sluice.Dma;
+
+/// <summary>
+/// Finds the mapped transfer that bytes of a buffer belong to, for a processor that is about to touch them. Looks
+/// through the records of every adapter of the machine: microseconds, and only for buffers with something mapped.
+/// </summary>
+internal static class DmaOwnership
+{
+    private static readonly ConditionalWeakTable<IPlatform, Systems> All = [];
+
+    internal static void Add(DmaSystem system) => All.GetOrCreateValue(system.Platform).Add(system);
+
+    internal static void Remove(DmaSystem system)
+    {
+        if (All.TryGetValue(system.Platform, out Systems? systems)) { systems.Remove(system); }
+    }
+
+    /// <exception cref="InvalidOperationException">They are the device's: reading while it may write, writing while it
+    /// may do either.</exception>
+    internal static void Check(IPlatform platform, Mdl part, uint offset, uint length, bool writes)
+    {
+        if (length == 0 || !All.TryGetValue(platform, out Systems? systems)) { return; }
+        foreach (DmaSystem system in systems.Now)
+        {
+            foreach (DmaAdapter adapter in system.Adapters)
+            {
+                foreach (Mapping mapping in adapter.Table.All)
+                {
+                    if (!mapping.TryReadTransfer(out long number, out Transfer transfer)) { continue; }
+                    if (!writes && transfer.Direction == DmaDirection.ToDevice) { continue; }
+                    if (!Overlaps(transfer, part, offset, length)) { continue; }
+                    // Put meanwhile? Then it is the processor's again.
+                    if (mapping.TryCapture(out MappingRecord record) && record.Number == number
+                        && record.State != MappingState.Unmapped)
+                    {
+                        throw Refuse(record, offset, length, writes);
+                    }
+                }
+            }
+        }
+    }
+
+    private static bool Overlaps(in Transfer transfer, Mdl part, uint offset, uint length)
+    {
+        MdlCursor cursor = new(transfer.Mdl!, transfer.Offset, transfer.Length);
+        while (cursor.NextPiece(out Mdl mapped, out uint at, out uint here))
+        {
+            if (mapped == part && at - (ulong)offset < length) { return true; }
+            if (mapped == part && offset - (ulong)at < here) { return true; }
+        }
+        return false;
+    }
+
+    private static InvalidOperationException Refuse(in MappingRecord record, uint offset, uint length, bool writes) =>
+        new($"bytes {offset} to {(ulong)offset + length - 1} are not the processor's to {(writes ? "write" : "read")}: "
+            + $"mapping #{record.Number} ({record.Direction}) of {record.Owner} {record.Device}, got by "
+            + $"{record.MapSite}, covers some of them. Put its list first");
+
+    private sealed class Systems
+    {
+        private readonly Lock _lock = new();
+        private DmaSystem[] _now = [];
+
+        internal ReadOnlySpan<DmaSystem> Now => Volatile.Read(ref _now);
+
+        internal void Add(DmaSystem system)
+        {
+            lock (_lock) { Volatile.Write(ref _now, [.. _now, system]); }
+        }
+
+        internal void Remove(DmaSystem system)
+        {
+            lock (_lock) { Volatile.Write(ref _now, [.. _now.Where(s => s != system)]); }
+        }
+    }
+}

@@ -1,0 +1,148 @@
+namespace Sluice.Remapping.Allocation;
+
+/// <summary>Logical addresses taken by the page.</summary>
+/// <param name="Range">What was asked for.</param>
+/// <param name="Taken">All that nobody else gets meanwhile: with its guard pages.</param>
+public readonly record struct LogicalSpace(LogicalRange Range, LogicalRange Taken);
+
+// What lives long: any number of pages, bounds, alignment, a closed page on either side. Taken page by page, so that
+// nothing is rounded up to a power of two, and searched, which costs more than a slot.
+public sealed partial class LogicalAddressAllocator
+{
+    private const int KeptBackRanges = 64;
+    private const ulong NarrowDevicesPages = 16 << 20 >> PageLog2;
+
+    // Freed ranges, oldest first: as the rings do for slots, they keep a late device from meeting the next owner.
+    private readonly Queue<LogicalRange> _freed = new();
+
+    /// <summary>Takes a range and, where there is room, one page before and one behind it.</summary>
+    /// <param name="pages">Pages of 4 KiB, at least 1.</param>
+    /// <param name="bounds">Where every byte of the range lies; guard pages may lie outside.</param>
+    /// <param name="alignmentLog2">The range starts at a multiple of this power of two; below 12 counts as 12.</param>
+    /// <param name="space">The range.</param>
+    /// <returns>False when the bounds hold no such free range.</returns>
+    public bool TryAllocateRange(ulong pages, LogicalRange bounds, int alignmentLog2, out LogicalSpace space)
+    {
+        ArgumentOutOfRangeException.ThrowIfZero(pages);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)alignmentLog2, 63u, nameof(alignmentLog2));
+        ulong first = (bounds.First.Value >> PageLog2) + (bounds.First.IsAligned(PageLog2) ? 0UL : 1UL);
+        int align = Math.Max(0, alignmentLog2 - PageLog2);
+        space = default;
+        if (bounds.Last.Value < (1 << PageLog2) - 1) { return false; }
+        ulong last = Math.Min(_lastUsablePage, LastWholePage(bounds.Last));
+        _gate.Enter();
+        try
+        {
+            for (int attempt = 0; attempt < 3; attempt++)
+            {
+                // With its guards from what is free, then with what is kept back, then without guards.
+                ulong guard = attempt < 2 ? 1UL : 0;
+                if (attempt == 1) { Flush(); }
+                if (!TryFindRange(pages, first, last, align, guard, out ulong page)) { continue; }
+                Take(page - guard, page + (pages - 1) + guard);
+                _allocations++;
+                space = new(Bytes(page, page + (pages - 1)), Bytes(page - guard, page + (pages - 1) + guard));
+                return true;
+            }
+            return false;
+        }
+        finally
+        {
+            _gate.Exit();
+        }
+    }
+
+    /// <summary>Gives a range back: the last device access through it must be over.</summary>
+    public void Free(in LogicalSpace space)
+    {
+        _gate.Enter();
+        try
+        {
+            _freed.Enqueue(space.Taken);
+            if (_freed.Count > KeptBackRanges) { GiveRange(_freed.Dequeue()); }
+            _frees++;
+        }
+        finally
+        {
+            _gate.Exit();
+        }
+    }
+
+    private static LogicalRange Bytes(ulong first, ulong last) =>
+        new(new(first << PageLog2), new((last << PageLog2) | ((1 << PageLog2) - 1)));
+
+    // Above 4 GiB before below it, and the first 16 MiB last: narrow devices have nothing else.
+    private bool TryFindRange(ulong pages, ulong first, ulong last, int align, ulong guard, out ulong page) =>
+        TryFindFrom(pages, Math.Max(first, 1UL << Arena.SizeLog2), last, align, guard, out page)
+        || TryFindFrom(pages, Math.Max(first, NarrowDevicesPages), last, align, guard, out page)
+        || TryFindFrom(pages, first, last, align, guard, out page);
+
+    private bool TryFindFrom(ulong pages, ulong first, ulong last, int align, ulong guard, out ulong page)
+    {
+        ulong inAlignment = (1UL << align) - 1;
+        page = (Math.Max(first, guard) + inAlignment) & ~inAlignment;
+        while (page <= last && last - page >= pages - 1)
+        {
+            ulong to = page + (pages - 1) + guard;
+            if (to > _lastUsablePage) { return false; }
+            if (!TryFindTaken(page - guard, to, out ulong obstacle)) { return true; }
+            if (!TryFindFree(obstacle + 1, last, out ulong free)) { return false; }
+            page = (free + guard + inAlignment) & ~inAlignment;
+        }
+        return false;
+    }
+
+    private bool TryFindTaken(ulong first, ulong last, out ulong taken)
+    {
+        for (ulong from = first; from <= last;)
+        {
+            ulong end = Math.Min(last, from | ((1 << Arena.SizeLog2) - 1));
+            int found = ArenaOf(from).FirstTaken(InArena(from), InArena(end));
+            if (found >= 0)
+            {
+                taken = (from >> Arena.SizeLog2 << Arena.SizeLog2) + (uint)found;
+                return true;
+            }
+            from = end + 1;
+        }
+        taken = 0;
+        return false;
+    }
+
+    private bool TryFindFree(ulong first, ulong last, out ulong free)
+    {
+        for (ulong from = first; from <= last;)
+        {
+            int found = ArenaOf(from).FirstFree(InArena(from));
+            if (found >= 0)
+            {
+                free = (from >> Arena.SizeLog2 << Arena.SizeLog2) + (uint)found;
+                return true;
+            }
+            from = ((from >> Arena.SizeLog2) + 1) << Arena.SizeLog2;
+        }
+        free = 0;
+        return false;
+    }
+
+    private void Take(ulong first, ulong last)
+    {
+        for (ulong from = first; from <= last;)
+        {
+            ulong end = Math.Min(last, from | ((1 << Arena.SizeLog2) - 1));
+            ArenaOf(from).TakeRange(InArena(from), InArena(end));
+            from = end + 1;
+        }
+    }
+
+    private void GiveRange(LogicalRange range)
+    {
+        ulong last = range.Last.Value >> PageLog2;
+        for (ulong from = range.First.Value >> PageLog2; from <= last;)
+        {
+            ulong end = Math.Min(last, from | ((1 << Arena.SizeLog2) - 1));
+            ArenaOf(from).GiveRange(InArena(from), InArena(end));
+            from = end + 1;
+        }
+    }
+}
