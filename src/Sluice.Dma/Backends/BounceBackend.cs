@@ -101,6 +101,11 @@ internal sealed partial class BounceBackend(
     public bool FreeCommon(in CommonMemory memory) => _direct.FreeCommon(memory);
 
     /// <inheritdoc/>
+    public void Revoke()
+    {
+    }
+
+    /// <inheritdoc/>
     public void Close(bool leaked) => Ticket!.Withdraw();
 
     /// <inheritdoc/>

@@ -128,11 +128,9 @@ internal interface IDmaBackend
 
     /// <summary>
     /// Blocks the device now, and makes everything unreachable that was unmapped before. Mappings can still be undone.
-    /// Under the domain lock.
+    /// Nothing where no unit could. Under the domain lock.
     /// </summary>
-    void Revoke()
-    {
-    }
+    void Revoke();
 
     /// <summary>
     /// Before a leak's memory is used again, and after <see cref="Close"/>: takes it out of the reach of whoever else

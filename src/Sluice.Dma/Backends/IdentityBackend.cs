@@ -140,6 +140,11 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
     }
 
     /// <inheritdoc/>
+    public void Revoke()
+    {
+    }
+
+    /// <inheritdoc/>
     public void Close(bool leaked)
     {
     }

@@ -147,6 +147,9 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     }
 
     /// <inheritdoc/>
+    public void Revoke() => direct.Revoke();
+
+    /// <inheritdoc/>
     public bool Forget(Mapping mapping) => direct.Forget(mapping);
 
     /// <inheritdoc/>

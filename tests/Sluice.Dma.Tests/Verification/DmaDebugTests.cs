@@ -234,6 +234,10 @@ public sealed class DmaDebugTests : IDisposable
 /// <summary>A back-end that maps nothing.</summary>
 internal abstract class StubBackend : IDmaBackend
 {
+    public void Revoke()
+    {
+    }
+
     public string Name => "stub";
 
     public bool ReportsFaults => false;
