@@ -24,6 +24,12 @@ public sealed record RemappingOptions
     /// <summary>How long the fault reporting of a storming device stays off, in nanoseconds.</summary>
     public long StormNanoseconds { get; init; } = 100_000_000;
 
+    /// <summary>
+    /// Storms of one device until it is blocked for good (<see cref="RemappingSystem.Quarantined"/>); 0 for never, the
+    /// default: a refused DMA harms nothing, and a driver's mistake should not take its device away unasked.
+    /// </summary>
+    public int StormsUntilQuarantine { get; init; }
+
     /// <summary>Turns over the fault records in one interrupt before the rest is left to the timer.</summary>
     public int FaultPasses { get; init; } = 8;
 
@@ -43,6 +49,7 @@ public sealed record RemappingOptions
         InRange(FaultBurst, 1, 1 << 20, nameof(FaultBurst));
         InRange(FaultsPerSecond, 1, 1 << 20, nameof(FaultsPerSecond));
         InRange(StormNanoseconds, 1, long.MaxValue / 2, nameof(StormNanoseconds));
+        InRange(StormsUntilQuarantine, 0, 1 << 20, nameof(StormsUntilQuarantine));
         InRange(FaultPasses, 1, 1 << 16, nameof(FaultPasses));
         InRange(MaximumArenas, 1, 65_536, nameof(MaximumArenas));
     }

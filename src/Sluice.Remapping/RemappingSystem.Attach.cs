@@ -141,13 +141,30 @@ public sealed partial class RemappingSystem
         return null;
     }
 
-    /// <summary>The devices attached by name that share requester ids with <paramref name="device"/>, itself
-    /// included.</summary>
-    internal PciAddress[] AttachedWith(PciAddress device)
+    /// <summary>
+    /// The requester ids that were blocked because they raised too many faults
+    /// (<see cref="RemappingOptions.StormsUntilQuarantine"/>).
+    /// </summary>
+    public IReadOnlyList<PciAddress> Quarantined =>
+        [.. _units.SelectMany(unit => unit.Quarantined.Select(id => new PciAddress(unit.Description.Segment, id)))];
+
+    /// <summary>
+    /// Lets a device out of quarantine: it reaches what it reached before, if it is attached still. Harmless when it is
+    /// in none.
+    /// </summary>
+    /// <exception cref="RemappingException">The unit is dead; the device stays blocked.</exception>
+    public void EndQuarantine(PciAddress device)
     {
         lock (_control)
         {
-            return [.. _attached.Keys.Where(other => other == device || SharesGroup(other, device)).Order()];
+            foreach (PciAddress requester in RequestersOf(device))
+            {
+                VtdUnitDriver unit = UnitOf(GroupOf(device)?.Bridge ?? device);
+                if (unit.EndQuarantine(requester.Requester) && _entries.TryGetValue(requester, out var entry))
+                {
+                    unit.Attach(requester.Requester, EntryOf(entry.Domain));
+                }
+            }
         }
     }
 

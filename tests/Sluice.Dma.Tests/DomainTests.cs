@@ -247,7 +247,8 @@ public sealed class DomainTests
         driver.Start();
         int moves = 0;
         long end = Environment.TickCount64 + 300;
-        for (bool joined = false; Environment.TickCount64 < end || (moves < 20 && driver.IsAlive && Environment.TickCount64 < end + 10_000);)
+        bool joined = false;
+        while (Environment.TickCount64 < end || (moves < 20 && Environment.TickCount64 < end + 10_000))
         {
             try
             {

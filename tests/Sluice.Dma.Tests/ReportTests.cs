@@ -61,7 +61,7 @@ public sealed class ReportTests : IDisposable
     }
 
     [Fact]
-    public void AfterUnmapNamesTheRequestAndBothSites()
+    public void I09AfterUnmapNamesTheRequestAndBothSites()
     {
         ScatterGatherLease early = SubmitRead(4096, DmaDirection.FromDevice);
         CompleteRequest(early);

@@ -171,7 +171,18 @@ internal sealed class TestClock : IPlatformClock
 {
     private readonly List<(long Period, Action Callback)> _timers = [];
 
-    public long Nanoseconds { get; set; }
+    /// <summary>Runs when somebody asks for the time: in the middle of a put.</summary>
+    internal Action? Asked { get; set; }
+
+    public long Nanoseconds
+    {
+        get
+        {
+            Asked?.Invoke();
+            return field;
+        }
+        set;
+    }
 
     public void Relax() => Nanoseconds += 100;
 
@@ -266,8 +277,12 @@ internal sealed class TestFrames : IFrameAllocator
         }
     }
 
+    /// <summary>Runs before frames become free, with what they were.</summary>
+    internal Action<FrameKind>? Freeing { get; set; }
+
     public void Free(PhysicalAddress first, int sizeLog2)
     {
+        Freeing?.Invoke(KindOf(first));
         lock (_lock)
         {
             for (ulong at = 0; at < 1UL << sizeLog2; at += 1 << PageLog2)

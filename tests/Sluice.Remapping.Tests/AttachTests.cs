@@ -14,7 +14,7 @@ public sealed class AttachTests
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public void BetweenAnyTwoStoresADeviceReachesOldNothingOrNewAndNeverAMixture(bool cachingMode)
+    public void I02BetweenAnyTwoStoresADeviceReachesOldNothingOrNewAndNeverAMixture(bool cachingMode)
     {
         using TestPlatform platform = new(new VtdOptions { CachingMode = cachingMode });
         TestMemory memory = new(platform.Memory);

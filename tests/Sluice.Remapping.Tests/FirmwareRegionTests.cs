@@ -45,7 +45,7 @@ public sealed class FirmwareRegionTests
     [InlineData(0x18_0000, 0x18_0FFF, "Kernel")]
     [InlineData(0x0, 0x1FF_FFFF, "Kernel")]
     [InlineData(0x80_0000, 0x80_0FFF, "Free")]
-    public void ARegionOverMemoryThatTheFirmwareDoesNotKeepIsRefusedAndTheDeviceStaysBlocked(
+    public void I12ARegionOverMemoryThatTheFirmwareDoesNotKeepIsRefusedAndTheDeviceStaysBlocked(
         ulong first, ulong last, string owner)
     {
         using TestPlatform platform = new() { Firmware = TestPlatform.Describe(Region(first, last)) };

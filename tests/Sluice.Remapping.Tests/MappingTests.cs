@@ -14,7 +14,7 @@ public sealed class MappingTests
     // (its second half was), and DomainTables.Map with DmaAccess.ReadWrite (a write through a read mapping).
     [Theory]
     [MemberData(nameof(Units))]
-    public void DevicesReachExactlyWhatAFlatModelSays(string unit)
+    public void I13DevicesReachExactlyWhatAFlatModelSays(string unit)
     {
         using TestPlatform platform = new(Options(unit));
         using RemappingSystem system = platform.Start();
@@ -90,7 +90,7 @@ public sealed class MappingTests
 
     // Seen failing: the kind check removed from TryMap: page tables and kernel code were mapped.
     [Fact]
-    public void OnlyBufferFramesEverEnterADomain()
+    public void I12OnlyBufferFramesEverEnterADomain()
     {
         using TestPlatform platform = new();
         using RemappingSystem system = platform.Start();

@@ -12,7 +12,7 @@ public sealed class StartTests
 
     // Seen failing: VtdUnitDriver.Start without setting TranslationEnable: every probe passed unchanged.
     [Fact]
-    public void AfterStartNobodyReachesAnything()
+    public void I02AfterStartNobodyReachesAnything()
     {
         using TestPlatform platform = new();
         using RemappingSystem system = platform.Start();

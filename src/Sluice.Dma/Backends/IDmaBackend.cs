@@ -127,8 +127,16 @@ internal interface IDmaBackend
     }
 
     /// <summary>
-    /// Before a leak's memory is used again, and after <see cref="Close"/>: takes it out of the reach of whoever else is
-    /// in the domain. False when the unit did not confirm. Under the domain lock.
+    /// Blocks the device now, and makes everything unreachable that was unmapped before. Mappings can still be undone.
+    /// Under the domain lock.
+    /// </summary>
+    void Revoke()
+    {
+    }
+
+    /// <summary>
+    /// Before a leak's memory is used again, and after <see cref="Close"/>: takes it out of the reach of whoever else
+    /// is in the domain. False when the unit did not confirm. Under the domain lock.
     /// </summary>
     bool Forget(Mapping mapping) => true;
 }

@@ -152,9 +152,8 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     /// <inheritdoc/>
     public void Close(bool leaked)
     {
-        Ticket!.Leave();
+        Ticket!.Withdraw();
         direct.Close(leaked);
-        Ticket.Wake();
     }
 
     /// <inheritdoc/>
@@ -168,20 +167,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
             _leaked.Clear();
         }
         foreach (BounceHold hold in leaked) { pool.Release(hold); }
-        Ticket!.Wake();
     }
-
-    /// <inheritdoc/>
-    public DmaDomain? Place => direct.Place;
-
-    /// <inheritdoc/>
-    public DmaDomain? Home => direct.Home;
-
-    /// <inheritdoc/>
-    public void Move(DmaDomain to) => direct.Move(to);
-
-    /// <inheritdoc/>
-    public bool Forget(Mapping mapping) => direct.Forget(mapping);
 
     // How many pages the transfer does not fill. Those are not mapped, so nobody below looks at their frames.
     private DmaFailure Plan(in Transfer transfer, out int fragments, out PhysicalAddress culprit)

@@ -56,7 +56,8 @@ public sealed partial class DmaAdapter
     /// device is blocked while it moves.
     /// </summary>
     /// <exception cref="InvalidOperationException">
-    /// It joined no domain, or lists, common buffers or reservations are outstanding, or requests wait. Nothing changed.
+    /// It joined no domain, or lists, common buffers or reservations are outstanding, or requests wait. Nothing
+    /// changed.
     /// </exception>
     /// <exception cref="ObjectDisposedException">The adapter was disposed.</exception>
     /// <exception cref="RemappingException">As for <see cref="JoinDomain"/>.</exception>
@@ -68,6 +69,15 @@ public sealed partial class DmaAdapter
             Move(_backend.Home ?? Domain);
             _joined = false;
         }
+    }
+
+    /// <summary>
+    /// Blocks the device, for good: when this returns it reaches nothing through its own requester id, and nothing that
+    /// was put before.
+    /// </summary>
+    internal void Revoke()
+    {
+        lock (_system.DomainLock) { _backend.Revoke(); }
     }
 
     // The move is a request that holds every map register: others wait behind it, as behind any.

@@ -18,7 +18,7 @@ public sealed partial class DmaSystem
     /// <summary>Whether a device is trusted with the rest of a page.</summary>
     internal bool Trusts(PciAddress device) => _options.Trusts(device);
 
-    /// <summary>The adapters of all functions that carry a requester id: one, unless a bridge makes them alike.</summary>
+    /// <summary>The adapters of all functions that carry an id: one, unless a bridge makes them alike.</summary>
     internal DmaAdapter[] AdaptersBehind(PciAddress requester)
     {
         AliasGroup? group = _remapping?.GroupOf(requester);
@@ -33,6 +33,29 @@ public sealed partial class DmaSystem
             if (adapter.Device == requester || (group?.Contains(adapter.Device) ?? false)) { found.Add(adapter); }
         }
         return [.. found];
+    }
+
+    /// <summary>Lends a device to a client that is not trusted: handles, a quota, and a certain end.</summary>
+    /// <param name="client">The client's name, for reports.</param>
+    /// <param name="device">The function; it may have no adapter.</param>
+    /// <param name="description">What the device can do.</param>
+    /// <param name="options">What the client may take; null for the defaults.</param>
+    /// <exception cref="DmaException">
+    /// No remapping unit stands between devices and memory: nothing could take a client's memory back from a device.
+    /// </exception>
+    /// <exception cref="InvalidOperationException">The device has an adapter already.</exception>
+    /// <exception cref="RemappingException">No domain or unit for the device; it stays blocked.</exception>
+    public DmaSession OpenSession(
+        string client, PciAddress device, DeviceDescription description, DmaSessionOptions? options = null)
+    {
+        options ??= new();
+        options.Validate();
+        if (_remapping is null)
+        {
+            throw new DmaException(
+                DmaFailure.Unreachable, $"{device} cannot be lent to {client}: no remapping unit could take it back");
+        }
+        return new(this, CreateAdapter(device, description, client), options);
     }
 
     private IDmaBackend ConnectRemapped(

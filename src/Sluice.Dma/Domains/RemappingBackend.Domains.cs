@@ -50,6 +50,13 @@ internal sealed partial class RemappingBackend
     }
 
     /// <inheritdoc/>
+    public void Revoke()
+    {
+        system.Detach(address);
+        domain.FlushNow();
+    }
+
+    /// <inheritdoc/>
     public void Close(bool leaked)
     {
         // By now the device alone counts: others in the domain go on, and a domain with a leak in it stays.

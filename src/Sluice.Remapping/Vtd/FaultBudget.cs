@@ -16,11 +16,14 @@ internal sealed class FaultBudget(int burst, int perSecond)
         long interval = NanosecondsPerSecond / perSecond;
         // Tokens are kept as the time at which the bucket was last full, moved forward by what was spent.
         long earliest = now - burst * interval;
-        if (bucket.PaidUntil < earliest || !bucket.Known) { bucket = new(earliest, Known: true); }
+        if (bucket.PaidUntil < earliest || !bucket.Known) { bucket = new(earliest, Known: true, bucket.Storms); }
         if (bucket.PaidUntil + interval > now) { return false; }
         bucket = bucket with { PaidUntil = bucket.PaidUntil + interval };
         return true;
     }
 
-    private readonly record struct Bucket(long PaidUntil, bool Known);
+    /// <summary>Counts a storm of a device that spent all it had; how many there were.</summary>
+    public int CountStorm(RequesterId device) => ++_buses[device.Bus]![device.DeviceFunction].Storms;
+
+    private record struct Bucket(long PaidUntil, bool Known, int Storms);
 }

@@ -26,6 +26,7 @@ internal sealed class FaultLog
     private readonly uint _firstRecord;
     private readonly int _records;
     private readonly Func<RequesterId, bool, bool> _trySilence;
+    private readonly Func<RequesterId, bool> _tryQuarantine;
     private readonly Action _recoverQueue;
     private readonly FaultBudget _budget;
     private readonly Storm[] _storms = new Storm[MaximumStorms];
@@ -40,13 +41,15 @@ internal sealed class FaultLog
     /// <param name="options">Budgets.</param>
     /// <param name="sink">Where faults go.</param>
     /// <param name="trySilence">Switches a device's reporting off (true) or on; false: not now, ask again.</param>
+    /// <param name="tryQuarantine">Blocks a device for good; false: not now, ask again.</param>
     /// <param name="recoverQueue">Called when the unit says that its queue stopped.</param>
     public FaultLog(
         IPlatform platform, RegisterWindow registers, VtdCapability capability, ushort segment,
-        RemappingOptions options, IFaultSink sink, Func<RequesterId, bool, bool> trySilence, Action recoverQueue)
+        RemappingOptions options, IFaultSink sink, Func<RequesterId, bool, bool> trySilence,
+        Func<RequesterId, bool> tryQuarantine, Action recoverQueue)
     {
         (_clock, _registers, _segment, _options, _sink) = (platform.Clock, registers, segment, options, sink);
-        (_trySilence, _recoverQueue) = (trySilence, recoverQueue);
+        (_trySilence, _tryQuarantine, _recoverQueue) = (trySilence, tryQuarantine, recoverQueue);
         (_firstRecord, _records) = (capability.FaultRecordOffset, capability.FaultRecords);
         _budget = new(options.FaultBurst, options.FaultsPerSecond);
     }
@@ -125,7 +128,11 @@ internal sealed class FaultLog
         }
         if (_stormCount == MaximumStorms) { return; }
         Storms++;
-        _storms[_stormCount++] = new(device, now + _options.StormNanoseconds, _trySilence(device, true));
+        int most = _options.StormsUntilQuarantine;
+        bool enough = _budget.CountStorm(device) >= most && most > 0;
+        _storms[_stormCount++] = new(
+            device, now + _options.StormNanoseconds, _trySilence(device, true),
+            ToQuarantine: enough && !_tryQuarantine(device));
     }
 
     private void Attend(int index, long now)
@@ -134,6 +141,11 @@ internal sealed class FaultLog
         if (!storm.Silenced)
         {
             _storms[index] = storm with { Silenced = _trySilence(storm.Device, true) };
+            return;
+        }
+        if (storm.ToQuarantine)
+        {
+            _storms[index] = storm with { ToQuarantine = !_tryQuarantine(storm.Device) };
             return;
         }
         if (now < storm.Until || !_trySilence(storm.Device, false)) { return; }
@@ -148,5 +160,5 @@ internal sealed class FaultLog
         _sink.OnFaultsLost(1);
     }
 
-    private readonly record struct Storm(RequesterId Device, long Until, bool Silenced);
+    private readonly record struct Storm(RequesterId Device, long Until, bool Silenced, bool ToQuarantine);
 }

@@ -19,6 +19,7 @@ internal sealed class VtdUnitDriver
     private readonly GlobalCommands _commands;
     private readonly ContextTables _contexts;
     private readonly HashSet<RequesterId> _silenced = [];
+    private readonly HashSet<RequesterId> _quarantined = [];
     private readonly Dictionary<RequesterId, ushort> _attached = [];
     private readonly Action<VtdUnitDriver> _onDeath;
     private readonly PhysicalAddress _root;
@@ -47,7 +48,8 @@ internal sealed class VtdUnitDriver
         PhysicalAddress status = AllocateTable(12);
         _contexts = new(tableMemory, platform.Frames, _root);
         Queue = new(platform, _registers, Capability, options, _ring, _ringPagesLog2, status, OnQueueDeath);
-        Faults = new(platform, _registers, Capability, description.Segment, options, faults, TrySilence, Queue.Recover);
+        Faults = new(platform, _registers, Capability, description.Segment, options, faults, TrySilence, TryQuarantine,
+            Queue.Recover);
     }
 
     public VtdUnitDescription Description { get; }
@@ -109,6 +111,7 @@ internal sealed class VtdUnitDriver
         lock (_tablesLock)
         {
             if (IsDead) { throw Failed("attaching a device"); }
+            ThrowIfQuarantined(device);
             if (!_contexts.TryPrepare(device))
             {
                 throw new RemappingException($"{this}: no memory for the context table of bus {device.Bus:x2}");
@@ -142,6 +145,7 @@ internal sealed class VtdUnitDriver
         lock (_tablesLock)
         {
             if (IsDead) { throw Failed("switching a device"); }
+            ThrowIfQuarantined(device);
             ContextEntry whole = _silenced.Contains(device) ? new(entry.Low | 2, entry.High) : entry;
             if (!_attached.TryGetValue(device, out ushort oldId) || !_contexts.TryReplace(device, whole))
             {
@@ -209,6 +213,37 @@ internal sealed class VtdUnitDriver
             Queue.InvalidateDevice(_attached.GetValueOrDefault(device), device);
             return true;
         }
+    }
+
+    /// <summary>The devices that raised too many faults.</summary>
+    public RequesterId[] Quarantined
+    {
+        get
+        {
+            lock (_tablesLock) { return [.. _quarantined.OrderBy(static id => id.Value)]; }
+        }
+    }
+
+    /// <summary>Ends a quarantine; the device stays blocked until it is attached again. False: it was in none.</summary>
+    public bool EndQuarantine(RequesterId device)
+    {
+        lock (_tablesLock) { return _quarantined.Remove(device); }
+    }
+
+    private bool TryQuarantine(RequesterId device)
+    {
+        if (_tablesLock.IsHeldByCurrentThread) { return false; }
+        lock (_tablesLock)
+        {
+            if (!IsDead && _quarantined.Add(device)) { Block(device); }
+            return true;
+        }
+    }
+
+    private void ThrowIfQuarantined(RequesterId device)
+    {
+        if (!_quarantined.Contains(device)) { return; }
+        throw new RemappingException($"{device} raised too many faults and is in quarantine: it stays blocked");
     }
 
     private void OnQueueDeath()
