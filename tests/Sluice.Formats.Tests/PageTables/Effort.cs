@@ -1,9 +1,9 @@
 namespace Sluice.Formats.Tests.PageTables;
 
 /// <summary>
-/// How much random testing: <c>SLUICE_ROUNDS</c> rounds of hostile words, about 1.3 million a round over all formats; the
-/// usual 8 are ten million. 0 leaves out them, the random property tests and most repetitions: what a mutation run, which
-/// repeats everything a thousand times, can bear.
+/// How much random testing: <c>SLUICE_ROUNDS</c> rounds of hostile words, about 1.3 million a round over all formats;
+/// the usual 8 are ten million. 0 leaves out them, the random property tests and most repetitions: what a mutation run,
+/// which repeats everything a thousand times, can bear.
 /// </summary>
 public static class Effort
 {

@@ -189,8 +189,8 @@ public sealed class EntryBitTests
 
     [Theory]
     [MemberData(nameof(Constants))]
-    public void ConstantsAreTheSpecifications(string row, string name, int granule, int indexBits, int top, int physical,
-        int entrySize, ulong dirty, ulong accessed, string flags) =>
+    public void ConstantsAreTheSpecifications(string row, string name, int granule, int indexBits, int top,
+        int physical, int entrySize, ulong dirty, ulong accessed, string flags) =>
         Assert.Equal((name, granule, indexBits, top, physical, entrySize, dirty, accessed, flags), Of(row).Constants);
 
     [Theory]
@@ -218,8 +218,8 @@ public sealed class EntryBitTests
         0x0010_0001_2321_0F43UL)]
     [InlineData("arm-64k/1", 1, 34, 0x4_0000_0000UL, 0x4_2000_0000UL, 0x0010_0004_0000_0F41UL,
         0x0010_0004_2000_0F41UL)]
-    public void ItemsOfALargeLeafAreTheseWords(string row, int level, int size, ulong first, ulong other, ulong firstWord,
-        ulong otherWord)
+    public void ItemsOfALargeLeafAreTheseWords(string row, int level, int size, ulong first, ulong other,
+        ulong firstWord, ulong otherWord)
     {
         Row format = Of(row);
         Assert.Equal((firstWord, size), format.Item(level, size, new(first)));
@@ -320,7 +320,8 @@ public sealed class EntryBitTests
         ulong Size)
     {
         public override string ToString() =>
-            $"reserved {Reserved:X} present {Present:X} leaf {Leaf:X} access {Access:X} address {Address:X} size {Size:X}";
+            $"reserved {Reserved:X} present {Present:X} leaf {Leaf:X} access {Access:X} address {Address:X} "
+            + $"size {Size:X}";
     }
 
     private abstract class Row

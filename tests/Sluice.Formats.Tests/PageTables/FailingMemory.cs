@@ -4,6 +4,10 @@ namespace Sluice.Formats.Tests.PageTables;
 public readonly struct FailingMemory(PhysicalMemory memory, int answers) : IPhysicalMemory
 {
     private readonly int[] _left = [answers];
+    private readonly bool[] _unread = new bool[1];
+
+    /// <summary>Whether that was a read of an entry.</summary>
+    public bool HasFailedToRead => _unread[0];
 
     /// <summary>Whether it was asked once too often.</summary>
     public bool HasFailed => _left[0] < 0;
@@ -11,7 +15,9 @@ public readonly struct FailingMemory(PhysicalMemory memory, int answers) : IPhys
     public bool TryRead64(PhysicalAddress address, out ulong value)
     {
         value = 0;
-        return Answers() && memory.TryRead64(address, out value);
+        bool answers = Answers();
+        _unread[0] |= !answers;
+        return answers && memory.TryRead64(address, out value);
     }
 
     public bool TryRead32(PhysicalAddress address, out uint value)

@@ -2,7 +2,9 @@ using Sluice.Formats.PageTables;
 
 namespace Sluice.Formats.Tests.PageTables;
 
-/// <summary>The options of formats by name, each to its last good value and the first bad one, with what is said then.</summary>
+/// <summary>
+/// The options of formats by name, each to its last good value and the first bad one, with what is said then.
+/// </summary>
 public sealed class FormatOptionTests
 {
     [Theory]
@@ -119,7 +121,8 @@ public sealed class FormatOptionTests
         }
         foreach (ulong entries in (ulong[])[1, 1UL << 32])
         {
-            PageTableRoot root = Found(name, new() { Root = new(0x1004), Entries = entries, Aperture = new(0xD000_0000) });
+            PageTableRoot root = Found(name,
+                new() { Root = new(0x1004), Entries = entries, Aperture = new(0xD000_0000) });
             Assert.Equal((0, entries, new LogicalAddress(0xD000_0000), new PhysicalAddress(0x1004)),
                 (root.TopLevel, root.Entries, root.Base, root.Table));
         }

@@ -140,8 +140,8 @@ public sealed class ListTests
         PageTableListing listing = PageTable<AmdV1>.List(table.Memory, table.Root with { Table = new(0x20_0000) },
             ListingLimits.Default);
         Assert.Empty(listing.Damage);
-        Assert.Equal(new MappedRange(LogicalRange.FromLength(new((3UL << 39) + 0x5000), 0x1000), new(0x1_2345_6000), RW),
-            Assert.Single(listing.Ranges));
+        LogicalRange page = LogicalRange.FromLength(new((3UL << 39) + 0x5000), 0x1000);
+        Assert.Equal(new MappedRange(page, new(0x1_2345_6000), RW), Assert.Single(listing.Ranges));
     }
 
     private static PageTableListing List(TestedTable table, ListingLimits limits) =>

@@ -57,7 +57,8 @@ public sealed class LoopTests
     {
         using TestedTable table = TestedFormats.Create("gart");
         Assert.True(table.Memory.TryWrite32(new(0x20_0014), 0x2345_6023));
-        IPageTableReader reader = Find("gart", new() { Root = new(0x20_0000), Entries = 6, Aperture = new(0xD000_0000) });
+        IPageTableReader reader = Find("gart",
+            new() { Root = new(0x20_0000), Entries = 6, Aperture = new(0xD000_0000) });
         Assert.Equal(new(WalkStatus.Mapped, new(0x02_2345_6789), DmaAccess.ReadWrite, 12),
             reader.Translate(table.Memory, new(0xD000_5789)));
         Assert.Equal(WalkStatus.NotPresent, reader.Translate(table.Memory, new(0xD000_4789)).Status);

@@ -24,7 +24,8 @@ public sealed class PrepareTests
         int live = table.Frames.Live;
         table.Frames.Budget = 0;
         Assert.Equal(PageTableStatus.Done, Prepare(format, table, table.Frames, range));
-        PhysicalAddress[] pages = [.. Enumerable.Range(0, entries + 5).Select(i => new PhysicalAddress((ulong)(i * 3) << log2))];
+        PhysicalAddress[] pages =
+            [.. Enumerable.Range(0, entries + 5).Select(i => new PhysicalAddress((ulong)(i * 3) << log2))];
         for (int round = 0; round < 2; round++)
         {
             Assert.True(table.MapPages(range.First, pages, DmaAccess.ReadWrite).IsDone);
@@ -137,7 +138,8 @@ public sealed class PrepareTests
             LogicalRange.FromLength(new(0x1000), 0x1000)));
     }
 
-    private static PageTableStatus Prepare(string format, TestedTable table, IFrameAllocator frames, LogicalRange range) =>
+    private static PageTableStatus Prepare(string format, TestedTable table, IFrameAllocator frames,
+        LogicalRange range) =>
         format.Split(' ', ',')[0] switch
         {
             "vtd-ss" => PageTable<VtdSecondStage>.Prepare(table.Memory, table.Root, frames, range),

@@ -2,7 +2,9 @@ using Sluice.Formats.PageTables;
 
 namespace Sluice.Formats.Tests.PageTables;
 
-/// <summary>Hardware, or another owner against the rules, at work on an entry between the look at it and the exchange.</summary>
+/// <summary>
+/// Hardware, or another owner against the rules, at work on an entry between the look at it and the exchange.
+/// </summary>
 public sealed class RivalTests
 {
     private const ulong Accessed = 0x100, Dirty = 0x200;
@@ -79,7 +81,8 @@ public sealed class RivalTests
     }
 
     /// <summary>A memory in which the word of the first exchanges changes just before each.</summary>
-    private readonly struct RivalMemory(PhysicalMemory memory, Func<ulong, ulong> rival, int times = 1) : IPhysicalMemory
+    private readonly struct RivalMemory(PhysicalMemory memory, Func<ulong, ulong> rival, int times = 1)
+        : IPhysicalMemory
     {
         private readonly int[] _acts = [times];
 

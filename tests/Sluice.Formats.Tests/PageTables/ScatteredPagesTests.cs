@@ -10,11 +10,12 @@ public sealed class ScatteredPagesTests
     public void OnePageBeyondTheHardwareOrAskewRefusesTheList()
     {
         using TestedTable table = TestedFormats.Create("dart-t8020");
+        (ulong Page, bool IsAskew)[] wrong = [(1UL << 36, false), (1UL << 63, false), (0x1000, true)];
         for (int count = 1; count <= 20; count++)
         {
             for (int bad = 0; bad < count; bad++)
             {
-                foreach ((ulong page, bool isAskew) in ((ulong, bool)[])[(1UL << 36, false), (1UL << 63, false), (0x1000, true)])
+                foreach ((ulong page, bool isAskew) in wrong)
                 {
                     PhysicalAddress[] pages = new PhysicalAddress[count];
                     pages[bad] = new(page);

@@ -91,7 +91,7 @@ public sealed class SplitWordTests
     public void ASplitThatMemoryFailsKeepsThePageAndLeaksNoFrame()
     {
         // Most answers are stores into the new table: fewer of those, and all around.
-        foreach (int answers in (int[])[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 100, 515, 516, 517, 518, 519, 520, 521, 522, 2000])
+        foreach (int answers in Enumerable.Range(0, 10).Concat([100]).Concat(Enumerable.Range(515, 8)).Append(2000))
         {
             using TestedTable table = TestedFormats.Create("vtd-ss, 4 levels");
             LogicalRange large = LogicalRange.FromLength(new(0x20_0000), 0x20_0000);

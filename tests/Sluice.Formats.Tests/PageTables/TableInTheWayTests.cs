@@ -47,7 +47,7 @@ public sealed class TableInTheWayTests
             table.Map(large, new(1UL << size), DmaAccess.ReadWrite));
     }
 
-    // 4 MiB of AMD are two items; where the second holds a table, 2 MiB and smaller pages do it, and only they are told.
+    // 4 MiB of AMD are two items; where the second holds a table, 2 MiB and smaller pages do it: only they are told.
     [Fact]
     public void ATableBehindTheFirstItemHalvesThePage()
     {
@@ -69,8 +69,8 @@ public sealed class TableInTheWayTests
         Assert.True(table.Memory.TryWrite64(table.Root.Table, 0x6000_0000_0020_0201));
         Assert.Equal(new(PageTableStatus.DamagedTables, 0), table.Map(LogicalRange.FromLength(new(0x20_1000), 0x1000),
             new(0x5000), DmaAccess.Read));
-        Assert.Equal(new(PageTableStatus.Done, 0x1000, 0x1000), table.Map(LogicalRange.FromLength(new(0x1F_F000), 0x1000),
-            new(0x5000), DmaAccess.Read));
+        Assert.Equal(new(PageTableStatus.Done, 0x1000, 0x1000), table.Map(LogicalRange.FromLength(new(0x1F_F000),
+            0x1000), new(0x5000), DmaAccess.Read));
         Assert.Equal(0x5123UL, table.Walk(new(0x1F_F123)).Address.Value);
     }
 }

@@ -3,7 +3,8 @@ using Sluice.Formats.Vtd;
 namespace Sluice.Formats.Tests.Vtd;
 
 /// <summary>
-/// Every fault reason of legacy mode: its code, whether a context's FPD silences it (QEMU's table), its cause, its words.
+/// Every fault reason of legacy mode: its code, whether a context's FPD silences it (QEMU's table), its cause, its
+/// words.
 /// </summary>
 public sealed class VtdFaultReasonTests
 {
