@@ -124,7 +124,8 @@ public sealed partial class WdmAdapter
         Enter(DdiFunction.FreeAdapterChannel);
         if (Volatile.Read(ref _kept) is null)
         {
-            Tell(DdiFunction.FreeAdapterChannel, VerificationRule.ChannelFreedTwice, 0, "no AdapterControl kept a channel");
+            Tell(DdiFunction.FreeAdapterChannel, VerificationRule.ChannelFreedTwice, 0,
+                "no AdapterControl kept a channel");
         }
         MapRegisterBase kept = Volatile.Read(ref _kept)
             ?? throw new InvalidOperationException($"{Driver} frees a channel that no AdapterControl kept");

@@ -21,8 +21,8 @@ public sealed partial class WdmAdapter
     /// nothing.</remarks>
     /// <param name="domain">From another adapter's <see cref="GetDmaDomain"/>.</param>
     /// <returns>Success; InvalidParameter: no adapter is in that domain; InvalidDeviceRequest: something is
-    /// outstanding, it joined before, or the devices cannot share one; NotSupported: the unit, or a device that shares the requester
-    /// id, does not let it move.</returns>
+    /// outstanding, it joined before, or the devices cannot share one; NotSupported: the unit, or a device that shares
+    /// the requester id, does not let it move.</returns>
     public NtStatus JoinDmaDomain(DmaDomain domain)
     {
         Enter(DdiFunction.JoinDmaDomain);

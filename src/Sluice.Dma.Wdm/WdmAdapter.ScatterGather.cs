@@ -141,11 +141,11 @@ public sealed partial class WdmAdapter
     /// BuildMdlFromScatterGatherList: an MDL over where the transferred bytes really are: the copy, when the back-end
     /// copies.
     /// </summary>
-    /// <remarks>At DISPATCH_LEVEL or below. Dispose the MDL, unless it is the original one, before the list is
-    /// put.</remarks>
+    /// <remarks>At DISPATCH_LEVEL or below. Dispose the MDL before the list is put.</remarks>
     /// <param name="list">A list that is not put.</param>
     /// <param name="originalMdl">The MDL it was got for.</param>
-    /// <param name="targetMdl">The MDL; the original one when that says it all. Null after an error.</param>
+    /// <param name="targetMdl">The MDL; never the original one, whose bytes are the device's now. Null after an
+    /// error.</param>
     /// <returns>Success; InvalidParameter: no original MDL, or not this list's; NoneMapped: this list already has
     /// one.</returns>
     public NtStatus BuildMdlFromScatterGatherList(ScatterGatherList list, Mdl? originalMdl, out Mdl? targetMdl)
@@ -193,7 +193,7 @@ public sealed partial class WdmAdapter
         }
         // Who brings memory of its own gets what is set aside first, because that takes none.
         if (list.Buffer is not null
-            && TryMapReserved(list, out ScatterGatherLease lease, out NtStatus reserved))
+            && TryMapReserved(list, own: true, out ScatterGatherLease lease, out NtStatus reserved))
         {
             list.Lease = lease;
             if (reserved.IsSuccess()) { Deliver(list); }
@@ -207,7 +207,7 @@ public sealed partial class WdmAdapter
                 list.Request, list.Mdl, list.Offset, list.Length, list.Direction, ListGranted, list, 0,
                 nameof(GetScatterGatherList), Driver);
         }
-        catch (DmaViolationException)
+        catch (DmaViolationException) when (list.Lease == default)
         {
             Finish(list);
             throw;

@@ -106,8 +106,11 @@ public sealed partial class WdmAdapter
             return status;
         }
         if (flags == DmaFlags.None) { return Begin(list); }
-        bool mapped = TryMapReserved(list, out ScatterGatherLease lease, out status);
-        if (!mapped && !TryMapOrdinary(list, out lease, out status)) { status = NtStatus.InsufficientResources; }
+        bool mapped = TryMapReserved(list, own: true, out ScatterGatherLease lease, out status);
+        if (!mapped && !TryMapOrdinary(list, own: true, out lease, out status))
+        {
+            status = NtStatus.InsufficientResources;
+        }
         if (!status.IsSuccess())
         {
             Finish(list);

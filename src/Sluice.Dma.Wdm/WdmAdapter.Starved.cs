@@ -11,7 +11,8 @@ public sealed partial class WdmAdapter
     private bool _serveStarvedAgain;
 
     // True when what is set aside was free: the list is mapped, or never will be.
-    private bool TryMapReserved(ScatterGatherList list, out ScatterGatherLease lease, out NtStatus status)
+    // A broken rule is thrown in the driver's own call, and a status in anybody else's.
+    private bool TryMapReserved(ScatterGatherList list, bool own, out ScatterGatherLease lease, out NtStatus status)
     {
         (lease, status) = (default, NtStatus.Success);
         if (_reserve is not { } reserve) { return false; }
@@ -20,6 +21,11 @@ public sealed partial class WdmAdapter
             return reserve.TryGetScatterGatherList(
                 list.Mdl, list.Offset, list.Length, list.Direction, out lease, 0,
                 nameof(BuildScatterGatherList), Driver);
+        }
+        catch (DmaViolationException) when (own)
+        {
+            Finish(list);
+            throw;
         }
         catch (DmaException e) { status = e.Failure.ToStatus(); }
         catch (ObjectDisposedException) { status = DmaFailure.Disposed.ToStatus(); }
@@ -51,8 +57,8 @@ public sealed partial class WdmAdapter
                 if (_servingStarved || list is null) { return; }
                 (_servingStarved, _serveStarvedAgain) = (true, false);
             }
-            bool answered = TryMapReserved(list, out ScatterGatherLease lease, out NtStatus status)
-                || TryMapOrdinary(list, out lease, out status);
+            bool answered = TryMapReserved(list, own: false, out ScatterGatherLease lease, out NtStatus status)
+                || TryMapOrdinary(list, own: false, out lease, out status);
             bool ours;
             bool again;
             lock (_starvedLock)
@@ -76,7 +82,7 @@ public sealed partial class WdmAdapter
         }
     }
 
-    private bool TryMapOrdinary(ScatterGatherList list, out ScatterGatherLease lease, out NtStatus status)
+    private bool TryMapOrdinary(ScatterGatherList list, bool own, out ScatterGatherLease lease, out NtStatus status)
     {
         DmaFailure failure;
         try
@@ -85,7 +91,11 @@ public sealed partial class WdmAdapter
                 list.Request, list.Mdl, list.Offset, list.Length, list.Direction, out lease, 0,
                 nameof(BuildScatterGatherList), Driver);
         }
-        // It may be somebody else's thread, so a broken rule is a status here.
+        catch (DmaViolationException) when (own)
+        {
+            Finish(list);
+            throw;
+        }
         catch (DmaViolationException e) { (lease, failure) = (default, e.Failure); }
         status = failure.ToStatus();
         return failure != DmaFailure.OutOfResources;

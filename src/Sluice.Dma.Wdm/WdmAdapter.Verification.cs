@@ -48,7 +48,7 @@ public sealed partial class WdmAdapter
         else if (LastPage(mdl, distance + length) > LastPage(mdl, mdl.ByteCount))
         {
             Tell(function, InvalidBuffer, 3,
-                $"{length} bytes from byte {distance} go on in pages that an MDL of {mdl.ByteCount} bytes does not have");
+                $"{length} bytes from byte {distance} go on in pages that this MDL of {mdl.ByteCount} bytes has not");
         }
     }
 

@@ -7,8 +7,8 @@ public sealed partial class DmaAdapter
     /// For a crash dump, or a debugger, that must see the data before the list is put.
     /// </summary>
     /// <param name="list">The list.</param>
-    /// <returns>The buffer's own MDL when that says it all; else a chain that borrows the pages, to be disposed before
-    /// the list is put.</returns>
+    /// <returns>A chain that borrows the pages, to be disposed before the list is put. Never the buffer's own MDL,
+    /// whose bytes are the device's meanwhile.</returns>
     /// <exception cref="InvalidOperationException">The list was put.</exception>
     public Mdl DescribeTransfer(in ScatterGatherLease list)
     {
@@ -22,9 +22,7 @@ public sealed partial class DmaAdapter
             return Mdl.Borrow(_platform, mapping.Backend.Slot.Pages[..pages], transfer.Length, inPage);
         }
         if (!_backend.ReportsFaults) { return DescribeElements(list); }
-        return transfer.Offset == 0 && transfer.Length == transfer.Mdl!.ChainByteCount
-            ? transfer.Mdl
-            : DescribePieces(transfer);
+        return DescribePieces(transfer);
     }
 
     // Where nothing remaps, what the device is told is where the data is.

@@ -43,6 +43,7 @@ public sealed partial class DmaAdapter
         bool leaked = _leaks > 0;
         _gate.Exit();
         lock (_system.DomainLock) { _backend.Close(leaked); }
+        _ticket?.Wake();
         _system.Remove(this);
         if (_verifier is null) { return; }
         _verifier.OnReleased(new(DisposeMember, nameof(DmaAdapter)));
@@ -68,6 +69,7 @@ public sealed partial class DmaAdapter
         _gate.Exit();
         if (!last) { return; }
         lock (_system.DomainLock) { _backend.Release(); }
+        _ticket?.Wake();
     }
 
     // Puts of other adapters serve this one's queue when both share a pool, and its driver cannot know when. Whoever

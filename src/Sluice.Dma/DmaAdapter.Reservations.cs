@@ -77,7 +77,7 @@ public sealed partial class DmaAdapter
     internal void Unreserve(DmaReservation reservation, Mapping? record)
     {
         lock (_reservations) { _reservations.Remove(reservation); }
-        _verifier?.OnGaveBack(DmaResource.MapRegisters, reservation, default);
+        _verifier?.Drop(DmaResource.MapRegisters, reservation);
         _backend.Unreserve(reservation.Backend);
         GiveReserved(reservation.MapRegisters, record, news: true);
         _ticket?.Wake();
@@ -172,7 +172,7 @@ public sealed partial class DmaAdapter
         foreach (DmaReservation reservation in all)
         {
             // What is idle goes back by itself; a channel's registers are the driver's to give back.
-            if (reservation.Channel is null) { _verifier?.OnGaveBack(DmaResource.MapRegisters, reservation, default); }
+            if (reservation.Channel is null) { _verifier?.Drop(DmaResource.MapRegisters, reservation); }
             if (reservation.Close()) { _backend.Unreserve(reservation.Backend); }
         }
     }

@@ -33,8 +33,8 @@ public sealed record DmaOptions
     /// the default, maps all; <see cref="Shadow"/> says how large the pool and its slots may be.
     /// </summary>
     /// <remarks>
-    /// The device never reaches the buffer of such a transfer. It keeps reaching the copy until the page is used for the
-    /// next one, and doing so late is no fault: nothing is reported.
+    /// The device never reaches the buffer of such a transfer. It keeps reaching the copy until the page is used for
+    /// the next one, and doing so late is no fault: nothing is reported.
     /// </remarks>
     public uint CopyThreshold { get; init; }
 
@@ -75,7 +75,8 @@ public sealed record DmaOptions
     /// else <see cref="VerificationMode.Off"/>; the runtime option <c>Sluice.Dma.Verification</c> (a mode's name, in
     /// runtimeconfig.json or by <see cref="AppContext"/>) changes that without a build.
     /// </summary>
-    public VerificationMode Verification { get; init; } = DefaultVerification();
+    public VerificationMode Verification { get; init; } =
+        ModeOf(AppContext.GetData("Sluice.Dma.Verification"));
 
     /// <summary>
     /// With verification, whether transfers are copied through guarded pages: that finds what a device writes just
@@ -101,10 +102,10 @@ public sealed record DmaOptions
         ArgumentOutOfRangeException.ThrowIfGreaterThan((uint)VerificationCacheLineLog2, 12u);
     }
 
-    private static VerificationMode DefaultVerification()
+    /// <summary>The mode that the runtime option asks for, or the build's own.</summary>
+    internal static VerificationMode ModeOf(object? option)
     {
-        if (Enum.TryParse(AppContext.GetData("Sluice.Dma.Verification") as string, ignoreCase: true,
-            out VerificationMode wanted)) { return wanted; }
+        if (Enum.TryParse(option as string, ignoreCase: true, out VerificationMode wanted)) { return wanted; }
 #if DEBUG
         return VerificationMode.Log;
 #else

@@ -35,7 +35,9 @@ internal static class DmaOwnership
                     if (mapping.TryCapture(out MappingRecord record) && record.Number == number
                         && record.State != MappingState.Unmapped)
                     {
-                        throw Refuse(record, offset, length, writes);
+                        InvalidOperationException refusal = Refuse(record, offset, length, writes);
+                        adapter.Verifier?.OnTouched(record, refusal.Message);
+                        throw refusal;
                     }
                 }
             }

@@ -138,7 +138,6 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
     {
         bool idle = Close();
         if (idle) { _adapter.Unreserve(this, _record); }
-        else if (Volatile.Read(ref _busy)) { _adapter.Verifier?.OnFreedWhileMapped(MapRegisters); }
     }
 
     /// <summary>The record of the next transfer, inside the adapter's gate; null when the last one was leaked.</summary>

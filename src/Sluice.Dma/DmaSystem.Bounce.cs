@@ -27,9 +27,12 @@ public sealed partial class DmaSystem
             ? $"the device drives {description.AddressBits} address bits and memory ends at {top}"
             : "the device reaches all memory";
         if (_options.Bounce is not { } bounce) { return (false, $"no unit and no bounce pool; {reach}"); }
-        if (bounce.Always) { return (true, "no unit; every transfer is copied because BounceOptions.Always asks for it"); }
+        if (bounce.Always) { return (true, "no unit; every transfer is copied, as BounceOptions.Always asks"); }
         if (description.LastAddress < top) { return (true, $"no unit; {reach}"); }
-        if (!description.ScatterGather) { return (true, "no unit; the device takes one element and nothing joins pages"); }
+        if (!description.ScatterGather)
+        {
+            return (true, "no unit; the device takes one element and nothing joins pages");
+        }
         return trusted
             ? (false, $"no unit; {reach}")
             : (true, "no unit; the device is not trusted with the rest of a page");

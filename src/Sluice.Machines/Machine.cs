@@ -125,7 +125,8 @@ public sealed partial class Machine : IPlatform, IDisposable
                 throw new MachineException(
                     $"{device.Name} cannot be plugged in at {address}: no bridge leads to that bus");
             }
-            if (device is PciBridge { SecondaryBus: var behind } && (behind <= bus || _pci.BridgeTo(behind) is not null))
+            if (device is PciBridge { SecondaryBus: var behind }
+                && (behind <= bus || _pci.BridgeTo(behind) is not null))
             {
                 throw new MachineException(
                     $"{device.Name} cannot be plugged in at {address}: bus {behind} is not free behind bus {bus}");

@@ -18,6 +18,8 @@ public sealed class BouncePoolTests : IDisposable
         return pages;
     }
 
+    // Seen failing: pages that a failed gathering had taken not given back; Give that left the lowest word where it
+    // was (pages lost); a search for runs that ignored the boundary; one that asked its own area alone.
     [Theory]
     [InlineData(1)]
     [InlineData(4)]
@@ -40,7 +42,9 @@ public sealed class BouncePoolTests : IDisposable
             }
             int length = random.Next(1, 40);
             int boundary = random.Next(2) == 0 ? 64 : random.Next(18, 24);
-            BounceNeed need = random.Next(2) == 0 ? new(length) : new(length, true, 100, (uint)(length * 4096) - 200, boundary);
+            BounceNeed need = random.Next(2) == 0
+                ? new(length)
+                : new(length, true, 100, (uint)(length * 4096) - 200, boundary);
             if (!pool.TryTake(need, null, out BounceHold? hold))
             {
                 refused++;
@@ -62,7 +66,7 @@ public sealed class BouncePoolTests : IDisposable
         Assert.Equal((300, 300), (pool.Statistics.Pages, pool.Statistics.FreePages));
     }
 
-    // Seen by hand: which runs there are is decided by what is free, for every length and boundary.
+    // Against every start there is. Seen failing: boundary ignored.
     [Fact]
     public void ARunIsFoundWhereverThereIsOne()
     {

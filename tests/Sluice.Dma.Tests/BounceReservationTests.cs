@@ -9,7 +9,8 @@ public sealed class BounceReservationTests : IDisposable
 
     public BounceReservationTests()
     {
-        _system = DmaSystem.Start(_platform, new() { Bounce = new() { Pages = 16, MaximumPages = 16, Areas = 2, Always = true } });
+        _system = DmaSystem.Start(
+            _platform, new() { Bounce = new() { Pages = 16, MaximumPages = 16, Areas = 2, Always = true } });
         _mdl = Mdl.Allocate(_platform, 16 * 4096, 500);
         // From now on every allocation of frames fails.
         Ready = [.. Enumerable.Range(0, 2).Select(i =>
@@ -26,12 +27,14 @@ public sealed class BounceReservationTests : IDisposable
         _platform.Dispose();
     }
 
+    // Seen failing: the put of a reserved transfer gave its pages to the pool.
     [Fact(Timeout = 20_000)]
     public async Task WithAnEmptyPoolAndNoMemoryOneIsInFlightTheOthersQueueAndAllComplete()
     {
         using DmaReservation reservation = Ready[0].Reserve(4 * 4096);
         Assert.Equal(16 - reservation.MapRegisters, _system.BounceStatistics.FreePages);
-        Assert.True(Ready[1].TryGetScatterGatherList(_mdl, 0, 10 * 4096, DmaDirection.ToDevice, out ScatterGatherLease rest));
+        Assert.True(Ready[1].TryGetScatterGatherList(_mdl, 0, 10 * 4096, DmaDirection.ToDevice,
+            out ScatterGatherLease rest));
         Assert.Equal(0, _system.BounceStatistics.FreePages);
         Assert.False(Ready[0].TryGetScatterGatherList(_mdl, 0, 1, DmaDirection.ToDevice, out _));
         for (int round = 0; round < 3; round++)
@@ -55,7 +58,8 @@ public sealed class BounceReservationTests : IDisposable
     public async Task WhatAReservationGivesBackGoesToWhoWaits()
     {
         DmaReservation reservation = Ready[0].Reserve(12 * 4096);
-        Task<ScatterGatherLease> waits = Ready[1].GetScatterGatherListAsync(_mdl, 0, 8 * 4096, DmaDirection.ToDevice).AsTask();
+        Task<ScatterGatherLease> waits =
+            Ready[1].GetScatterGatherListAsync(_mdl, 0, 8 * 4096, DmaDirection.ToDevice).AsTask();
         Assert.False(waits.IsCompleted);
         reservation.Dispose();
         (await waits).Dispose();
@@ -63,6 +67,7 @@ public sealed class BounceReservationTests : IDisposable
         Assert.Equal(16, _system.BounceStatistics.FreePages);
     }
 
+    // Seen failing: the offset in the page kept where it carries the data over a boundary.
     [Theory]
     [InlineData(64)]
     [InlineData(15)]
@@ -78,8 +83,8 @@ public sealed class BounceReservationTests : IDisposable
             Assert.True(reservation.TryGetScatterGatherList(_mdl, offset, 4 * 4096, DmaDirection.ToDevice,
                 out ScatterGatherLease list));
             Assert.Equal(1, list.Count);
-            Assert.True(boundaryLog2 == 64
-                || list[0].Address.AlignDown(boundaryLog2) == (list[0].Address + (4 * 4096 - 1)).AlignDown(boundaryLog2));
+            LogicalAddress last = list[0].Address + (4 * 4096 - 1);
+            Assert.True(boundaryLog2 == 64 || list[0].Address.AlignDown(boundaryLog2) == last.AlignDown(boundaryLog2));
             list.Dispose();
         }
     }
@@ -104,8 +109,8 @@ public sealed class BounceReservationTests : IDisposable
         for (int i = 0; i < 3000; i++)
         {
             if (i == 1000) { before = GC.GetAllocatedBytesForCurrentThread(); }
-            Assert.True(reservation.TryGetScatterGatherList(_mdl, (uint)(i % 4096), 8 * 4096, DmaDirection.Bidirectional,
-                out ScatterGatherLease list));
+            Assert.True(reservation.TryGetScatterGatherList(
+                _mdl, (uint)(i % 4096), 8 * 4096, DmaDirection.Bidirectional, out ScatterGatherLease list));
             list.Dispose();
         }
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);

@@ -51,7 +51,8 @@ public sealed class BounceStressTests(ITestOutputHelper output)
         foreach (Engine engine in engines) { engine.Dispose(); }
         foreach (Flow flow in flows) { flow.Dispose(); }
         foreach (DmaAdapter adapter in adapters) { adapter.Dispose(); }
-        long[] perDevice = [.. Enumerable.Range(0, Devices).Select(d => flows.Where((_, i) => i % Devices == d).Sum(f => f.Done))];
+        long[] perDevice = [.. Enumerable.Range(0, Devices).Select(
+            d => flows.Where((_, i) => i % Devices == d).Sum(static f => f.Done))];
         output.WriteLine(string.Create(CultureInfo.InvariantCulture,
             $"{elapsed:0.0} s: {dma.Requests:N0} transfers, {dma.Bytes:N0} bytes, {dma.BouncedBytes:N0} copied; "
             + $"{dma.Waited:N0} waited, the longest {dma.LongestWaitNanoseconds / 1e6:0.0} ms; "
@@ -65,7 +66,8 @@ public sealed class BounceStressTests(ITestOutputHelper output)
         Assert.True(dma.LongestWaitNanoseconds < LongestWaitAllowed.TotalNanoseconds);
         Assert.All(flows, static f => Assert.True(f.Done > 0));
         Assert.True(perDevice.Min() * 4 > perDevice.Max(), "one device had less than a quarter of another's turns");
-        Assert.Equal((0, PoolPages, PoolPages, 0), (dma.Outstanding, pool.Pages, pool.FreePages, pool.QuarantinedPages));
+        Assert.Equal(0, dma.Outstanding);
+        Assert.Equal((PoolPages, PoolPages, 0), (pool.Pages, pool.FreePages, pool.QuarantinedPages));
         Assert.Empty(system.Leaks);
         system.Dispose();
         Assert.Equal(free, ((FrameAllocator)machine.Frames).FreeFrames);
@@ -98,7 +100,7 @@ public sealed class BounceStressTests(ITestOutputHelper output)
 
         private async Task TransferAsync(CancellationToken impatient)
         {
-            uint length = (uint)(_random.Next(3) == 0 ? _random.Next(1, 600) : _random.Next(1, (int)LongestTransfer + 1));
+            uint length = (uint)_random.Next(1, _random.Next(3) == 0 ? 600 : (int)LongestTransfer + 1);
             uint offset = Margin + (uint)_random.Next((int)(LongestTransfer - length) + 1);
             DmaDirection direction = (DmaDirection)_random.Next(1, 4);
             _random.NextBytes(_before.AsSpan(0, 4096));
@@ -111,7 +113,8 @@ public sealed class BounceStressTests(ITestOutputHelper output)
                 _buffer, offset, length, direction, cancellationToken: impatient);
             int written = direction == DmaDirection.ToDevice ? 0 : _random.Next((int)length + 1);
             _random.NextBytes(_device.AsSpan(0, Math.Min(written, 512)));
-            bool same = await engine.Submit(new(list.Elements(), _before.AsMemory((int)offset, (int)length), _device.AsMemory(0, written)));
+            bool same = await engine.Submit(new(
+                list.Elements(), _before.AsMemory((int)offset, (int)length), _device.AsMemory(0, written)));
             Assert.True(same, "the device read other bytes than the buffer's");
             adapter.PutScatterGatherList(list);
             _device.AsSpan(0, written).CopyTo(_before.AsSpan((int)offset));
@@ -161,7 +164,8 @@ public sealed class BounceStressTests(ITestOutputHelper output)
             byte[] seen = new byte[LongestTransfer];
             foreach (Job job in _jobs.GetConsumingEnumerable())
             {
-                bool good = Move(job, seen, read: true) && seen.AsSpan(0, job.Expected.Length).SequenceEqual(job.Expected.Span);
+                bool good = Move(job, seen, read: true)
+                    && seen.AsSpan(0, job.Expected.Length).SequenceEqual(job.Expected.Span);
                 job.Ended.SetResult(good && Move(job, seen, read: false));
             }
         }
@@ -173,7 +177,10 @@ public sealed class BounceStressTests(ITestOutputHelper output)
             foreach (ScatterGatherElement element in job.Elements)
             {
                 int length = (int)element.Length;
-                if (read) { moved &= Device.Port.Read(element.Address, seen.AsSpan(done, length)) == DmaStatus.Completed; }
+                if (read)
+                {
+                    moved &= Device.Port.Read(element.Address, seen.AsSpan(done, length)) == DmaStatus.Completed;
+                }
                 else
                 {
                     length = Math.Clamp(job.Written.Length - done, 0, length);

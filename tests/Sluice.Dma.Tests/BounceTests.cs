@@ -17,13 +17,16 @@ public sealed class BounceTests : IDisposable
 
     private Mdl Buffer(ulong first, int count, uint length, int offset = 0)
     {
-        PhysicalAddress[] pages = [.. Enumerable.Range(0, count).Select(i => new PhysicalAddress(first) + ((ulong)i << 12))];
+        PhysicalAddress[] pages =
+            [.. Enumerable.Range(0, count).Select(i => new PhysicalAddress(first) + ((ulong)i << 12))];
         foreach (PhysicalAddress page in pages) { _platform.TestFrames.Mark(page, FrameKind.Buffer); }
         return Mdl.Borrow(_platform, pages, length, offset);
     }
 
     // Every rule at once, against an oracle that looks at every byte: which bytes lie where they lie, which are copied,
     // what the rest of a bounce page holds, what a short transfer leaves, and how many bytes were counted.
+    // Seen failing: copy-back over whole pages; trust ignored; whole pages of an untrusted device copied too; no copy
+    // of the buffer's old bytes for data from the device; that copy counted; the tail of a page left dirty.
     [Fact]
     public void OnlyWhatMustBeCopiedIsCopiedAndNobodyElsesBytesAreSeen()
     {
@@ -54,7 +57,8 @@ public sealed class BounceTests : IDisposable
                 uint length = (uint)random.Next(1, before.Length - (int)offset + 1);
                 DmaDirection direction = (DmaDirection)random.Next(1, 4);
 
-                Assert.True(adapter.TryGetScatterGatherList(chain, offset, length, direction, out ScatterGatherLease list));
+                Assert.True(adapter.TryGetScatterGatherList(chain, offset, length, direction,
+                    out ScatterGatherLease list));
                 ulong[] logical = [.. BytesOf(list)];
                 (ulong Physical, bool Copied)[] source = [.. Sources(chain, offset, length, device, trusts)];
                 Assert.Equal(source.Length, logical.Length);
@@ -118,7 +122,8 @@ public sealed class BounceTests : IDisposable
     }
 
     private static IEnumerable<ulong> BytesOf(ScatterGatherLease list) =>
-        list.Elements().SelectMany(static e => Enumerable.Range(0, (int)e.Length).Select(i => e.Address.Value + (ulong)i));
+        list.Elements().SelectMany(
+            static e => Enumerable.Range(0, (int)e.Length).Select(i => e.Address.Value + (ulong)i));
 
     // A byte is copied when its page is out of reach, or when the transfer does not fill its page and the device may
     // not see the rest.
@@ -139,7 +144,7 @@ public sealed class BounceTests : IDisposable
         }
     }
 
-    // T23.
+    // Seen failing: data copied back after a transfer to the device; the copy at map counted for data from it.
     [Theory]
     [InlineData("none")]
     [InlineData("bounce")]
@@ -205,6 +210,33 @@ public sealed class BounceTests : IDisposable
         Assert.Equal(4096, system.Statistics.BouncedBytes);
     }
 
+    // A device of one element gets a run that another transfer has used, and sees zeros around its own.
+    // Seen failing: the run's last page not cleared behind the data.
+    [Fact]
+    public void ARunIsZeroAroundTheTransfer()
+    {
+        using DmaSystem system = _platform.Start(null, Options(pages: 4, areas: 1));
+        using DmaAdapter adapter = system.CreateAdapter(
+            Device, new() { AddressBits = 32, ScatterGather = false }, "old");
+        using Mdl mdl = Buffer(FourGiB, 4, 4 * 4096);
+        mdl.CopyFrom(0, Enumerable.Repeat((byte)0xAA, 4 * 4096).ToArray());
+        foreach ((uint offset, uint length) in new[] { (0u, 4u * 4096), (700u, 3u * 4096), (4090u, 10u) })
+        {
+            Assert.True(adapter.TryGetScatterGatherList(mdl, offset, length, DmaDirection.ToDevice,
+                out ScatterGatherLease list));
+            Assert.Equal(length, Assert.Single(list.Elements()).Length);
+            ulong first = list[0].Address.AlignDown(12).Value, end = list[0].Address.Value + length;
+            byte[] pages = Memory(_platform, first, (int)(((end + 4095) & ~4095UL) - first));
+            for (int i = 0; i < pages.Length; i++)
+            {
+                bool mine = first + (ulong)i >= list[0].Address.Value && first + (ulong)i < end;
+                Assert.Equal(mine ? 0xAA : 0, pages[i]);
+            }
+            list.Dispose();
+        }
+    }
+
+    // Seen failing: kinds not looked at.
     [Theory]
     [InlineData(FrameKind.Kernel)]
     [InlineData(FrameKind.UnitTable)]
@@ -223,6 +255,7 @@ public sealed class BounceTests : IDisposable
     }
 
     // The device may still write the bounce pages: nobody gets them before the leak is released.
+    // Seen failing: a leak's pages given back to the pool; "could ever" that looked only at the buffer.
     [Fact]
     public void BouncePagesOfALeakAreNotHandedOutUntilItIsReleased()
     {
@@ -240,7 +273,8 @@ public sealed class BounceTests : IDisposable
             Assert.Equal(3, system.BounceStatistics.QuarantinedPages);
             foreach (PhysicalAddress page in high.Pages) { _platform.TestFrames.Mark(page, FrameKind.Buffer); }
 
-            using DmaAdapter other = system.CreateAdapter(PciAddress.From(0, 5, 0), new() { AddressBits = 32 }, "other");
+            using DmaAdapter other = system.CreateAdapter(
+                PciAddress.From(0, 5, 0), new() { AddressBits = 32 }, "other");
             Assert.True(other.TryGetScatterGatherList(high, 0, 5 * 4096, DmaDirection.ToDevice,
                 out ScatterGatherLease list));
             Assert.DoesNotContain(BytesOf(list), b => pages.Contains(b >> 12));
@@ -248,7 +282,10 @@ public sealed class BounceTests : IDisposable
             // Six pages will never be free together again as long as the leak lasts.
             Assert.Equal(DmaFailure.OutOfResources, Assert.Throws<DmaException>(
                 () => other.TryGetScatterGatherList(high, 0, 6 * 4096, DmaDirection.ToDevice, out _)).Failure);
-            foreach (PhysicalAddress page in high.Pages[..3]) { _platform.TestFrames.Mark(page, FrameKind.Quarantined); }
+            foreach (PhysicalAddress page in high.Pages[..3])
+            {
+                _platform.TestFrames.Mark(page, FrameKind.Quarantined);
+            }
             Assert.Single(system.Leaks).Release();
             foreach (PhysicalAddress page in high.Pages) { _platform.TestFrames.Mark(page, FrameKind.Buffer); }
             Assert.Equal(0, system.BounceStatistics.QuarantinedPages);
@@ -279,7 +316,9 @@ public sealed class BounceTests : IDisposable
         DeviceDescription narrow = new() { AddressBits = 32 }, wide = new();
         using (DmaSystem none = _platform.Start(null))
         {
-            Assert.Equal((false, "no unit and no bounce pool; the device drives 32 address bits and memory ends at 0x1007FFFFF"),
+            Assert.Equal(
+                (false,
+                    "no unit and no bounce pool; the device drives 32 address bits and memory ends at 0x1007FFFFF"),
                 none.ChooseWithoutUnit(narrow, trusted: true));
         }
         using DmaSystem pooled = _platform.Start(null, Options());

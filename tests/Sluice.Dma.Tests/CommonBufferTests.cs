@@ -45,6 +45,7 @@ public sealed class CommonBufferTests : IDisposable
         return all;
     }
 
+    // Seen failing: the tail of a run kept where the buffer does not need it.
     [Theory]
     [MemberData(nameof(All))]
     public void T17_AnyLengthIsOneLogicalRunThatBothSidesSee(string backend)
@@ -86,6 +87,7 @@ public sealed class CommonBufferTests : IDisposable
         }
     }
 
+    // Seen failing: the alignment left out.
     [Theory]
     [MemberData(nameof(All))]
     public void T17_BoundsAreInclusiveAndAlignmentIsKeptOnTheLogicalSide(string backend)
@@ -171,6 +173,7 @@ public sealed class CommonBufferTests : IDisposable
         Assert.True(_platform.DmaWrite(Device, write.Address, [1]));
     }
 
+    // Seen failing: a vector that fails half-way keeping what it had.
     [Theory]
     [MemberData(nameof(All))]
     public void T18_AVectorIsAllOrNothingAndItsMisuseIsAClearLine(string backend)
@@ -222,6 +225,7 @@ public sealed class CommonBufferTests : IDisposable
         leaked.FreeAll();
     }
 
+    // Seen failing: the MDL not pinned.
     [Theory]
     [MemberData(nameof(All))]
     public void T19_AnMdlMustBeWholePagesOfOnePart(string backend)
@@ -238,7 +242,8 @@ public sealed class CommonBufferTests : IDisposable
         Assert.Throws<ArgumentException>(() => adapter.CreateCommonBuffer(chain, null, 100, 4096));
         Assert.Throws<ArgumentException>(() => adapter.CreateCommonBuffer(chain, null, 4096, 100));
         // A section across two MDLs.
-        Assert.Throws<ArgumentOutOfRangeException>(() => adapter.CreateCommonBuffer(chain, null, 8192, 12_288));
+        Assert.Contains("not inside this one MDL", Assert.Throws<ArgumentOutOfRangeException>(
+            () => adapter.CreateCommonBuffer(chain, null, 8192, 12_288)).Message, StringComparison.Ordinal);
         Assert.Throws<ArgumentOutOfRangeException>(() => adapter.CreateCommonBuffer(chain, null, 16_384, 4096));
         // A section inside one.
         using (CommonBuffer section = adapter.CreateCommonBuffer(chain, null, 4096, 8192))
@@ -257,6 +262,7 @@ public sealed class CommonBufferTests : IDisposable
         Assert.Equal(0, chain.MappedTransfers);
     }
 
+    // Seen failing: rights accepted where nothing holds them.
     [Theory]
     [MemberData(nameof(Physical))]
     public void T19_WithoutAUnitTheFramesFollowEachOtherWithinReachAndNothingHoldsRights(string backend)
@@ -288,6 +294,7 @@ public sealed class CommonBufferTests : IDisposable
         Assert.Equal(1, low.MappedTransfers);
     }
 
+    // Seen failing: the MDL not pinned (its pages were free while the device reached them); the alignment left out.
     [Theory]
     [MemberData(nameof(Remapped))]
     public void T19_WithAUnitScatteredPagesWillDoRightsAreHeldAndTheOwnerKeepsItsPages(string backend)

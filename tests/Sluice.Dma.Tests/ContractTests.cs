@@ -56,7 +56,8 @@ public sealed class ContractTests : IDisposable
             (before, written) = (written, before);
         }
         // What the device writes where it may only read never arrives. (Without a unit, in place, it would.)
-        Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 20_000, DmaDirection.ToDevice, out ScatterGatherLease last));
+        Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 20_000, DmaDirection.ToDevice,
+            out ScatterGatherLease last));
         if (backend != "none") { _platform.DmaWrite(Device, last[0].Address, written); }
         last.Dispose();
         Assert.Equal(before, Bytes(mdl));
@@ -95,10 +96,12 @@ public sealed class ContractTests : IDisposable
     public void T21_ADeviceWithAPagePerEntryNeverSeesMore(string backend)
     {
         using DmaSystem system = Start(backend);
-        using DmaAdapter adapter = system.CreateAdapter(Device, new() { MaximumSegment = 4096, BoundaryLog2 = 12 }, "prp");
+        using DmaAdapter adapter = system.CreateAdapter(
+            Device, new() { MaximumSegment = 4096, BoundaryLog2 = 12 }, "prp");
         Assert.True(_platform.Frames.TryAllocate(FrameKind.Buffer, 14, out PhysicalAddress run));
         using Mdl mdl = Mdl.Borrow(_platform, [run, run + 4096, run + 8192, run + 12288], 16_000, 300);
-        Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 16_000, DmaDirection.ToDevice, out ScatterGatherLease list));
+        Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 16_000, DmaDirection.ToDevice,
+            out ScatterGatherLease list));
         Assert.Equal([3796u, 4096, 4096, 4012], list.Elements().Select(static e => e.Length));
         // All but the first begin a page.
         Assert.All(list.Elements().Skip(1), static e => Assert.True(e.Address.IsAligned(12)));
@@ -130,7 +133,8 @@ public sealed class ContractTests : IDisposable
         foreach ((DeviceDescription device, int elements) in cases)
         {
             using DmaAdapter adapter = system.CreateAdapter(Device, device, "test");
-            Assert.True(adapter.TryGetScatterGatherList(mdl, 0, Length, DmaDirection.ToDevice, out ScatterGatherLease list));
+            Assert.True(adapter.TryGetScatterGatherList(mdl, 0, Length, DmaDirection.ToDevice,
+                out ScatterGatherLease list));
             Assert.Equal(elements, list.Count);
             list.Dispose();
         }

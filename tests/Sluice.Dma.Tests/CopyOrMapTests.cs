@@ -187,7 +187,7 @@ public sealed class CopyOrMapTests
         Assert.Equal(5u * 4096, Assert.Single(list.Elements()).Length);
         // Head and tail went; the pages between are the buffer's own.
         Assert.Equal(4096, system.Statistics.BouncedBytes);
-        odd.CopyFrom(8192, [1, 2, 3]);
+        odd.Poke(8192, [1, 2, 3]);
         byte[] seen = new byte[3];
         Assert.True(platform.DmaRead(Device, list[0].Address + 8192, seen));
         Assert.Equal([1, 2, 3], seen);
@@ -238,7 +238,7 @@ public sealed class CopyOrMapTests
         using Mdl mdl = Mdl.Allocate(platform, 4096);
         ScatterGatherLease one = adapter.Get(mdl, DmaDirection.ToDevice), two = adapter.Get(mdl, DmaDirection.ToDevice);
         Assert.Equal(4096, system.Statistics.BouncedBytes);
-        mdl.CopyFrom(0, [5]);
+        mdl.Poke(0, [5]);
         byte[] seen = new byte[1];
         Assert.True(platform.DmaRead(Device, two[0].Address, seen));
         Assert.Equal(5, seen[0]);

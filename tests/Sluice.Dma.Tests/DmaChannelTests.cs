@@ -71,7 +71,6 @@ public sealed class DmaChannelTests
             async () => await adapter.AllocateChannelAsync(1, stop.Token));
     }
 
-    // Seen failing: a channel without a reservation, whose piece wanted a frame for a table.
     [Theory]
     [MemberData(nameof(All))]
     public void APieceNeedsNothingThatTheMachineCouldLack(string backend)

@@ -49,6 +49,7 @@ public sealed class MdlOwnershipTests : IDisposable
         }
     }
 
+    // Seen failing: no exception for reads of what the device only reads; a byte behind the mapping counted in.
     [Theory]
     [MemberData(nameof(All))]
     public void WhatTheDeviceOnlyReadsTheProcessorMayReadToo(string backend)
@@ -75,6 +76,7 @@ public sealed class MdlOwnershipTests : IDisposable
         mdl.CopyFrom(0, [1]);
     }
 
+    // Seen failing: as above.
     [Fact]
     public void OwnershipIsByTheByteThroughChainsAndOffsets()
     {

@@ -1,5 +1,6 @@
 namespace Sluice.Dma.Wdm.Tests;
 
+    // Seen failing: registers without the one for an unaligned start.
 /// <summary>IoGetDmaAdapter and the device description; rows 1, 9, 16, 17, 30.</summary>
 public sealed class AdapterTests
 {
@@ -42,6 +43,7 @@ public sealed class AdapterTests
         adapter!.PutDmaAdapter();
     }
 
+    // Seen failing: a width of 11 bits rounded up to 12.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void T02_OnlyDescriptionsThatMakeSenseGetAnAdapter(string backend)
@@ -118,6 +120,7 @@ public sealed class AdapterTests
         }
     }
 
+    // Seen failing: any version answered.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void T11_TransferInfoKnowsItsRangesAndVersions(string backend)

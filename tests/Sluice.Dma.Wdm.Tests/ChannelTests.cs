@@ -7,6 +7,7 @@ public sealed class ChannelTests
     private const IoAllocationAction Free = IoAllocationAction.DeallocateObject;
     private const IoAllocationAction KeepRegisters = IoAllocationAction.DeallocateObjectKeepRegisters;
 
+    // Seen failing: a second request of a device object let into the queue.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void T03_GrantedNowOrQueuedIsSuccessInOrderOnce(string backend)
@@ -136,6 +137,7 @@ public sealed class ChannelTests
         adapter.PutDmaAdapter();
     }
 
+    // Seen failing: registers granted that join nothing.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void T05_ADeviceWithoutScatterGatherGetsWhatItAskedForInOneRun(string backend)
@@ -201,6 +203,7 @@ public sealed class ChannelTests
         adapter.PutDmaAdapter();
     }
 
+    // Seen failing: a flush of fewer bytes than were mapped accepted.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void T06_DataOfTheDeviceIsInTheBufferAfterTheFlushAndExact(string backend)
@@ -216,14 +219,14 @@ public sealed class ChannelTests
         Assert.Equal(64u, length);
         byte[] data = Lab.Random(64, 1);
         Assert.True(lab.Platform.DmaWrite(Lab.Slot, address, data));
-        if (backend == "bounce") { Assert.Equal(before, Lab.Bytes(mdl, 0, 4096)); }
+        if (backend == "bounce") { Assert.Equal(before, lab.Raw(mdl)); }
         // A flush of anything else is refused and flushes nothing.
         Assert.False(adapter.FlushAdapterBuffers(mdl, registers, va + 1, 64, false));
         Assert.False(adapter.FlushAdapterBuffers(mdl, registers, va, 63, false));
         Assert.False(adapter.FlushAdapterBuffers(mdl, registers, va, 65, false));
         Assert.False(adapter.FlushAdapterBuffers(mdl, registers, va, 64, true));
         Assert.Throws<InvalidOperationException>(() => lab.AtDispatch(() => adapter.FreeMapRegisters(registers, 1)));
-        if (backend == "bounce") { Assert.Equal(before, Lab.Bytes(mdl, 0, 4096)); }
+        if (backend == "bounce") { Assert.Equal(before, lab.Raw(mdl)); }
         Assert.True(adapter.FlushAdapterBuffers(mdl, registers, va, 64, false));
         data.CopyTo(before, 16);
         Assert.Equal(before, Lab.Bytes(mdl, 0, 4096));
@@ -233,6 +236,7 @@ public sealed class ChannelTests
         adapter.PutDmaAdapter();
     }
 
+    // Seen failing: a list that overtakes a channel which waits for registers.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void ListsAndChannelsWaitForRegistersInOneOrder(string backend)

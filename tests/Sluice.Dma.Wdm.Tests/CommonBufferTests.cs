@@ -1,5 +1,6 @@
 namespace Sluice.Dma.Wdm.Tests;
 
+    // Seen failing: a free that did not look at the length.
 /// <summary>Rows 2, 3, 19, 29, 31 to 35: common buffers and domains.</summary>
 public sealed class CommonBufferTests
 {
@@ -61,6 +62,7 @@ public sealed class CommonBufferTests
         adapter.PutDmaAdapter();
     }
 
+    // Seen failing: the end of a vector that frees what is left.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void T18_VectorsAreMisusedInFiveWays(string backend)
@@ -113,6 +115,7 @@ public sealed class CommonBufferTests
         Assert.All(system.Leaks, leak => Assert.Contains("leaky", leak.ToString(), StringComparison.Ordinal));
     }
 
+    // Seen failing: a kind of configuration twice.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void T19_OnlyWholeResidentPagesOfOneMdlBecomeACommonBuffer(string backend)
@@ -128,9 +131,11 @@ public sealed class CommonBufferTests
         Assert.Equal(NtStatus.InvalidParameter, Create(chain, new CommonBufferConfig.SubSection(4096, 8192)));
         Assert.Equal(NtStatus.InvalidParameter, Create(chain, new CommonBufferConfig.SubSection(100, 4096)));
         Assert.Equal(NtStatus.InvalidParameter, Create(chain, new CommonBufferConfig.SubSection(0, 0)));
-        Assert.Equal(NtStatus.InvalidParameter, Create(part, both, both));
+        CommonBufferConfig.SubSection onePage = new(4096, 4096);
+        Assert.Equal(NtStatus.InvalidParameter, Create(chain, onePage, both, both));
+        Assert.Equal(NtStatus.InvalidParameter, Create(chain, onePage, onePage));
         // One page of it is one run everywhere.
-        Assert.Equal(NtStatus.Success, Create(chain, new CommonBufferConfig.SubSection(4096, 4096), both));
+        Assert.Equal(NtStatus.Success, Create(chain, onePage, both));
         Mdl scattered = lab.Buffer(16 * 4096);
         Assert.Equal(lab.IsRemapped ? NtStatus.Success : NtStatus.NotSupported, Create(scattered));
         foreach (DmaAccess access in new[] { DmaAccess.Read, DmaAccess.Write })
@@ -155,6 +160,7 @@ public sealed class CommonBufferTests
         }
     }
 
+    // Seen failing: a join that did nothing.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void DomainsAreJoinedSharedAndLeft(string backend)

@@ -34,6 +34,7 @@ public sealed partial class DecisionTests
         adapter.PutDmaAdapter();
     }
 
+    // Seen failing: a list that failed while it waited forgotten.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void D09_AListThatWaitsWhenTheAdapterEndsIsCalledBackEmpty(string backend)

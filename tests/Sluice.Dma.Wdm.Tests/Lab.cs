@@ -102,6 +102,13 @@ internal sealed class Lab : IDisposable
         return bytes;
     }
 
+    /// <summary>What is in memory now, whoever owns it.</summary>
+    internal byte[] Raw(Mdl mdl)
+    {
+        using Mdl window = Mdl.Borrow(Platform, mdl.Pages, mdl.ByteCount, mdl.ByteOffset);
+        return Bytes(window, 0, mdl.ByteCount);
+    }
+
     /// <summary>The device reads all of a list.</summary>
     internal byte[] DeviceReads(ScatterGatherList list)
     {

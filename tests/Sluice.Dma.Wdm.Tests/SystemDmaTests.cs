@@ -112,6 +112,7 @@ public sealed class SystemDmaTests
         }
     }
 
+    // Seen failing: a flush that left the controller running.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void T14_AFlushStopsAControllerThatStillWorks(string backend)

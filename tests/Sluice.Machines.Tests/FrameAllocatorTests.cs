@@ -106,7 +106,10 @@ public sealed class FrameAllocatorTests
         IFrameAllocator frames = machine.Frames;
         for (int i = 0; i < 500; i++) { Assert.True(machine.Frame().Value >= 0x1_0000_0000); }
         int high = 0, low = 0;
-        while (frames.TryAllocate(FrameKind.Buffer, 21, out PhysicalAddress run) && run.Value >= 0x1_0000_0000) { high++; }
+        while (frames.TryAllocate(FrameKind.Buffer, 21, out PhysicalAddress run) && run.Value >= 0x1_0000_0000)
+        {
+            high++;
+        }
         // One block in eight of 384 is kept for runs.
         Assert.InRange(high, 48, 0x3000_0000 >> 21);
         while (low == 0 && frames.TryAllocate(FrameKind.Buffer, 12, out PhysicalAddress frame))

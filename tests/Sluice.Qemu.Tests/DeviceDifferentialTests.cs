@@ -185,7 +185,8 @@ public sealed class DeviceDifferentialTests
         ("VID", 0, 2), ("SSVID", 2, 2), ("SN", 4, 20), ("RAB", 72, 1), ("IEEE", 73, 3), ("CMIC", 76, 1),
         ("MDTS", 77, 1), ("CNTLID", 78, 2), ("VER", 80, 4), ("RTD3R", 84, 8), ("CNTRLTYPE", 111, 1), ("ACL", 258, 1),
         ("AERL", 259, 1), ("FRMW", 260, 1), ("ELPE", 262, 1), ("NPSS", 263, 1), ("AVSCC", 264, 2),
-        ("WCTEMP", 266, 4), ("SQES", 512, 1), ("CQES", 513, 1), ("MAXCMD", 514, 2), ("FUSES", 522, 2), ("FNA", 524, 1), ("VWC", 525, 1), ("AWUN", 526, 4),
+        ("WCTEMP", 266, 4), ("SQES", 512, 1), ("CQES", 513, 1), ("MAXCMD", 514, 2),
+        ("FUSES", 522, 2), ("FNA", 524, 1), ("VWC", 525, 1), ("AWUN", 526, 4),
         ("NWPC", 531, 1), ("ACWU", 532, 2), ("PSD0", 2048, 12), ("OACS", 256, 2), ("LPA", 261, 1), ("NN", 516, 4),
         ("ONCS", 520, 2), ("SGLS", 536, 4),
     ];
@@ -429,6 +430,7 @@ public sealed class DeviceDifferentialTests
         nvme.Submit(1, "past the end, hint", 9, ns: 1, prp1: Ranges, d10: 2, d11: 0);
     }
 
+    // Seen failing: another default of the temperature threshold.
     [Fact]
     public void NvmeKeepsFeaturesInItsOwnWay() => DeviceSide.Compare(static side =>
     {

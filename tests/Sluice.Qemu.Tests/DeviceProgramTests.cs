@@ -14,6 +14,7 @@ public sealed class DeviceProgramTests(ITestOutputHelper output)
 {
     private const int MostFailures = 3;
 
+    // Seen failing: a head doorbell that lowers the pin for the admin queue alone; the last block not compared.
     [Fact]
     public void OurDevicesAnswerAsQemusDo()
     {

@@ -10,6 +10,7 @@ public sealed class QemuMachineTests
 {
     private static QemuMachineOptions Options() => new() { Launcher = Qemu.Require(), MemoryBytes = 64 << 20 };
 
+    // Seen failing: the unit's properties not passed on.
     [Fact]
     public void OffersTheUnitThatTheReferenceTellsOf()
     {
@@ -20,6 +21,7 @@ public sealed class QemuMachineTests
         Assert.Equal(0x10u, unit.Read32(VtdRegister.Version));
     }
 
+    // Seen failing: the second part of a long block at the first one's place.
     [Fact]
     public void MemoryIsSharedBothWays()
     {
@@ -38,6 +40,7 @@ public sealed class QemuMachineTests
     }
 
     /// <summary>Above 2.75 GiB the file is split at 4 GiB as QEMU splits it.</summary>
+    // Seen failing: the high bank at the file's beginning.
     [Fact]
     public void HighMemoryIsWhereQemuHasIt()
     {
@@ -47,6 +50,7 @@ public sealed class QemuMachineTests
         Assert.False(machine.Memory.TryRead64(new(0x8000_0000), out _));
     }
 
+    // Seen failing: a checksum off by one.
     [Fact]
     public void AcpiTablesAreWhereFirmwarePutsThem()
     {
@@ -79,6 +83,7 @@ public sealed class QemuMachineTests
         return table;
     }
 
+    // Seen failing: ECAM somewhere else.
     [Fact]
     public void PortsAndEcamShowTheSameFunctions()
     {
@@ -93,6 +98,7 @@ public sealed class QemuMachineTests
         Assert.Equal(0x11E8_1234u, ecam.Read32(5 << 15));
     }
 
+    // Seen failing: all that QEMU said, line ends and all.
     [Fact]
     public void ARefusedOptionIsOneLineWithWhatQemuSaid()
     {
@@ -103,6 +109,7 @@ public sealed class QemuMachineTests
         Assert.Empty(LeftOvers());
     }
 
+    // Seen failing: other words for a program that ended at once.
     [Fact]
     public void AProgramThatIsNotQemuIsOneLine()
     {
@@ -116,6 +123,7 @@ public sealed class QemuMachineTests
         Assert.Empty(LeftOvers());
     }
 
+    // Seen failing: a connection without an autopsy.
     [Fact]
     public void ADeadQemuIsOneLineAndLeavesNothing()
     {
@@ -133,6 +141,7 @@ public sealed class QemuMachineTests
         Assert.Empty(LeftOvers());
     }
 
+    // Seen failing: a time-out of its own.
     [Fact]
     public void AHungQemuIsNotWaitedForLongerThanTheTimeout()
     {
@@ -149,6 +158,7 @@ public sealed class QemuMachineTests
         Assert.Empty(LeftOvers());
     }
 
+    // Seen failing: a refusal that ends the connection.
     [Fact]
     public void ARefusedCommandHurtsOnlyItself()
     {

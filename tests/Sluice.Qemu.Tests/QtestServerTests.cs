@@ -35,6 +35,7 @@ public sealed class QtestServerTests
         "no_such_command",
     ];
 
+    // Seen failing: port reads answered with eight digits.
     [Fact]
     public void OneScriptDrivesBothMachinesToTheSameAnswers()
     {
@@ -63,6 +64,7 @@ public sealed class QtestServerTests
         catch (QtestException e) { return e.Message; }
     }
 
+    // Seen failing: one kind of exception answered, the others not (the process ended).
     [Fact]
     public void NothingThatAClientSendsHarmsIt()
     {
@@ -83,6 +85,7 @@ public sealed class QtestServerTests
         Assert.Equal(0x0100_00EDu, Identify(served.Client));
     }
 
+    // Seen failing: nothing received taken for a pause.
     [Fact]
     public void AClientThatVanishesEndsTheServer()
     {
@@ -92,6 +95,7 @@ public sealed class QtestServerTests
         served.Dispose();
     }
 
+    // Seen failing: any machine served.
     [Fact]
     public void AMachineWhoseTimeRunsByItselfIsNotServed()
     {

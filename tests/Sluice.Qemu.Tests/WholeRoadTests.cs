@@ -23,6 +23,7 @@ public sealed class WholeRoadTests : IDisposable
 
     public void Dispose() => File.Delete(_disk);
 
+    // Seen failing: slots from 5 on not looked at.
     [Fact]
     public void EnumerationFindsWhatQemuHas()
     {
@@ -35,6 +36,7 @@ public sealed class WholeRoadTests : IDisposable
         Assert.Contains(functions, static f => f.Address == PciAddress.From(0, 0, 0));
     }
 
+    // Seen failing: 64-bit register writes cut to twelve bits.
     [Theory]
     [InlineData(DmaIommu.None)]
     [InlineData(DmaIommu.Vtd)]

@@ -41,6 +41,9 @@ internal abstract class BenchCase : IDisposable
     /// <summary>Does the baseline <paramref name="operations"/> times.</summary>
     public abstract void RunBaseline(int operations);
 
+    /// <summary>A table that belongs to the row, measured once after it; null for most.</summary>
+    public virtual BenchCopyOrMap? MeasureMore() => null;
+
     /// <inheritdoc/>
     public abstract void Dispose();
 }

@@ -24,6 +24,7 @@ internal static class BenchCatalog
         .. from bytes in ListSizes
            from road in Enum.GetValues<ListRoad>()
            select new BenchEntry(ListCase.NameOf(road, bytes), () => new ListCase(road, bytes)),
+        new(CopyOrMapCase.RowName, static () => new CopyOrMapCase()),
         .. new[] { false, true }.Select(static guards =>
             new BenchEntry(VerifiedCase.NameOf(guards), () => new VerifiedCase(guards))),
         .. Tables<VtdSecondStage>("vtd-ss"),

@@ -93,6 +93,19 @@ internal static class BenchCommand
         {
             Console.WriteLine($"{"",-26} published elsewhere: {Time(anchor.NsPerOp)}, {anchor.Name}");
         }
+        if (result.CopyOrMap is { } table) { Print(table); }
+    }
+
+    private static void Print(BenchCopyOrMap table)
+    {
+        Console.WriteLine($"{"bytes",14} {"copy",10} {"strict",10} {"deferred",10}");
+        foreach (BenchCopyOrMapLine line in table.Lines)
+        {
+            Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"{line.Bytes,14} {Time(line.CopyNs),10} {Time(line.MapStrictNs),10} {Time(line.MapDeferredNs),10}"));
+        }
+        Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"{"",14} break-even: {table.BreakEvenStrictBytes} bytes strict, {table.BreakEvenDeferredBytes} deferred"));
     }
 
     private static string Row(

@@ -30,6 +30,9 @@ internal sealed record BenchResult(
     /// <summary>What the project holds itself to.</summary>
     public BenchGoal? Goal { get; init; }
 
+    /// <summary>Copying held against mapping, by length; only with the row of that name.</summary>
+    public BenchCopyOrMap? CopyOrMap { get; init; }
+
     /// <summary>What one operation is.</summary>
     public string What { get; init; } = "";
 
@@ -39,6 +42,16 @@ internal sealed record BenchResult(
         (Goal?.NsPerOp is not { } most || NsPerOp <= most)
         && (Goal?.Ratio is not { } least || Ratio >= least);
 }
+
+/// <summary>Up to which length it is cheaper to copy a transfer through mapped pages than to map it.</summary>
+/// <param name="Lines">What was measured, by ascending length.</param>
+/// <param name="BreakEvenStrictBytes">The longest transfer that is cheaper to copy than to map strictly.</param>
+/// <param name="BreakEvenDeferredBytes">The longest that is cheaper to copy than to map with deferred flushes.</param>
+internal sealed record BenchCopyOrMap(
+    IReadOnlyList<BenchCopyOrMapLine> Lines, uint BreakEvenStrictBytes, uint BreakEvenDeferredBytes);
+
+/// <summary>Get and put of one list of so many bytes, in nanoseconds.</summary>
+internal sealed record BenchCopyOrMapLine(uint Bytes, double CopyNs, double MapStrictNs, double MapDeferredNs);
 
 /// <summary>The baseline's median.</summary>
 internal sealed record BenchBaseline(string Name, double NsPerOp);

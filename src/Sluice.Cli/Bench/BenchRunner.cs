@@ -50,6 +50,7 @@ internal static class BenchRunner
             Anchor = work.Anchor,
             Goal = new(work.GoalNanoseconds, work.GoalRatio),
             What = work.What,
+            CopyOrMap = work.MeasureMore(),
         };
     }
 

@@ -12,7 +12,8 @@ namespace Sluice.Dma;
 /// of the pool for the whole transfer.
 /// </remarks>
 internal sealed partial class BounceBackend(
-    IPlatform platform, DeviceDescription device, BouncePool pool, bool always, bool trusted, string reason) : IDmaBackend
+    IPlatform platform, DeviceDescription device, BouncePool pool, bool always, bool trusted, string reason)
+    : IDmaBackend
 {
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
@@ -105,12 +106,7 @@ internal sealed partial class BounceBackend(
     }
 
     /// <inheritdoc/>
-    public void Close(bool leaked)
-    {
-        Ticket!.Leave();
-        // Reservations went back with the adapter.
-        Ticket.Wake();
-    }
+    public void Close(bool leaked) => Ticket!.Withdraw();
 
     /// <inheritdoc/>
     public void Release()
@@ -122,7 +118,6 @@ internal sealed partial class BounceBackend(
             _leaked.Clear();
         }
         foreach (BounceHold hold in leaked) { pool.Release(hold); }
-        Ticket!.Wake();
     }
 
     // What the transfer needs of the pool; no pages when the device may use the buffer as it lies.

@@ -155,9 +155,8 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     /// <inheritdoc/>
     public void Close(bool leaked)
     {
-        Ticket!.Leave();
+        Ticket!.Withdraw();
         direct.Close(leaked);
-        Ticket.Wake();
     }
 
     /// <inheritdoc/>
@@ -171,7 +170,6 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
             _leaked.Clear();
         }
         foreach (BounceHold hold in leaked) { pool.Release(hold); }
-        Ticket!.Wake();
     }
 
     // How many pages the transfer does not fill. Those are not mapped, so nobody below looks at their frames.

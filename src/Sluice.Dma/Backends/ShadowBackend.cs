@@ -10,8 +10,8 @@ namespace Sluice.Dma;
 /// <remarks>
 /// In a slot's pages, bytes outside the buffer are zero: the neighbours of a buffer that does not fill its pages stay
 /// private. A slot for data from the device starts as a copy of the buffer, so that what a short transfer does not
-/// write stays what it was. Transfers longer than the largest slot, and common buffers, are mapped instead. So are those
-/// longer than a threshold, when there is one: below it a copy costs less than a mapping and its invalidation.
+/// write stays what it was. Transfers longer than the largest slot, and common buffers, are mapped instead. So are
+/// those longer than a threshold, when there is one: below it a copy costs less than a mapping and its invalidation.
 /// </remarks>
 internal sealed class ShadowBackend(
     IDmaBackend direct, ShadowPool pool, IPlatform platform, uint longest = uint.MaxValue) : IDmaBackend

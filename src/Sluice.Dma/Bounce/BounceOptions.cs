@@ -25,7 +25,9 @@ public sealed record BounceOptions
     /// </summary>
     public int Areas { get; init; }
 
-    /// <summary>Copies every transfer, even where the device could reach the buffer: for tests and comparisons.</summary>
+    /// <summary>
+    /// Copies every transfer, even where the device could reach the buffer: for tests and comparisons.
+    /// </summary>
     public bool Always { get; init; }
 
     internal void Validate()

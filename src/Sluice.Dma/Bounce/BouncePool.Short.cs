@@ -46,10 +46,16 @@ internal sealed partial class BouncePool
     internal void Leave(BounceTicket ticket)
     {
         if (!ticket.IsQueued) { return; }
+        Withdraw(ticket);
+        Wake();
+    }
+
+    /// <summary>Gives up an adapter's place; whose turn it is now is told by the next <see cref="Wake"/>.</summary>
+    internal void Withdraw(BounceTicket ticket)
+    {
         _gate.Enter();
         Remove(ticket);
         _gate.Exit();
-        Wake();
     }
 
     private bool TryGather(in BounceNeed need, BounceTicket? ticket, [NotNullWhen(true)] out BounceHold? hold)

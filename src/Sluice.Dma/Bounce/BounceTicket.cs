@@ -24,6 +24,9 @@ internal sealed class BounceTicket(BouncePool pool)
     /// <summary>Nobody of this adapter waits any more: its place goes to the next.</summary>
     internal void Leave() => pool.Leave(this);
 
+    /// <summary>As <see cref="Leave"/>, for who wakes the next later, outside a lock it holds now.</summary>
+    internal void Withdraw() => pool.Withdraw(this);
+
     /// <summary>Offers what came back to those who wait. Outside every gate: callbacks of drivers may run.</summary>
     internal void Wake() => pool.Wake();
 }

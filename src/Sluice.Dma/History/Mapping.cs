@@ -179,10 +179,10 @@ internal sealed class Mapping(DmaAdapter adapter)
         long life = Volatile.Read(ref _life);
         number = life >> PhaseBits;
         if ((MappingPhase)(life & PhaseMask) is MappingPhase.Gone or MappingPhase.Writing) { return false; }
-        transfer = Transfer;
-        bool common = _common;
+        // The driver's buffer, also where pages of the verifier stand in for it.
+        transfer = Verified is { Guard: not null } verified ? verified.Transfer : Transfer;
         Volatile.ReadBarrier();
-        return Volatile.Read(ref _life) == life && !common && transfer.Mdl is not null;
+        return Volatile.Read(ref _life) == life && transfer is { Mdl: not null, Length: > 0 };
     }
 
     /// <summary>A consistent copy; false when the record is unused or being written.</summary>

@@ -63,13 +63,7 @@ internal sealed partial class AdapterVerifier
     /// <returns>Whether it was held.</returns>
     internal bool OnGaveBack(DmaResource kind, object key, in CallSite site)
     {
-        bool held;
-        lock (_held)
-        {
-            held = _holdings.Remove((kind, key), out Holding holding);
-            _count[(int)kind] -= holding.Count;
-        }
-        if (held) { return true; }
+        if (Drop(kind, key)) { return true; }
         (VerificationRule rule, string line) = kind switch
         {
             DmaResource.CommonBuffer => (VerificationRule.CommonBufferFreedTwice, "a common buffer is freed again"),
@@ -83,10 +77,28 @@ internal sealed partial class AdapterVerifier
         return false;
     }
 
+    /// <summary>As <see cref="OnGaveBack"/>, for what may be given back twice by contract.</summary>
+    internal bool Drop(DmaResource kind, object key)
+    {
+        lock (_held)
+        {
+            bool held = _holdings.Remove((kind, key), out Holding holding);
+            _count[(int)kind] -= holding.Count;
+            return held;
+        }
+    }
+
+    /// <summary>The processor reaches for bytes that the device owns. Throws if asked; else the caller does.</summary>
+    internal void OnTouched(in MappingRecord record, string line)
+    {
+        Note(VerificationRule.TouchedWhileMapped, 0, line, default, record);
+        DmaVerifier.Conclude();
+    }
+
     /// <summary>Map registers are given back while their transfer is in flight. Throws if asked.</summary>
     internal void OnFreedWhileMapped(int count) => _verifier.Violate(
         VerificationRule.MapRegistersFreedWhileMapped, 0,
-        $"{count} reserved map registers are given back while their transfer is in flight", _adapter);
+        $"{count} map registers are given back while their transfer is in flight", _adapter);
 
     /// <summary>A common buffer is mapped: its bytes are the device's until it is freed.</summary>
     internal void OnCommon(Mapping mapping, long number)

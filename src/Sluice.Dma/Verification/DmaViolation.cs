@@ -12,7 +12,9 @@ public sealed partial record DmaViolation
     /// <summary>The rule.</summary>
     public required VerificationRule Rule { get; init; }
 
-    /// <summary>Which case of the rule, from 1, as the rule's description counts them; 0 where it has one only.</summary>
+    /// <summary>
+    /// Which case of the rule, from 1, as the rule's description counts them; 0 where it has one only.
+    /// </summary>
     public int SubCode { get; init; }
 
     /// <summary>What happened, in one line.</summary>

@@ -197,4 +197,7 @@ public enum VerificationRule : byte
 
     /// <summary>A transfer context was set up while another transfer used it, or ended twice.</summary>
     ContextMisused = 0x64,
+
+    /// <summary>The processor reached for a buffer that the device owns.</summary>
+    TouchedWhileMapped = 0x65,
 }

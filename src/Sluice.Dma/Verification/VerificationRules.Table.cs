@@ -38,7 +38,8 @@ public static partial class VerificationRules
             "lock the pages for as long as the transfer takes; do not keep an MDL longer than its pages"),
         new(WroteOutside, "0F", null, "something was written outside the buffer",
             "compare the length given to the device with the length that was mapped"),
-        new(MapRegistersFreedWhileMapped, "10", null, "map registers were freed while something was mapped through them",
+        new(MapRegistersFreedWhileMapped, "10", null,
+            "map registers were freed while something was mapped through them",
             "flush first, then free"),
         new(TooManyReferences, "11", null, "the adapter is referenced more often than it was handed out",
             "pair every reference with one release"),
@@ -128,5 +129,7 @@ public static partial class VerificationRules
             "end every transfer, also those that were cancelled"),
         new(ContextMisused, null, null, "a transfer context belongs to another transfer",
             "use one context for one transfer at a time, and end each once"),
+        new(TouchedWhileMapped, null, null, "the processor reached for a buffer that the device owns",
+            "read and write it after the put"),
     ];
 }

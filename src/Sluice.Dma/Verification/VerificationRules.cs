@@ -31,7 +31,8 @@ public static partial class VerificationRules
     /// <summary>What <paramref name="rule"/> means.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such rule.</exception>
     public static VerificationRuleInfo Info(this VerificationRule rule) =>
-        ByCode[(byte)rule] ?? throw new ArgumentOutOfRangeException(nameof(rule), $"there is no rule 0x{(byte)rule:X2}");
+        ByCode[(byte)rule]
+            ?? throw new ArgumentOutOfRangeException(nameof(rule), $"there is no rule 0x{(byte)rule:X2}");
 
     private static VerificationRuleInfo?[] Index(VerificationRuleInfo[] table)
     {

@@ -38,12 +38,20 @@ public static partial class PageTable<TFormat>
             index = (offset >> Shift(level)) & ((1UL << TFormat.IndexBits) - 1);
         }
         DmaAccess access = TFormat.Access(entry, 0, in root);
-        if (access == DmaAccess.None || TFormat.HasReservedBits(entry, 0, in root) || !IsSmallest(entry))
+        if (access == DmaAccess.None || TFormat.HasReservedBits(entry, 0, in root))
         {
             return WalkOn(memory, in root, offset, new(table, 0), entry);
         }
+        if (!IsSmallest(entry)) { return Found(entry, 0, offset, access); }
         ulong inPage = offset & ((1UL << TFormat.GranuleLog2) - 1);
         return new(WalkStatus.Mapped, TFormat.Address(entry, 0) + inPage, access, TFormat.GranuleLog2);
+    }
+
+    private static Translation Found(ulong entry, int level, ulong offset, DmaAccess access)
+    {
+        int size = TFormat.LeafSizeLog2(entry, level);
+        ulong inPage = offset & ((1UL << (TFormat.ItemsHoldOwnAddress ? Shift(level) : size)) - 1);
+        return new(WalkStatus.Mapped, TFormat.Address(entry, level) + inPage, access, size);
     }
 
     /// <summary>Goes on from an entry that was read at <paramref name="step"/>, below tables that restrict
@@ -69,12 +77,7 @@ public static partial class PageTable<TFormat>
             {
                 return new(WalkStatus.ReservedBits, default, access, shift);
             }
-            if (TFormat.IsLeaf(entry, level))
-            {
-                int size = TFormat.LeafSizeLog2(entry, level);
-                ulong inPage = offset & ((1UL << (TFormat.ItemsHoldOwnAddress ? shift : size)) - 1);
-                return new(WalkStatus.Mapped, TFormat.Address(entry, level) + inPage, access, size);
-            }
+            if (TFormat.IsLeaf(entry, level)) { return Found(entry, level, offset, access); }
             table = TFormat.Address(entry, level);
             level = TFormat.NextLevel(entry, level);
             ulong below = offset & ((1UL << shift) - 1);

@@ -61,7 +61,7 @@ public sealed class PciBridge : PciDevice
     /// <inheritdoc/>
     public override bool Step() => false;
 
-    /// <summary>Another bridge was plugged in behind it: its range of buses grows, as firmware would number them.</summary>
+    /// <summary>Another bridge came behind it: its range of buses grows, as firmware would number them.</summary>
     internal void Cover(byte bus)
     {
         if (Config.Read(SubordinateBus, 1) < bus) { Config.Set8(SubordinateBus, bus); }

@@ -22,7 +22,8 @@ internal sealed class PciHost : IPortIo
         Volatile.Read(ref _buses[id.Bus]) is { } bus ? Volatile.Read(ref bus[id.DeviceFunction]) : null;
 
     /// <summary>The bridge that leads to a bus; null for the root bus and where there is none.</summary>
-    public PciBridge? BridgeTo(byte bus) => Functions.OfType<PciBridge>().FirstOrDefault(one => one.SecondaryBus == bus);
+    public PciBridge? BridgeTo(byte bus) =>
+        Functions.OfType<PciBridge>().FirstOrDefault(one => one.SecondaryBus == bus);
 
     public void Add(PciDevice device)
     {

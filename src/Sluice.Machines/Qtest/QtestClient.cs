@@ -44,7 +44,7 @@ public sealed partial class QtestClient : IDisposable
     /// <summary>A client on a connected stream socket, which it owns from now on.</summary>
     /// <param name="socket">The connection; either side may have listened.</param>
     /// <param name="timeout">How long one answer may take, 1 ms to 24 days.</param>
-    /// <param name="autopsy">Called when the connection breaks: what is known of the other side, for the message.</param>
+    /// <param name="autopsy">Called when the connection breaks: what to add about the other side.</param>
     public QtestClient(Socket socket, TimeSpan timeout, Func<string>? autopsy = null)
     {
         ArgumentNullException.ThrowIfNull(socket);

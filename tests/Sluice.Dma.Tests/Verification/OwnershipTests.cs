@@ -68,6 +68,21 @@ public sealed class OwnershipTests
     }
 
     [Fact]
+    public void ReachingForABufferOfTheDeviceIsRefusedAndNoted()
+    {
+        using VerificationLab lab = new();
+        Mdl mdl = lab.Buffer();
+        ScatterGatherLease list = lab.Get(mdl, DmaDirection.FromDevice, 0, 4096);
+        mdl.CopyFrom(4096, [1]);
+        lab.BrokeNothing();
+        Assert.Throws<InvalidOperationException>(() => mdl.CopyTo(4095, new byte[1]));
+        Assert.Equal(1, lab.Broke(TouchedWhileMapped).Mapping?.Number);
+        list.Dispose();
+        mdl.CopyTo(4095, new byte[1]);
+        lab.BrokeNothing();
+    }
+
+    [Fact]
     public void WhatTheDeviceWritesThroughGuardedPagesArrives()
     {
         using VerificationLab lab = new(new() { VerificationGuards = true }, InvalidationPolicy.Strict);
@@ -77,9 +92,9 @@ public sealed class OwnershipTests
         byte[] data = [.. Enumerable.Range(1, 5000).Select(static i => (byte)(i * 7))];
         Assert.Equal(1, list.Count);
         Assert.True(lab.Platform.DmaWrite(VerificationLab.Nvme, list[0].Address, data));
-        byte[] early = new byte[5000];
-        mdl.CopyTo(500, early);
-        Assert.Equal(new byte[5000], early);
+        byte[] early = new byte[3000];
+        Assert.True(lab.Platform.Memory.TryRead(mdl.Next.Pages[0] + 1, early));
+        Assert.Equal(new byte[3000], early);
         list.Dispose();
         byte[] seen = new byte[6000];
         mdl.CopyTo(0, seen);

@@ -145,13 +145,22 @@ public sealed class VerifierTests
         Assert.False(json.TryGetProperty("blocked", out _));
     }
 
+    [Theory]
+    [InlineData("Throw", VerificationMode.Throw)]
+    [InlineData("log", VerificationMode.Log)]
+    [InlineData("off", VerificationMode.Off)]
+    public void TheModeIsAnOptionOfTheRuntime(string option, VerificationMode mode) =>
+        Assert.Equal(mode, DmaOptions.ModeOf(option));
+
     [Fact]
-    public void TheModeIsAnOptionOfTheRuntime()
+    public void WithoutTheOptionTheBuildDecides()
     {
-        object? was = AppContext.GetData("Sluice.Dma.Verification");
-        AppContext.SetData("Sluice.Dma.Verification", "throw");
-        try { Assert.Equal(VerificationMode.Throw, new DmaOptions().Verification); }
-        finally { AppContext.SetData("Sluice.Dma.Verification", was); }
+        VerificationMode mode = DmaOptions.ModeOf(null);
+        Assert.Equal(mode, DmaOptions.ModeOf("nonsense"));
+        Assert.Equal(mode, DmaOptions.ModeOf(3));
+#if !DEBUG
+        Assert.Equal(VerificationMode.Off, mode);
+#endif
     }
 
     // Seen failing: entries of a transfer of two pages of which one was removed; a record per mapping.

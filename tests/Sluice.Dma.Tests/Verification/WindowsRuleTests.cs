@@ -206,16 +206,18 @@ public sealed class WindowsRuleTests
     }
 
     [Fact]
-    public void V10_AReservationOrChannelIsGivenBackWhileItsTransferIsInFlight()
+    public void V10_AChannelIsGivenBackWhileItsTransferIsInFlight()
     {
         using VerificationLab lab = new();
         Mdl mdl = lab.Buffer();
-        using DmaReservation reservation = lab.Adapter.Reserve(8192);
+        // A reservation may be: it goes when its list is put.
+        DmaReservation reservation = lab.Adapter.Reserve(8192);
         Assert.True(reservation.TryGetScatterGatherList(mdl, 0, 8192, DmaDirection.ToDevice,
             out ScatterGatherLease list));
-        Assert.Throws<InvalidOperationException>(reservation.Dispose);
-        lab.Broke(MapRegistersFreedWhileMapped);
+        reservation.Dispose();
         list.Dispose();
+        reservation.Dispose();
+        lab.BrokeNothing();
         Assert.True(lab.Adapter.TryAllocateChannel(2, out DmaChannel? channel));
         Assert.Equal(DmaFailure.None, channel.TryMap(mdl, 0, 8192, DmaDirection.ToDevice, out list, out uint mapped));
         Assert.Equal(8192u, mapped);

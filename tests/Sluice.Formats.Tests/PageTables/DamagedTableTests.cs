@@ -165,6 +165,25 @@ public sealed class DamagedTableTests
         Assert.Equal(new(PageTableStatus.Done, Range.Length, 0x20_1000), table.UnmapAndFree(Range));
     }
 
+    // Present, and of no use to this request: that it is wrong as well comes first.
+    [Theory]
+    [InlineData("x86, 4 levels", 0x0008_0000_0000_7003UL, WalkStatus.ReservedBits)] // a supervisor's, address bit 51
+    [InlineData("x86, 4 levels", 0x0000_0000_0000_7003UL, WalkStatus.NotPresent)]
+    [InlineData("amdv1, 4 levels", 0x0000_0000_0000_7601UL, WalkStatus.ReservedBits)] // a table of level 3 in one of 0
+    [InlineData("amdv1, 4 levels", 0x0000_0000_0000_7001UL, WalkStatus.NotPresent)]
+    [InlineData("amdv1, 4 levels", 0x0000_0000_0000_7600UL, WalkStatus.NotPresent)] // not present at all
+    public void AnEntryThatGrantsNothingMayBeWrongToo(string format, ulong word, WalkStatus status)
+    {
+        using TestedTable table = TestedFormats.Create(format);
+        LogicalRange page = LogicalRange.FromLength(new(0x5000), 0x1000);
+        Assert.True(table.Map(page, new(0x7000), DmaAccess.ReadWrite).IsDone);
+        Assert.True(table.Memory.TryWrite64(new(Entry(table, 0x5000, 0)), word));
+        PageTableRoot root = table.Root with { PhysicalAddressBits = 46 };
+        Assert.Equal(new(status, default, DmaAccess.None, 12), format[0] == 'x'
+            ? PageTable<X86>.Walk(table.Memory, root, page.First)
+            : PageTable<AmdV1>.Walk(table.Memory, root, page.First));
+    }
+
     [Fact]
     public void ALargeLeafWithReservedBitsIsNotCleared()
     {

@@ -40,6 +40,27 @@ public sealed class RivalTests
         Assert.Equal(0UL, Word(table, leaf));
     }
 
+    // The table is filled again with what hardware marked meanwhile; one frame is used, whatever the rounds.
+    [Theory]
+    [InlineData(1, PageTableStatus.Done, 1)]
+    [InlineData(2, PageTableStatus.Done, 1)]
+    [InlineData(3, PageTableStatus.DamagedTables, 0)]
+    [InlineData(1000, PageTableStatus.DamagedTables, 0)]
+    public void ASplitGivesUpOnALeafThatNeverRests(int times, PageTableStatus status, int frames)
+    {
+        using TestedTable table = TestedFormats.Create("vtd-ss, 4 levels");
+        LogicalRange large = LogicalRange.FromLength(new(0x20_0000), 0x20_0000);
+        Assert.True(table.Map(large, new(0x8020_0000), DmaAccess.ReadWrite).IsDone);
+        int live = table.Frames.Live;
+        RivalMemory memory = new(table.Memory, static word => word ^ Accessed, times);
+        Assert.Equal(status, PageTable<VtdSecondStage>.Split(memory, table.Root, table.Frames,
+            LogicalRange.FromLength(large.First + 0x5000, 0x1000)));
+        Assert.Equal(live + frames, table.Frames.Live);
+        Assert.Equal(new(WalkStatus.Mapped, new(0x8020_5123), DmaAccess.ReadWrite, frames == 1 ? 12 : 21),
+            table.Walk(large.First + 0x5123));
+        Assert.Equal(new MappedRange(large, new(0x8020_0000), DmaAccess.ReadWrite), Assert.Single(table.List().Ranges));
+    }
+
     private static TestedTable Mapped(ulong marks, out PhysicalAddress leaf)
     {
         TestedTable table = TestedFormats.Create("vtd-ss, 4 levels");
@@ -57,10 +78,10 @@ public sealed class RivalTests
         return word;
     }
 
-    /// <summary>A memory in which the word of the first exchange changes just before it.</summary>
-    private readonly struct RivalMemory(PhysicalMemory memory, Func<ulong, ulong> rival) : IPhysicalMemory
+    /// <summary>A memory in which the word of the first exchanges changes just before each.</summary>
+    private readonly struct RivalMemory(PhysicalMemory memory, Func<ulong, ulong> rival, int times = 1) : IPhysicalMemory
     {
-        private readonly bool[] _acted = new bool[1];
+        private readonly int[] _acts = [times];
 
         public bool TryRead64(PhysicalAddress address, out ulong value) => memory.TryRead64(address, out value);
 
@@ -76,9 +97,8 @@ public sealed class RivalTests
 
         public bool TryCompareExchange64(PhysicalAddress address, ulong comparand, ulong value, out ulong observed)
         {
-            if (!_acted[0])
+            if (--_acts[0] >= 0)
             {
-                _acted[0] = true;
                 memory.TryRead64(address, out ulong word);
                 memory.TryWrite64(address, rival(word));
             }

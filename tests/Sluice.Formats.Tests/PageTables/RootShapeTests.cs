@@ -74,7 +74,11 @@ public sealed class RootShapeTests
         Assert.True(PageTable<VtdSecondStage>.Map(table.Memory, root, frames, LogicalRange.FromLength(new(0x20_1000),
             0x1000), new(0x7000), DmaAccess.Read).IsDone);
         Assert.True(PageTable<VtdSecondStage>.TryGrow(table.Memory, root, frames, out _));
-        Assert.Equal(Enumerable.Repeat((FrameKind.UnitTable, 12, (1UL << reach) - 1), 3), frames.Asked);
+        LogicalRange large = LogicalRange.FromLength(new(0x4000_0000), 0x20_0000);
+        Assert.True(PageTable<VtdSecondStage>.Map(table.Memory, root, frames, large, new(0), DmaAccess.Read).IsDone);
+        Assert.Equal(PageTableStatus.Done, PageTable<VtdSecondStage>.Split(table.Memory, root, frames,
+            LogicalRange.FromLength(large.First, 0x1000)));
+        Assert.Equal(Enumerable.Repeat((FrameKind.UnitTable, 12, (1UL << reach) - 1), 5), frames.Asked);
     }
 
     /// <summary>Frames that remember what they were asked for.</summary>

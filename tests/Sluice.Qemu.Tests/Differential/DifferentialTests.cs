@@ -23,6 +23,7 @@ public sealed class DifferentialTests(ITestOutputHelper output)
         Assert.Equal(0, Pin.Run(() => RunAll(seed, programs)));
     }
 
+    // Seen failing: in caching mode, programs that leave what was refused stale (t).
     [Theory]
     [InlineData("aw-bits=39", 2)]
     [InlineData("caching-mode=on", 3)]

@@ -11,6 +11,7 @@ public sealed class DocumentedDifferenceTests
 
     public static TheoryData<char> Letters => [.. DocumentedDifferences.All.Select(static row => row.Letter)];
 
+    // Seen failing: (r) a read of the interrupt window recorded under another reason.
     [Theory]
     [MemberData(nameof(Letters))]
     public void TheMachinesDifferAsDocumented(char letter)
@@ -22,6 +23,7 @@ public sealed class DocumentedDifferenceTests
         Assert.Equal(shows, $"{difference?.Step}: {difference?.What}");
     }
 
+    // Seen failing: a letter without a line.
     [Fact]
     public void NoOtherLineIsInTheTable()
     {
@@ -71,6 +73,7 @@ public sealed class DocumentedDifferenceTests
     }
 
     // (t) In caching mode a walk that failed is kept until it is invalidated; QEMU has the bit, not the cache.
+    // Seen failing: failed walks not kept.
     [Fact]
     public void OnlyOursKeepsFailedWalksInCachingMode()
     {

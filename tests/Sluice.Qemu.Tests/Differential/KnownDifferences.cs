@@ -90,7 +90,8 @@ internal sealed class KnownDifferences(SluiceTarget target, char unforgiven = ' 
             // (g) A context entry whose tables lie nowhere: reason 7 by the specification, 3 in QEMU. (An entry that is
             // absent by now lives on in the context cache, and cannot be looked at.)
             VtdFaultReason.PagingEntryAccess
-                when unforgiven != 'g' && sameRequest && other.Reason == VtdFaultReason.ContextInvalid => !context.IsPresent || !_memory.TryRead64(context.SecondStageTable, out _),
+                when unforgiven != 'g' && sameRequest && other.Reason == VtdFaultReason.ContextInvalid =>
+                !context.IsPresent || !_memory.TryRead64(context.SecondStageTable, out _),
             // (h) Beyond the width of a pass-through context: QEMU does not look at such a device's addresses at all.
             VtdFaultReason.AddressBeyondWidth => unforgiven != 'h' &&
                 !other.IsValid && context.TranslationType == TranslationType.PassThrough,
