@@ -11,8 +11,6 @@ public sealed class AliasGroupTests
 
     private static TestPlatform NewPlatform() => new() { Groups = [new(PciAddress.From(0, 0x1E, 0), 2, 2)] };
 
-    // Seen failing: ConnectRemapped without DomainOfMates (the second adapter was refused); a report for the device of
-    // the record's id only (no driver, no mapping).
     [Theory]
     [InlineData(InvalidationPolicy.Strict)]
     [InlineData(InvalidationPolicy.Shadow)]
@@ -52,7 +50,6 @@ public sealed class AliasGroupTests
         list.Dispose();
     }
 
-    // Seen failing: ConnectRemapped without Refusal (slots that the second device cannot drive).
     [Fact]
     public void I10ASecondDriverThatCannotShareIsRefusedWithOneLine()
     {

@@ -45,7 +45,7 @@ public sealed class DomainTests
         }
     }
 
-    // Seen failing: Move without the count of lists; without that of common buffers; without that of reservations; a
+    // Seen failing: Move without the count of lists; without that of common buffers; a
     // refused move that kept the map registers (the next list had to wait).
     [Theory]
     [MemberData(nameof(All))]

@@ -5,7 +5,6 @@ public sealed class BridgeTests
 {
     private static readonly PciAddress BridgeAt = PciAddress.From(0, 6, 0);
 
-    // Seen failing: DmaPort without OnTheBus: the unit saw the functions' own ids.
     [Theory]
     [InlineData(BridgeAlias.SecondaryBus, "02:00.0")]
     [InlineData(BridgeAlias.Itself, "00:06.0")]
@@ -48,7 +47,6 @@ public sealed class BridgeTests
         Assert.Equal(0x0005_0200u, machine.Ports.In32(0xCFC));
     }
 
-    // Seen failing: MayMaster without the bridge's own bit.
     [Fact]
     public void ABridgeThatMayNotMasterStopsWhatIsBehind()
     {

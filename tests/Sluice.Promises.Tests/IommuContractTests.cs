@@ -8,8 +8,6 @@ public sealed class IommuContractTests
 {
     private const ulong Page = Arena.PageBytes;
 
-    // Seen failing: a unit that grants writes where the leaf grants reads; a refused piece whose first bytes were
-    // stored; a record of the request's first page instead of the refused one.
     [Fact]
     public void I01WhatIsNotAllowedIsDeniedLoggedOnceAndChangesNothing()
     {
@@ -78,7 +76,6 @@ public sealed class IommuContractTests
         }
     }
 
-    // Seen failing: discovery without FindGroups (the functions' DMA was refused: nobody had attached the shared id).
     [Theory]
     [InlineData(BridgeAlias.SecondaryBus)]
     [InlineData(BridgeAlias.Itself)]

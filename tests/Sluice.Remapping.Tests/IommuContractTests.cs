@@ -57,7 +57,6 @@ public sealed class IommuContractTests
         Assert.Equal(MapStatus.Dead, domain.TryMap(page, DmaAccess.Read, new(ulong.MaxValue), out _));
     }
 
-    // Seen failing: UnmapNow without Invalidate; InvalidatePages that always drops the domain (the neighbour missed).
     [Fact]
     public void I05WhatWasUnmappedFaultsAndOnlyThatLeavesTheCaches()
     {
@@ -87,8 +86,6 @@ public sealed class IommuContractTests
         }
     }
 
-    // Seen failing: BeginStorm that quarantines nobody; EndQuarantine that leaves the entry out; an Attach that lets a
-    // device out of quarantine.
     [Fact]
     public void I08AMillionFaultsTakeBoundedMemoryAndEndInQuarantine()
     {
