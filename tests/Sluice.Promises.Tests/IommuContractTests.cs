@@ -76,6 +76,7 @@ public sealed class IommuContractTests
         }
     }
 
+    // Seen failing: discovery without FindGroups.
     [Theory]
     [InlineData(BridgeAlias.SecondaryBus)]
     [InlineData(BridgeAlias.Itself)]

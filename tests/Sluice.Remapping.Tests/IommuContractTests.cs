@@ -86,6 +86,7 @@ public sealed class IommuContractTests
         }
     }
 
+    // Seen failing: BeginStorm that quarantines nobody.
     [Fact]
     public void I08AMillionFaultsTakeBoundedMemoryAndEndInQuarantine()
     {
