@@ -186,8 +186,8 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         _gate.Enter();
         ref int free = ref _registersFree;
         if (channel is not null) { free = ref channel.FreeRegisters; }
-        else if (!ahead && (_firstWaiter is not null || ChannelIsBefore(long.MaxValue))) { registers = int.MaxValue; }
-        if (_closed || registers > free || channel is { Ended: true })
+        bool behind = !ahead && channel is null && (_firstWaiter is not null || ChannelIsBefore(long.MaxValue));
+        if (_closed || behind || registers > free || channel is { Ended: true })
         {
             bool closed = _closed;
             _gate.Exit();
