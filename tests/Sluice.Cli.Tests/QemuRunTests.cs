@@ -58,7 +58,7 @@ public sealed class QemuRunTests
         Assert.Contains("memory", outcome.SingleErrorLine(), StringComparison.Ordinal);
     }
 
-    private static void RequireQemu()
+    internal static void RequireQemu()
     {
         if (QemuLauncher.Find() is not null) { return; }
         const string Reason = "QEMU is not there: eng/qemu.sh brings it";
