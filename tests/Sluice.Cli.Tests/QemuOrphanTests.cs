@@ -8,7 +8,7 @@ public sealed class QemuOrphanTests
 {
     private static readonly string[] Public = ["/tmp/", "/var/tmp/", "/dev/shm/", Path.GetTempPath()];
 
-    // Seen failing: QEMU started without exit-with-parent; the memory file removed only by Dispose.
+    // Seen failing: QEMU started without exit-with-parent; the memory file with its name left.
     [Fact]
     public void AKilledCommandLeavesNeitherQemuNorFiles()
     {
