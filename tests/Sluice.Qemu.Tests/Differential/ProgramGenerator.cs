@@ -409,9 +409,8 @@ internal sealed class ProgramGenerator
         if (good.Type == InvalidationType.Wait && bit == 5) { bit = 8; }
         InvalidationDescriptor bad = bit < 64 ? new(good.Low ^ (1UL << bit), good.High)
             : new(good.Low, good.High ^ (1UL << (bit - 64)));
-        // (u) a response to a page request, and (f) a flipped bit that makes the contexts of a domain of one device's.
-        if ((uint)bad.Type == 9 || bad is
-            { Type: InvalidationType.ContextCache, Granularity: InvalidationGranularity.Domain, IsMalformed: false })
+        // (u) A response to a page request. (f), (m) Contexts invalidated in good form, but not their pages.
+        if ((uint)bad.Type == 9 || bad is { Type: InvalidationType.ContextCache, IsMalformed: false })
         {
             bad = new(good.Low ^ 0x100, good.High);
         }
