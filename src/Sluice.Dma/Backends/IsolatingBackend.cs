@@ -135,16 +135,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     public DmaDomain? Home => direct.Home;
 
     /// <inheritdoc/>
-    public void Move(DmaDomain to)
-    {
-        if (to.Space is { Options.Policy: InvalidationPolicy.Deferred })
-        {
-            throw new RemappingException(
-                $"a device that is not trusted with the rest of a page cannot join {to}: what is put there stays "
-                + "within reach until the next flush, and a page of the pool is another device's by then");
-        }
-        direct.Move(to);
-    }
+    public void Move(DmaDomain to) => direct.Move(to);
 
     /// <inheritdoc/>
     public void Revoke() => direct.Revoke();
