@@ -6,6 +6,7 @@ namespace Sluice.Cli.Tests;
 /// <summary>The same command on QEMU's hardware: QEMU's VT-d is the judge.</summary>
 public sealed class QemuRunTests
 {
+    // Seen failing: the whole chunk hashed, not what was read; requests told as blocked.
     [Theory]
     [InlineData("vtd", 1)]
     [InlineData("vtd", (1 << 20) + 1)]
@@ -22,6 +23,7 @@ public sealed class QemuRunTests
         Assert.Equal(0, outcome.Json.GetProperty("dma").GetProperty("blocked").GetInt64());
     }
 
+    // Seen failing: bouncedBytes always 0.
     [Theory]
     [InlineData("none", 1 << 20)]
     [InlineData("vtd", 0)]
@@ -37,6 +39,7 @@ public sealed class QemuRunTests
         Assert.Equal(bounced, outcome.Json.GetProperty("dma").GetProperty("bouncedBytes").GetInt64());
     }
 
+    // Seen failing: the report of the case before.
     [Fact]
     public void AllNineAreBlockedLoggedHarmlessAndExplained()
     {
@@ -58,7 +61,7 @@ public sealed class QemuRunTests
         Assert.Contains("memory", outcome.SingleErrorLine(), StringComparison.Ordinal);
     }
 
-    private static void RequireQemu()
+    internal static void RequireQemu()
     {
         if (QemuLauncher.Find() is not null) { return; }
         const string Reason = "QEMU is not there: eng/qemu.sh brings it";

@@ -19,6 +19,7 @@ public sealed class RunTests
         }
     }
 
+    // Seen failing: the whole chunk hashed, not what was read; no IOTLB counts; with shadow, bouncedBytes always 0.
     [Theory]
     [MemberData(nameof(Combinations))]
     public void TheHashIsTheFiles(long bytes, string iommu, string policy)
@@ -50,6 +51,7 @@ public sealed class RunTests
     }
 
     // The last block of the disk is transferred whole.
+    // Seen failing: bouncedBytes always 0.
     [Theory]
     [InlineData(1, "none", "strict", 512)]
     [InlineData(100_000, "none", "strict", 100_352)]
@@ -70,6 +72,7 @@ public sealed class RunTests
         Assert.Equal(0, dma.GetProperty("allocatedBytesPerRequest").GetInt64());
     }
 
+    // Seen failing: no word of the 32-bit controller; bouncedBytes always 0.
     [Fact]
     public void BouncingIsSaidInWords()
     {
@@ -80,6 +83,7 @@ public sealed class RunTests
         Assert.Contains("1,048,576 copied", outcome.Output, StringComparison.Ordinal);
     }
 
+    // Seen failing: 32 MiB.
     [Fact]
     public void WithoutADiskOneOf64MiBIsMade()
     {
@@ -88,6 +92,7 @@ public sealed class RunTests
         Assert.Equal(64 << 20, outcome.Json.GetProperty("disk").GetProperty("bytes").GetInt64());
     }
 
+    // Seen failing: no line with the hash.
     [Fact]
     public void TextSaysWhatPeopleWantToKnowAndHasNoColourInAPipe()
     {

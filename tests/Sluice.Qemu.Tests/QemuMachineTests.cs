@@ -158,6 +158,39 @@ public sealed class QemuMachineTests
         Assert.Empty(LeftOvers());
     }
 
+    /// <summary>The signal by which QEMU learns of our end is sent when the starting thread ends.</summary>
+    // Seen failing: QEMU started by the calling thread.
+    [Fact]
+    public void QemuOutlivesTheThreadThatStartedTheMachine()
+    {
+        QemuMachine? machine = null;
+        QemuMachineOptions options = Options();
+        Thread thread = new(() => machine = QemuMachine.Start(options));
+        thread.Start();
+        thread.Join();
+        using (machine)
+        {
+            Thread.Sleep(500);
+            Assert.Equal(0x10u, machine!.Qtest.Read32(new(0xFED9_0000)));
+        }
+    }
+
+    // Seen failing: nobody asked who answered.
+    [Fact]
+    public void ALauncherThatDoesNotBecomeQemuIsRefused()
+    {
+        string script = Path.GetTempFileName();
+        try
+        {
+            File.WriteAllText(script, $"#!/bin/sh\n'{Qemu.Require()}' \"$@\" || exit\nexit 0\n");
+            using (Process chmod = Process.Start("chmod", ["+x", script])) { chmod.WaitForExit(); }
+            QemuException e = Assert.Throws<QemuException>(() =>
+                QemuMachine.Start(Options() with { Launcher = script }));
+            Assert.Contains("must 'exec' QEMU", e.Message, StringComparison.Ordinal);
+        }
+        finally { File.Delete(script); }
+    }
+
     // Seen failing: a refusal that ends the connection.
     [Fact]
     public void ARefusedCommandHurtsOnlyItself()
@@ -173,14 +206,13 @@ public sealed class QemuMachineTests
     }
 
     private static IEnumerable<string> LeftOvers() =>
-        Folders().SelectMany(root => Directory.EnumerateDirectories(root, $"sluice-qemu-{Environment.ProcessId}-*"));
+        Folders().SelectMany(root => Directory.EnumerateFileSystemEntries(root, $"sluice-qemu-{Environment.ProcessId}-*"));
 
     private static IEnumerable<string> Folders() =>
         Directory.Exists("/dev/shm") ? [Path.GetTempPath(), "/dev/shm"] : [Path.GetTempPath()];
 
-    /// <summary>QEMUs under a shell of ours: grandchildren of this process.</summary>
     private static List<int> OwnQemus() =>
-        [.. Children(Environment.ProcessId).SelectMany(Children).Where(static id =>
+        [.. Children(Environment.ProcessId).Where(static id =>
             CommandLine(id).Contains("qemu-system", StringComparison.Ordinal))];
 
     private static IEnumerable<int> Children(int parent) =>

@@ -97,21 +97,20 @@ public sealed class QemuMachine : IPlatform, IDisposable
         }
         string launcher = options.Launcher ?? QemuLauncher.Find()
             ?? throw new QemuException("QEMU is not there: eng/qemu.sh brings it, or SLUICE_QEMU names one");
-        string folder = CreateFolder(options.MemoryBytes);
         QemuProcess? process = null;
         MemoryBanks? banks = null;
         try
         {
-            string file = Path.Combine(folder, "memory");
+            using FileStream file = CreateMemory(options.MemoryBytes);
             banks = MapMemory(file, options.MemoryBytes);
-            process = QemuProcess.Start(launcher, folder, Arguments(options, file), options.Processor, options.Timeout);
+            string path = $"/proc/{Environment.ProcessId}/fd/{file.SafeFileHandle.DangerousGetHandle()}";
+            process = QemuProcess.Start(launcher, Arguments(options, path), options.Processor, options.Timeout);
             return new(options, process, banks);
         }
         catch (Exception e)
         {
             process?.Dispose();
             banks?.Dispose();
-            if (Directory.Exists(folder)) { Directory.Delete(folder, recursive: true); }
             if (e is QtestException) { throw new QemuException($"QEMU did not start: {e.Message}", e); }
             throw;
         }
@@ -151,7 +150,7 @@ public sealed class QemuMachine : IPlatform, IDisposable
         return condition();
     }
 
-    /// <summary>Ends QEMU, then unmaps its memory and removes its files.</summary>
+    /// <summary>Ends QEMU, then unmaps its memory.</summary>
     public void Dispose()
     {
         if (_disposed) { return; }
@@ -209,25 +208,29 @@ public sealed class QemuMachine : IPlatform, IDisposable
     private static string Escape(string value) => value.Replace(",", ",,", StringComparison.Ordinal);
 
     /// <summary>
-    /// A folder in memory when there is room for the machine's, so that no disk is written; else in the temporary
-    /// folder.
+    /// A file without a name, for both processes to map: QEMU opens it through our descriptor, and nobody need remove
+    /// it. It lies in memory when there is room, so that no disk is written; else in the temporary folder.
     /// </summary>
-    private static string CreateFolder(ulong bytes)
+    private static FileStream CreateMemory(ulong bytes)
     {
         const string SharedMemory = "/dev/shm";
         if (!OperatingSystem.IsLinux()) { throw new QemuException("QEMU as a machine needs Linux"); }
         bool hasRoom = Directory.Exists(SharedMemory) && (ulong)new DriveInfo(SharedMemory).AvailableFreeSpace > bytes
             + (64UL << 20);
         string path = Path.Combine(hasRoom ? SharedMemory : Path.GetTempPath(),
-            $"sluice-qemu-{Environment.ProcessId}-{Guid.NewGuid():N}"[..32]);
-        Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-        return path;
+            $"sluice-qemu-{Environment.ProcessId}-{Guid.NewGuid():N}");
+        FileStream file = new(path, new FileStreamOptions
+        {
+            Mode = FileMode.CreateNew, Access = FileAccess.ReadWrite,
+            UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
+        });
+        File.Delete(path);
+        file.SetLength((long)bytes);
+        return file;
     }
 
-    private static MemoryBanks MapMemory(string path, ulong bytes)
+    private static MemoryBanks MapMemory(FileStream file, ulong bytes)
     {
-        using FileStream file = new(path, FileMode.CreateNew, FileAccess.ReadWrite);
-        file.SetLength((long)bytes);
         NativeBlock block = NativeBlock.Map(file, bytes, writable: true);
         ulong low = MachineMap.LowMemory(bytes);
         MemoryBank lowBank = new(PhysicalAddress.Zero, block, 0, low);

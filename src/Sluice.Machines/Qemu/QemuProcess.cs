@@ -6,34 +6,18 @@ using Sluice.Machines.Qtest;
 namespace Sluice.Machines.Qemu;
 
 /// <summary>
-/// A running QEMU under qtest, its connection, and a folder of its own. Disposing ends the process and removes the
-/// folder;
-/// so does the end of this process, however it comes, because a watching shell holds the other end of a pipe.
+/// A running QEMU under qtest and its connection. Disposing ends it; so does the end of this process, however it comes:
+/// the kernel then tells QEMU (<c>exit-with-parent</c>). There is no file to be left over: the socket is an abstract
+/// one.
 /// </summary>
 internal sealed class QemuProcess : IDisposable
 {
-    // The shell is QEMU's parent. It learns of our end, a crash included, from the pipe that is its input; then QEMU
-    // goes, and the folder too. It ends only its own child, by its number, before it has waited for it: the number
-    // cannot be another's.
-    private const string Watcher = """
-        folder=$1; shift
-        exec 3<&0
-        "$@" </dev/null & child=$!
-        { cat >/dev/null <&3; kill -9 "$child"; } 2>/dev/null & watch=$!
-        wait "$child"; code=$?
-        kill "$watch" 2>/dev/null
-        exec 3<&-
-        rm -rf -- "$folder"
-        exit "$code"
-        """;
-
     private const int MostErrorText = 4096;
     private readonly Process _process;
     private readonly StringBuilder _errors = new();
-    private readonly string _folder;
     private int _disposed;
 
-    private QemuProcess(Process process, string folder) => (_process, _folder) = (process, folder);
+    private QemuProcess(Process process) => _process = process;
 
     /// <summary>The connection: QEMU has answered on it.</summary>
     public QtestClient Client { get; private set; } = null!;
@@ -42,30 +26,32 @@ internal sealed class QemuProcess : IDisposable
     /// Starts QEMU with <paramref name="arguments"/> plus the qtest ones, and waits until it answers.
     /// </summary>
     /// <param name="launcher">The program.</param>
-    /// <param name="folder">A fresh folder of which this takes ownership, also when it throws.</param>
     /// <param name="arguments">Machine, memory and devices.</param>
     /// <param name="processor">The only processor QEMU may run on, or null.</param>
     /// <param name="timeout">How long the start, and later each answer, may take.</param>
     /// <exception cref="QemuException">It is not there, ended, or did not answer in time.</exception>
     public static QemuProcess Start(
-        string launcher, string folder, IEnumerable<string> arguments, int? processor, TimeSpan timeout)
+        string launcher, IEnumerable<string> arguments, int? processor, TimeSpan timeout)
     {
         QemuProcess? qemu = null;
-        string path = Path.Combine(folder, "qtest");
+        string name = $"sluice-qemu-{Guid.NewGuid():N}";
         try
         {
             using Socket listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-            listener.Bind(new UnixDomainSocketEndPoint(path));
+            listener.Bind(new UnixDomainSocketEndPoint($"\0{name}"));
             listener.Listen(1);
-            ProcessStartInfo start = new("/bin/sh") { RedirectStandardInput = true, RedirectStandardError = true,
+            string program = processor is null ? launcher : "taskset";
+            ProcessStartInfo start = new(program) { RedirectStandardInput = true, RedirectStandardError = true,
                 RedirectStandardOutput = true };
-            Add(start, "-c", Watcher, "sluice-qemu", folder);
-            if (processor is { } pinned) { Add(start, "taskset", "-c", $"{pinned}"); }
-            Add(start, launcher, "-accel", "qtest", "-qtest", $"unix:{path}", "-qtest-log", "none", "-display", "none",
-                "-nodefaults");
+            if (processor is { } pinned) { Add(start, "-c", $"{pinned}", launcher); }
+            // Every QEMU with the accelerator that we need has exit-with-parent too (eng/qemu.sh asks for 11); an older
+            // one says so and ends. Should we die before QEMU has read this far, it finds nobody to connect to.
+            Add(start, "-run-with", "exit-with-parent=on", "-accel", "qtest",
+                "-qtest", $"unix:{name},abstract=on,tight=on", "-qtest-log", "none", "-display", "none", "-nodefaults");
             foreach (string argument in arguments) { start.ArgumentList.Add(argument); }
-            Process process = Process.Start(start) ?? throw new QemuException("no shell to start QEMU with");
-            qemu = new(process, folder);
+            Process process = LastingStarter.Start(start);
+            qemu = new(process);
+            process.StandardInput.Close();
             process.ErrorDataReceived += qemu.OnErrorLine;
             process.OutputDataReceived += static (_, _) => { };
             process.BeginErrorReadLine();
@@ -77,7 +63,6 @@ internal sealed class QemuProcess : IDisposable
         catch (Exception e)
         {
             qemu?.Dispose();
-            RemoveFolder(folder);
             if (e is QemuException) { throw; }
             throw new QemuException($"QEMU did not start: {e.Message}", e);
         }
@@ -94,7 +79,22 @@ internal sealed class QemuProcess : IDisposable
                 throw new QemuException($"QEMU did not start within {timeout.TotalSeconds:0} s: {Autopsy()}");
             }
         }
-        return listener.Accept();
+        Socket connection = listener.Accept();
+        // An abstract name is anybody's to connect to. And only our own child is told when we end.
+        int peer = PeerOf(connection);
+        if (peer == _process.Id) { return connection; }
+        connection.Dispose();
+        throw new QemuException(
+            $"QEMU did not start: process {peer} answered, not {_process.Id}; a launcher must 'exec' QEMU");
+    }
+
+    /// <summary>The process at the other end (SO_PEERCRED, whose first word it is).</summary>
+    private static int PeerOf(Socket connection)
+    {
+        const int SocketLevel = 1, PeerCredentials = 17;
+        Span<byte> credentials = stackalloc byte[12];
+        connection.GetRawSocketOption(SocketLevel, PeerCredentials, credentials);
+        return BitConverter.ToInt32(credentials);
     }
 
     /// <summary>How it ended, if it did, and the last thing it said, in one line.</summary>
@@ -122,26 +122,14 @@ internal sealed class QemuProcess : IDisposable
         }
     }
 
-    /// <summary>Ends QEMU and removes the folder. Bounded: two seconds for the shell to do it, then by force.</summary>
+    /// <summary>Ends QEMU. Bounded: two seconds.</summary>
     public void Dispose()
     {
         if (Interlocked.Exchange(ref _disposed, 1) != 0) { return; }
         Client?.Dispose();
-        try { _process.StandardInput.Close(); }
-        catch (IOException) { }
-        if (!_process.WaitForExit(2000))
-        {
-            _process.Kill(entireProcessTree: true);
-            _process.WaitForExit(2000);
-        }
+        _process.Kill();
+        _process.WaitForExit(2000);
         _process.Dispose();
-        RemoveFolder(_folder);
-    }
-
-    private static void RemoveFolder(string folder)
-    {
-        try { Directory.Delete(folder, recursive: true); }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { }
     }
 
     private static void Add(ProcessStartInfo start, params ReadOnlySpan<string> arguments)

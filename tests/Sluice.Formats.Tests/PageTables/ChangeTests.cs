@@ -26,7 +26,7 @@ public sealed class ChangeTests
         { "arm-4k, stage 1, 48 bits", 0x0000_0001_2345_6FC3, RW, 0x0000_0001_2345_6F43 },
     };
 
-    // Seen failing: rights of the new leaf taken for those of the old, so that bits once cleared came back.
+    // Seen failing: rights of the new leaf taken for those of the old, so that D did not come with W.
     [Theory]
     [MemberData(nameof(Words))]
     public void ALeafKeepsWhatHardwareRecorded(string format, ulong before, DmaAccess access, ulong after)

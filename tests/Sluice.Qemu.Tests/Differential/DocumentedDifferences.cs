@@ -90,6 +90,8 @@ internal static class DocumentedDifferences
             Page(0, 0, First + 0x2000, DmaAccess.ReadWrite), Write(1, Mapped),
         ],
             "5: memory from 0x800000 to 0x80200F: 0x80… | 0x00…; "),
+        ('u', [QueueOn, new Step.Queue(0, [new(0x28_0001_0019, 0)])],
+            "1: FSTS 0x10 | 0x0; FECTL 0xC0000000 | 0x80000000; IQH 0x0 | 0x10; "),
     ];
 
     private static ContextEntry PassThrough => ContextEntry.For(TranslationType.PassThrough, default, 3, 1);

@@ -12,7 +12,6 @@ internal sealed class KnownDifferences(SluiceTarget target, char unforgiven = ' 
 {
     private readonly PhysicalMemory _memory = target.Memory;
     private long _hits;
-    private const int HostAddressBits = 48;
     private const ulong DoneMask = 3UL << 59;
     private static readonly int Status = Index("GSTS");
     private static readonly int FaultStatus = Index("FSTS");
@@ -136,7 +135,7 @@ internal sealed class KnownDifferences(SluiceTarget target, char unforgiven = ' 
             && (theirs[FaultStatus] & VtdFaultStatus.Overflow) != 0;
         ContextEntry context = ContextOf(ours, Layout.Requester(dma.Device));
         if (!(recorded || overflowed) || !context.FaultsDisabled
-            || !context.HasReservedBits(HostAddressBits))
+            || !context.HasReservedBits(target.Unit.Options.HostAddressBits))
         {
             return false;
         }

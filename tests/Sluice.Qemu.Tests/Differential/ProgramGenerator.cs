@@ -268,6 +268,12 @@ internal sealed class ProgramGenerator
             case 6: high = (high & ~7UL) | (uint)_random.Next(8); break;
             default: break;
         }
+        // (s) Nor may a flipped bit put two devices into one domain.
+        ushort domain = new ContextEntry(low, high).DomainId;
+        if (Enumerable.Range(0, Layout.Devices).Any(other => other != device && Context(other).DomainId == domain))
+        {
+            high = good.High;
+        }
         if (_random.Next(5) == 0) { ChangeRoot(); }
         if (_lax && !_wild[device] && _random.Next(3) == 0)
         {
@@ -403,6 +409,11 @@ internal sealed class ProgramGenerator
         if (good.Type == InvalidationType.Wait && bit == 5) { bit = 8; }
         InvalidationDescriptor bad = bit < 64 ? new(good.Low ^ (1UL << bit), good.High)
             : new(good.Low, good.High ^ (1UL << (bit - 64)));
+        // (u) A response to a page request. (f), (m) Contexts invalidated in good form, but not their pages.
+        if ((uint)bad.Type == 9 || bad is { Type: InvalidationType.ContextCache, IsMalformed: false })
+        {
+            bad = new(good.Low ^ 0x100, good.High);
+        }
         if (_random.Next(8) == 0)
         {
             Add(VtdRegister.InvalidationQueueTail, Layout.QueueBytes << _random.Next(7), "tail beyond the queue");
