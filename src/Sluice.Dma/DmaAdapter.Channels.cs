@@ -241,7 +241,8 @@ public sealed partial class DmaAdapter
     {
         channel = null;
         uint length = (uint)Math.Min((ulong)registers << PageLog2, Description.MaximumLength);
-        DmaFailure failure = TryReserve(length, registers, 0, out DmaReservation? reservation, inTurn);
+        DmaFailure failure = TryReserve(
+            length, registers, 0, out DmaReservation? reservation, inTurn, forChannel: true);
         _gate.Enter();
         if (failure == DmaFailure.None)
         {
@@ -287,11 +288,12 @@ public sealed partial class DmaAdapter
     private void ThrowIfTooMany(int mapRegisters)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(mapRegisters, 1);
-        if (mapRegisters > MapRegisters || !_backend.CouldEverReserve(mapRegisters))
+        if (mapRegisters > MapRegisters - RegistersSetAside
+            || !_backend.CouldEverReserve(mapRegisters, Volatile.Read(ref _setAside)))
         {
             throw new DmaException(DmaFailure.OutOfResources,
                 $"{Driver} {Device} has {Math.Min(MapRegisters, _backend.MostRegisters)} map registers, "
-                + $"not {mapRegisters}");
+                + $"not {mapRegisters}{WhatIsSetAside}");
         }
     }
 

@@ -6,6 +6,9 @@ public sealed partial class DmaAdapter
 {
     private readonly List<DmaReservation> _reservations = [];
 
+    // What reservations hold that are not a channel's: replaced, never changed, so that it is read without the lock.
+    private BackendReservation[] _setAside = [];
+
     /// <summary>
     /// Sets aside all that one transfer at a time needs, so that it can never fail for want of anything nor allocate.
     /// </summary>
@@ -34,8 +37,10 @@ public sealed partial class DmaAdapter
     /// <param name="waiters">As there.</param>
     /// <param name="reservation">What was set aside.</param>
     /// <param name="inTurn">Whether it is the turn of whoever asks, so that nobody is overtaken.</param>
+    /// <param name="forChannel">Whether a channel gives it back when its driver is done.</param>
     internal DmaFailure TryReserve(
-        uint maximumLength, int mapRegisters, int waiters, out DmaReservation? reservation, bool inTurn = false)
+        uint maximumLength, int mapRegisters, int waiters, out DmaReservation? reservation, bool inTurn = false,
+        bool forChannel = false)
     {
         ArgumentOutOfRangeException.ThrowIfZero(maximumLength);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(maximumLength, Description.MaximumLength);
@@ -68,7 +73,11 @@ public sealed partial class DmaAdapter
             return failure;
         }
         reservation = new(this, maximumLength, mapRegisters, backend!, record, (int)elements, waiters);
-        lock (_reservations) { _reservations.Add(reservation); }
+        lock (_reservations)
+        {
+            _reservations.Add(reservation);
+            if (!forChannel) { _setAside = [.. _setAside, backend!]; }
+        }
         _verifier?.OnTook(DmaResource.MapRegisters, reservation, mapRegisters, default);
         return DmaFailure.None;
     }
@@ -76,12 +85,34 @@ public sealed partial class DmaAdapter
     /// <summary>Nothing of it is in flight, and nobody uses it any more.</summary>
     internal void Unreserve(DmaReservation reservation, Mapping? record)
     {
-        lock (_reservations) { _reservations.Remove(reservation); }
+        lock (_reservations)
+        {
+            _reservations.Remove(reservation);
+            if (reservation.Channel is null) { _setAside = [.. _setAside.Where(r => r != reservation.Backend)]; }
+        }
         _verifier?.Drop(DmaResource.MapRegisters, reservation);
         _backend.Unreserve(reservation.Backend);
         GiveReserved(reservation.MapRegisters, record, news: true);
         _ticket?.Wake();
     }
+
+    // A reservation is kept for as long as its driver likes: a request that only its end could serve does not wait.
+    private int RegistersSetAside
+    {
+        get
+        {
+            int registers = 0;
+            foreach (BackendReservation reservation in Volatile.Read(ref _setAside))
+            {
+                registers += reservation.Owner!.MapRegisters;
+            }
+            return registers;
+        }
+    }
+
+    private string WhatIsSetAside =>
+        RegistersSetAside is int held and not 0
+            ? $"; its own reservations hold {held} of {MostMapRegisters} pages" : "";
 
     internal void CheckReserved(DmaReservation reservation, Mdl mdl, uint offset, uint length, DmaDirection direction)
     {

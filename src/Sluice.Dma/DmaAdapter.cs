@@ -298,7 +298,8 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
     }
 
     private bool CouldEver(in Transfer transfer) =>
-        RegistersOf(transfer.Mdl!, transfer.Offset, transfer.Length) <= MapRegisters && _backend.CouldEver(transfer);
+        RegistersOf(transfer.Mdl!, transfer.Offset, transfer.Length) <= MapRegisters - RegistersSetAside
+            && _backend.CouldEver(transfer, Volatile.Read(ref _setAside));
 
     private static int RegistersOf(Mdl mdl, uint offset, uint length)
     {
@@ -330,7 +331,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         DmaFailure.Dead => $"the DMA of {Driver} {Device} was declared dead: the device is blocked",
         DmaFailure.Disposed => $"the DMA adapter of {Driver} {Device} was disposed",
         _ => $"{length} bytes are more than {Driver} {Device} can ever map at once: "
-            + "out of map registers, logical space or memory",
+            + $"out of map registers, logical space or memory{WhatIsSetAside}",
     });
 
     [DoesNotReturn]

@@ -6,7 +6,8 @@ namespace Sluice.Remapping;
 /// <summary>
 /// Memory of a domain that stays mapped, so that a transfer costs a copy instead of a mapping and an invalidation: the
 /// device can only ever reach these slots, never the driver's buffers. Slots come per right and size, each followed by
-/// an unmapped page. Renting and returning are safe from any thread and allocate nothing once the pool has grown.
+/// an unmapped page. Renting and returning are safe from any thread and allocate nothing once the pool has grown. At
+/// the limit idle slots of other kinds are unmapped for the one that is needed.
 /// </summary>
 /// <remarks>
 /// A returned slot is rented again soonest, while its bytes are in the processor's caches. A device that writes late
@@ -67,8 +68,8 @@ public sealed class ShadowPool : IDisposable
                 buffer = Pop(access, log2, log2);
                 while (buffer is null && TryGrow(access, log2)) { buffer = Pop(access, log2, log2); }
             }
-            // At the limit a larger slot is better than none.
-            buffer ??= Pop(access, log2, _options.LargestSlotLog2);
+            // At the limit a larger slot is better than none, and none of another kind that is idle is worth keeping.
+            buffer ??= Pop(access, log2, _options.LargestSlotLog2) ?? Trade(access, log2);
         }
         slot = buffer is null ? default : new(buffer, pages);
         return buffer is not null;
@@ -130,6 +131,61 @@ public sealed class ShadowPool : IDisposable
         return buffer;
     }
 
+    // Idle slots of other sizes and rights for one of this kind; null when even all of them would not do.
+    private ShadowBuffer? Trade(DmaAccess access, int log2)
+    {
+        lock (_growing)
+        {
+            int room = _options.MaximumPages - _pages;
+            // Where the limit leaves room, memory or logical addresses are short: as much must go as comes.
+            int wanted = room >= 1 << log2 ? 1 << log2 : (1 << log2) - room;
+            List<ShadowBuffer> idle = _disposed ? [] : TakeIdle(wanted);
+            if (idle.Count != 0)
+            {
+                GiveUp(idle);
+                TryGrow(access, log2);
+            }
+            // Also when nothing was traded: somebody may have returned one meanwhile.
+            return Pop(access, log2, _options.LargestSlotLog2);
+        }
+    }
+
+    private List<ShadowBuffer> TakeIdle(int pages)
+    {
+        List<ShadowBuffer> idle = [];
+        _gate.Enter();
+        int had = 0;
+        for (int i = 0; i < _free.Length; i++) { had += FreeAt(i).Pages; }
+        for (int i = 0; had >= pages && i < _free.Length; i++)
+        {
+            for (ref Stack free = ref FreeAt(i); pages > 0 && free.Count != 0; pages -= idle[^1].Pages.Length)
+            {
+                idle.Add(free.TakeOldest());
+                had -= idle[^1].Pages.Length;
+            }
+        }
+        _gate.Exit();
+        return idle;
+    }
+
+    private ref Stack FreeAt(int index) => ref _free[index / _free.GetLength(1), index % _free.GetLength(1)];
+
+    // They are in no stack any more, so nobody rents them.
+    private void GiveUp(List<ShadowBuffer> idle)
+    {
+        foreach (ShadowBuffer buffer in idle) { _domain.Unmap(buffer.Mapping); }
+        _domain.FlushNow();
+        foreach (ShadowBuffer buffer in idle)
+        {
+            // What no unit confirmed to be gone is perhaps still within reach.
+            if (_domain.HasFailed) { Quarantine(buffer.Pages); }
+            else { Free(buffer.Pages); }
+            Volatile.Write(ref _pages, _pages - buffer.Pages.Length);
+        }
+        HashSet<ShadowBuffer> gone = [.. idle];
+        _all.RemoveAll(gone.Contains);
+    }
+
     private bool TryGrow(DmaAccess access, int log2)
     {
         int slots = Math.Max(1, _options.ChunkPages >> log2);
@@ -188,6 +244,9 @@ public sealed class ShadowPool : IDisposable
 
         public int Count { get; private set; }
 
+        /// <summary>In all of them; every slot of a stack has the same number.</summary>
+        public readonly int Pages => Count == 0 ? 0 : Count << _items![0].Log2;
+
         public void Push(ShadowBuffer buffer)
         {
             _items ??= new ShadowBuffer[16];
@@ -196,5 +255,13 @@ public sealed class ShadowPool : IDisposable
         }
 
         public ShadowBuffer Pop() => _items![--Count];
+
+        /// <summary>The one that was not used for longest. Moves all the others.</summary>
+        public ShadowBuffer TakeOldest()
+        {
+            ShadowBuffer oldest = _items![0];
+            Array.Copy(_items, 1, _items, 0, --Count);
+            return oldest;
+        }
     }
 }

@@ -67,6 +67,55 @@ public sealed class BounceReservationTests : IDisposable
         Assert.Equal(16, _system.BounceStatistics.FreePages);
     }
 
+    // Own reservations are kept for as long as the driver likes: waiting for their end would be waiting for oneself.
+    [Fact(Timeout = 20_000)]
+    public async Task WhatOnlyOnesOwnReservationCouldGiveBackIsRefusedAndNotWaitedFor()
+    {
+        using DmaReservation reservation = Ready[0].Reserve(11 * 4096);
+        Assert.True(Ready[1].TryGetScatterGatherList(_mdl, 0, 4096, DmaDirection.ToDevice, out ScatterGatherLease other));
+        Assert.True(Ready[0].TryGetScatterGatherList(_mdl, 0, 4096, DmaDirection.ToDevice, out ScatterGatherLease own));
+        // Whatever else is in flight: 12 of 16 pages stay away, and this takes 5.
+        Task<ScatterGatherLease> never =
+            Ready[0].GetScatterGatherListAsync(_mdl, 0, 4 * 4096, DmaDirection.ToDevice).AsTask();
+        DmaException refused = await Assert.ThrowsAsync<DmaException>(() => never);
+        Assert.Equal(DmaFailure.OutOfResources, refused.Failure);
+        Assert.EndsWith("; its own reservations hold 12 of 16 pages", refused.Message, StringComparison.Ordinal);
+        Assert.Throws<DmaException>(() =>
+            Ready[0].TryGetScatterGatherList(_mdl, 0, 4 * 4096, DmaDirection.ToDevice, out _));
+        Assert.Contains("hold 12 of 16 pages",
+            Assert.Throws<DmaException>(() => Ready[0].TryAllocateChannel(5, out _)).Message, StringComparison.Ordinal);
+        // Four pages are to be had when the others are done, and another adapter's reservation may end.
+        Task<ScatterGatherLease> fits =
+            Ready[0].GetScatterGatherListAsync(_mdl, 3596, 4 * 4096, DmaDirection.ToDevice).AsTask();
+        Task<ScatterGatherLease> others =
+            Ready[1].GetScatterGatherListAsync(_mdl, 0, 8 * 4096, DmaDirection.ToDevice).AsTask();
+        Assert.False(fits.IsCompleted);
+        own.Dispose();
+        Assert.False(fits.IsCompleted);
+        other.Dispose();
+        (await fits).Dispose();
+        Assert.False(others.IsCompleted);
+        reservation.Dispose();
+        (await others).Dispose();
+        Assert.Equal(16, _system.BounceStatistics.FreePages);
+    }
+
+    [Fact(Timeout = 20_000)]
+    public async Task ARunThatIsSetAsideIsNotWaitedForEither()
+    {
+        Ready[0].Dispose();
+        using DmaAdapter adapter = _system.CreateAdapter(
+            Ready[0].Device, new() { AddressBits = 32, ScatterGather = false }, "old");
+        // Two areas of 8 pages: each has a run of 5 only once.
+        using DmaReservation one = adapter.Reserve(4 * 4096), two = adapter.Reserve(4 * 4096);
+        Assert.Equal(6, _system.BounceStatistics.FreePages);
+        Task<ScatterGatherLease> never =
+            adapter.GetScatterGatherListAsync(_mdl, 0, 4 * 4096, DmaDirection.ToDevice).AsTask();
+        Assert.Equal(DmaFailure.OutOfResources, (await Assert.ThrowsAsync<DmaException>(() => never)).Failure);
+        two.Dispose();
+        (await adapter.GetScatterGatherListAsync(_mdl, 0, 4 * 4096, DmaDirection.ToDevice)).Dispose();
+    }
+
     // Seen failing: the offset in the page kept where it carries the data over a boundary.
     [Theory]
     [InlineData(64)]

@@ -109,12 +109,10 @@ public sealed class ContractTests : IDisposable
         list.Dispose();
     }
 
-    // T22, for remapping and for pages of a pool: scattered pages join, and are cut only where the device says so.
+    // T22: scattered pages join, and are cut only where the device says so. Where nothing joins them (identity, and
+    // shadow slots, which hold a page for each) they are elements as they lie.
     [Theory]
-    [InlineData("bounce")]
-    [InlineData("strict")]
-    [InlineData("deferred")]
-    [InlineData("isolated")]
+    [MemberData(nameof(All))]
     public void T22_ScatteredPagesJoinIntoOneElementWithinSegmentAndBoundary(string backend)
     {
         const uint Length = 256 * 4096;
@@ -133,16 +131,36 @@ public sealed class ContractTests : IDisposable
         foreach ((DeviceDescription device, int elements) in cases)
         {
             using DmaAdapter adapter = system.CreateAdapter(Device, device, "test");
+            if (backend == "none" && (!device.ScatterGather || device.AddressBits == 32))
+            {
+                Assert.Contains(Assert.Throws<DmaException>(() => adapter.TryGetScatterGatherList(
+                        mdl, 0, Length, DmaDirection.ToDevice, out _)).Failure,
+                    new[] { DmaFailure.TooFragmented, DmaFailure.Unreachable });
+                continue;
+            }
             Assert.True(adapter.TryGetScatterGatherList(mdl, 0, Length, DmaDirection.ToDevice,
                 out ScatterGatherLease list));
-            Assert.Equal(elements, list.Count);
+            if (backend == "none") { Assert.Equal(Runs(mdl, device.MaximumSegment), list.Count); }
+            else { Assert.Equal(elements, list.Count); }
             list.Dispose();
         }
         using DmaAdapter bounded = system.CreateAdapter(Device, new() { BoundaryLog2 = 16 }, "test");
         Assert.True(bounded.TryGetScatterGatherList(mdl, 0, Length, DmaDirection.ToDevice, out ScatterGatherLease cut));
-        Assert.InRange(cut.Count, 16, 17);
+        if (backend != "none") { Assert.InRange(cut.Count, 16, 17); }
         Assert.All(cut.Elements(), static e =>
             Assert.Equal(e.Address.AlignDown(16), (e.Address + (e.Length - 1)).AlignDown(16)));
         cut.Dispose();
+    }
+
+    // Pages that follow each other in memory, cut where a segment is full.
+    private static int Runs(Mdl mdl, uint maximumSegment)
+    {
+        (int runs, ulong bytes) = (1, 4096);
+        for (int i = 1; i < mdl.Pages.Length; i++)
+        {
+            bool joins = mdl.Pages[i] == mdl.Pages[i - 1] + 4096 && bytes + 4096 <= maximumSegment;
+            (runs, bytes) = joins ? (runs, bytes + 4096) : (runs + 1, 4096);
+        }
+        return runs;
     }
 }

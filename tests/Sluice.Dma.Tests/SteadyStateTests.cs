@@ -4,7 +4,7 @@ public sealed class SteadyStateTests
 {
     // Seen failing: a new element array per list.
     [Fact]
-    public void RequestsOfEveryLengthAllocateNothing()
+    public void R04_RequestsOfEveryLengthAllocateNothing()
     {
         using TestPlatform platform = new();
         using DmaSystem system = DmaSystem.Start(platform, new() { RecentMappings = 64 });

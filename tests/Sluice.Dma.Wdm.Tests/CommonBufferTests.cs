@@ -101,11 +101,12 @@ public sealed class CommonBufferTests
         static int Code(Action misuse) => Assert.Throws<CommonBufferVectorException>(misuse).Code;
     }
 
-    [Fact]
-    public void T18_AVectorThatIsNeverFreedIsALeakWithItsOwner()
+    [Theory]
+    [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
+    public void T18_AVectorThatIsNeverFreedIsALeakWithItsOwner(string backend)
     {
-        using TestPlatform platform = new(1, 1 << 20);
-        using DmaSystem system = DmaSystem.Start(platform, new());
+        using TestPlatform platform = new(1, 2 << 20);
+        using DmaSystem system = Backend.Start(platform, backend);
         WdmDma dma = new(system);
         WdmAdapter adapter = dma.IoGetDmaAdapter(new(Lab.Slot, "leaky"), Lab.Master(4096), out _)!;
         adapter.AllocateCommonBufferVector(

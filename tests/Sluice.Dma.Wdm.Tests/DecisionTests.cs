@@ -121,6 +121,29 @@ public sealed partial class DecisionTests
         Assert.True(names.Count(static n => n.StartsWith("ReactOs_", StringComparison.Ordinal)) >= 11);
     }
 
+    // Seen failing: T18's leak on identity alone.
+    [Fact]
+    public void EveryNumberedContractTestRunsOnEveryBackend()
+    {
+        HashSet<string> without = [.. ExceptionOf().Matches(string.Join(' ', Document("docs/ddi.md")))
+            .Select(static m => m.Groups[1].Value)];
+        foreach (MethodInfo test in typeof(DecisionTests).Assembly.GetTypes().SelectMany(static t => t.GetMethods())
+            .Where(static m => NumberedTest().IsMatch(m.Name) && !m.IsStatic))
+        {
+            if (without.Remove(test.Name)) { continue; }
+            MemberDataAttribute data = Assert.Single(test.GetCustomAttributes<MemberDataAttribute>());
+            Type owner = data.MemberType ?? test.DeclaringType!;
+            IEnumerable<ITheoryDataRow> rows =
+                (IEnumerable<ITheoryDataRow>)owner.GetProperty(data.MemberName)!.GetValue(null)!;
+            HashSet<string> backends = [.. rows.Select(static r => (string)r.GetData()[0]!)];
+            Assert.True(backends.SetEquals(Backend.Names), test.Name);
+        }
+        Assert.Empty(without);
+        string[] numbers = [.. Document("docs/ddi.md").Select(static l => BackendRow().Match(l))
+            .Where(static m => m.Success).Select(static m => m.Groups[1].Value)];
+        Assert.Equal(Enumerable.Range(1, 23).Select(static n => $"T{n:00}"), numbers);
+    }
+
     private static string[] Document(string path)
     {
         string? root = AppContext.BaseDirectory;
@@ -152,6 +175,16 @@ public sealed partial class DecisionTests
 
     [GeneratedRegex(@"([A-Z]\w+)(?: \((≤D)\))?")]
     private static partial Regex FunctionName();
+
+    [GeneratedRegex(@"^T\d\d_")]
+    private static partial Regex NumberedTest();
+
+    [GeneratedRegex(@"^\| (T\d\d) [^|]*\|[^|]+\|[^|]+\|[^|]+\|$")]
+    private static partial Regex BackendRow();
+
+    // As the page says it: `name` has no back-end.
+    [GeneratedRegex(@"`(\w+)` has no back-end")]
+    private static partial Regex ExceptionOf();
 
     [GeneratedRegex(@"(?:[TD]\d\d|ReactOs)_\w+")]
     private static partial Regex TestName();

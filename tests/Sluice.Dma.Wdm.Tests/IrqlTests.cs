@@ -24,13 +24,19 @@ public sealed class IrqlTests
         CreateCommonBufferFromMdl P
         """;
 
-    public static TheoryData<DdiFunction, char> Functions
+    public static TheoryData<string, DdiFunction, char> Functions
     {
         get
         {
             string[] words = Published.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
-            TheoryData<DdiFunction, char> rows = [];
-            for (int i = 0; i < words.Length; i += 2) { rows.Add(Enum.Parse<DdiFunction>(words[i]), words[i + 1][0]); }
+            TheoryData<string, DdiFunction, char> rows = [];
+            foreach (string backend in Backend.Names)
+            {
+                for (int i = 0; i < words.Length; i += 2)
+                {
+                    rows.Add(backend, Enum.Parse<DdiFunction>(words[i]), words[i + 1][0]);
+                }
+            }
             return rows;
         }
     }
@@ -38,7 +44,7 @@ public sealed class IrqlTests
     // Seen failing: FreeMapRegisters without its check.
     [Theory]
     [MemberData(nameof(Functions))]
-    public void T20_EveryFunctionAtEveryLevel(DdiFunction function, char rule)
+    public void T20_EveryFunctionAtEveryLevel(string backend, DdiFunction function, char rule)
     {
         foreach (Irql level in new[] { Irql.Passive, Irql.Apc, Irql.Dispatch, Irql.Device, Irql.High })
         {
@@ -49,7 +55,7 @@ public sealed class IrqlTests
                 'L' => level <= Irql.Dispatch,
                 _ => true,
             };
-            using Lab lab = new("identity");
+            using Lab lab = new(backend);
             Action call = Call(lab, function);
             Exception? thrown;
             using (IrqlScheduler.RaiseTo(level)) { thrown = Record.Exception(call); }
@@ -72,7 +78,7 @@ public sealed class IrqlTests
         DdiFunction[] all = Enum.GetValues<DdiFunction>();
         Assert.Equal(all, DdiTable.Rows.Select(static r => r.Function));
         Assert.Equal(Enumerable.Range(0, 36), DdiTable.Rows.Select(static r => r.Number).Distinct().Order());
-        Assert.Equal(all.Length, Functions.Count);
+        Assert.Equal(all.Length * Backend.Names.Length, Functions.Count);
     }
 
     [Fact]

@@ -71,6 +71,42 @@ public sealed class KmdfTests
         }
     }
 
+    // Seen failing: the next transfer programmed inside the callback of the last.
+    [Theory]
+    [MemberData(nameof(Profiles))]
+    public void AHundredThousandTransfersCompletedInsideTheirCallbacksTakeNoMoreStackThanOne(
+        string backend, WdfDmaProfile profile)
+    {
+        const int Transfers = 100_000;
+        using Lab lab = new(backend);
+        using WdfDmaEnabler enabler = Enabler(lab, new() { Profile = profile, MaximumLength = 4096 });
+        // One page, so many times: the buffer is long, and the memory is not.
+        Mdl page = lab.Buffer(4096);
+        using Mdl mdl = Mdl.Borrow(
+            lab.Platform, [.. Enumerable.Repeat(page.Pages[0], Transfers)], Transfers * 4096u);
+        WdfDmaTransaction transaction = new(enabler);
+        (int begun, int inside, bool over, NtStatus status) = (0, 0, false, NtStatus.Success);
+        int depth = 0;
+        Assert.Equal(NtStatus.Success, transaction.Initialize((t, _, _, list) =>
+        {
+            begun++;
+            depth = Math.Max(depth, ++inside);
+            if (inside < 50) { over = t.DmaCompleted(out status); }
+            // The next is mapped, and not yet the device's: there is nothing to complete.
+            if (!over && begun % 1000 == 1)
+            {
+                Assert.Throws<InvalidOperationException>(() => t.DmaCompleted(out NtStatus _));
+            }
+            inside--;
+            return true;
+        }, true, mdl, 0, Transfers * 4096u));
+        Assert.Equal(NtStatus.Success, transaction.Execute(null));
+        Assert.Equal((1, true, NtStatus.Success), (depth, over, status));
+        Assert.Equal((Transfers, Transfers * 4096u), (begun, transaction.BytesTransferred));
+        Assert.Equal(0, enabler.Adapter.Adapter.Statistics.Outstanding);
+        transaction.Release();
+    }
+
     [Theory]
     [MemberData(nameof(Profiles))]
     public void WhatADeviceLeftIsTriedAgainAndFinalEndsIt(string backend, WdfDmaProfile profile)

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Sluice.Remapping;
 
 namespace Sluice.Dma.Wdm.Tests;
@@ -171,9 +172,23 @@ internal sealed class Lab : IDisposable
     internal void Put(WdmAdapter adapter, ScatterGatherList list, bool writeToDevice) =>
         AtDispatch(() => adapter.PutScatterGatherList(list, writeToDevice));
 
+    /// <summary>
+    /// Ends the machine. A test that ended normally left nothing behind; one that fails leaves what it leaves, and
+    /// what it failed with is what is told.
+    /// </summary>
     public void Dispose()
     {
+        if (Marshal.GetExceptionPointers() != 0)
+        {
+            Record.Exception(End);
+            return;
+        }
         Assert.Equal(Irql.Passive, IrqlScheduler.Level);
+        End();
+    }
+
+    private void End()
+    {
         System.Dispose();
         Assert.Empty(System.Leaks);
         _buffers.ForEach(static m => m.Dispose());

@@ -1,3 +1,4 @@
+using Sluice.Formats.Vtd;
 using Sluice.Iommu;
 
 namespace Sluice.Remapping.Tests;
@@ -84,6 +85,38 @@ public sealed class IommuContractTests
             Assert.Equal(pages[0], platform.Reach(Device, kept.First, DmaAccess.Write));
             Assert.Equal(misses, platform.Unit.Statistics.Misses);
         }
+    }
+
+    // Windows tells its callers when pass-through is offered or taken away. Here it never is, so there is nothing to
+    // tell: on a unit that could, no entry asks for it at any moment. Seen failing: an attach that writes its entry as
+    // pass-through first.
+    [Fact]
+    public void I06PassThroughIsNeverOnOfferAtNoMomentOfADevicesLife()
+    {
+        using TestPlatform platform = new(new VtdOptions { PassThrough = true });
+        TestMemory memory = new(platform.Memory);
+        HashSet<TranslationType> seen = [];
+        using RemappingSystem system = platform.Start(tableMemory: memory);
+        ulong word = platform.Registers.Read64(VtdRegister.RootTableAddress);
+        PhysicalAddress entry = RootEntry.AddressOf(new(word & ~0xFFFUL), bus: 0);
+        memory.AfterStore = () =>
+        {
+            Assert.True(platform.Memory.TryRead64(entry, out ulong low));
+            RootEntry root = new(low, 0);
+            if (!root.IsPresent) { return; }
+            PhysicalAddress at = ContextEntry.AddressOf(root.ContextTable, Device.Requester);
+            Assert.True(platform.Memory.TryRead64(at, out ulong context));
+            if (new ContextEntry(context, 0) is { IsPresent: true } present) { seen.Add(present.TranslationType); }
+        };
+        Domain first = system.CreateDomain(new());
+        Domain second = system.CreateDomain(new() { AddressBits = 36 });
+        system.Attach(first, Device);
+        system.Switch(Device, second);
+        system.Attach(first, Device);
+        system.Detach(Device);
+        system.Attach(second, Device);
+        second.Dispose();
+        Assert.Equal([TranslationType.Translated], seen);
     }
 
     // Seen failing: BeginStorm that quarantines nobody.

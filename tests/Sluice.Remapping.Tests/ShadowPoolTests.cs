@@ -69,6 +69,44 @@ public sealed class ShadowPoolTests
         Assert.Throws<InvalidOperationException>(() => pool.Return(slots[0]));
     }
 
+    // Seen failing: a pool that keeps its idle slots.
+    [Fact]
+    public void IdleSlotsOfOtherSizesAndRightsGiveWayToTheOneThatIsNeeded()
+    {
+        using TestPlatform platform = new();
+        using RemappingSystem system = platform.Start();
+        Domain domain = system.CreateDomain(new() { Policy = InvalidationPolicy.Shadow });
+        system.Attach(domain, Device);
+        using ShadowPool pool = new(domain, platform,
+            new() { MaximumPages = 64, LargestSlotLog2 = 4, ChunkPages = 16 });
+        List<ShadowSlot> small = [];
+        while (pool.TryRent(1, DmaAccess.Read, out ShadowSlot slot)) { small.Add(slot); }
+        ShadowSlot kept = small[^1];
+        foreach (ShadowSlot slot in small[..^1]) { pool.Return(slot); }
+        LogicalAddress first = small[0].First;
+
+        Assert.True(pool.TryRent(16, DmaAccess.Write, out ShadowSlot large));
+        Assert.True(pool.TryRent(9, DmaAccess.Write, out ShadowSlot second));
+        Assert.True(pool.TryRent(16, DmaAccess.ReadWrite, out ShadowSlot third));
+        Assert.InRange(pool.MappedPages, 49, 64);
+        // One page is rented, 48 are: no more than 15 can come together, whatever is idle.
+        Assert.False(pool.TryRent(16, DmaAccess.Write, out _));
+        Assert.True(pool.TryRent(8, DmaAccess.Write, out ShadowSlot fourth));
+        // What gave way is out of the device's reach, and what is rented is not.
+        Assert.Equal(kept.Pages[0], platform.Reach(Device, kept.First, DmaAccess.Read));
+        Assert.Equal(large.Pages[15], platform.Reach(Device, large.First + (15 << 12), DmaAccess.Write));
+        Assert.Null(platform.Reach(Device, first, DmaAccess.Read));
+        Assert.Throws<InvalidOperationException>(() => pool.Return(small[0]));
+
+        // And back again.
+        foreach (ShadowSlot slot in new[] { large, second, third, fourth, kept }) { pool.Return(slot); }
+        small.Clear();
+        while (pool.TryRent(1, DmaAccess.Read, out ShadowSlot slot)) { small.Add(slot); }
+        Assert.Equal(64, small.Count);
+        Assert.Equal(64, pool.MappedPages);
+        small.ForEach(s => pool.Return(s));
+    }
+
     // Seen failing: Dispose treating a rented slot like the others: its pages were freed.
     [Fact]
     public void DisposeUnmapsFreesAndQuarantinesWhatIsStillRented()

@@ -24,6 +24,8 @@ internal static class BenchCatalog
         .. from bytes in ListSizes
            from road in Enum.GetValues<ListRoad>()
            select new BenchEntry(ListCase.NameOf(road, bytes), () => new ListCase(road, bytes)),
+        .. Policies.Select(static policy => new BenchEntry(
+            ThreadsCase.NameOf(policy), () => new ThreadsCase(policy, Environment.ProcessorCount))),
         new(CopyOrMapCase.RowName, static () => new CopyOrMapCase()),
         .. new[] { false, true }.Select(static guards =>
             new BenchEntry(VerifiedCase.NameOf(guards), () => new VerifiedCase(guards))),

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.ExceptionServices;
 
 namespace Sluice.Dma.Wdm;
 
@@ -134,15 +135,31 @@ public sealed partial class WdfDmaTransaction
         Program(_buffer!.List);
     }
 
+    // A callback that completes its transfer has the next one mapped at once, but programmed only when it has returned:
+    // the stack is as deep for a million transfers as for one. A completion on another thread programs by itself.
     private void Program(ScatterGatherList list)
     {
         _state = State.Transferring;
-        _program!(this, _programContext, _write, list);
+        int me = Environment.CurrentManagedThreadId;
+        if (Volatile.Read(ref _programmer) == me)
+        {
+            Volatile.Write(ref _next, list);
+            return;
+        }
+        ExceptionDispatchInfo? thrown = null;
+        for (ScatterGatherList? next = list; next is not null; next = Interlocked.Exchange(ref _next, null))
+        {
+            Volatile.Write(ref _programmer, me);
+            try { _program!(this, _programContext, _write, next); }
+            catch (Exception e) { thrown ??= ExceptionDispatchInfo.Capture(e); }
+            if (Interlocked.CompareExchange(ref _programmer, 0, me) != me) { break; }
+        }
+        thrown?.Throw();
     }
 
     private void EndTransfer(uint length)
     {
-        if (_state != State.Transferring)
+        if (_state != State.Transferring || Volatile.Read(ref _next) is not null)
         {
             throw new InvalidOperationException(
                 "a DMA transaction completes a transfer that it does not have in flight");

@@ -46,6 +46,10 @@ public sealed partial class WdfDmaTransaction
     private MapRegisterBase? _reserved;
     private NtStatus _begun;
 
+    // The thread inside the callback, and what was mapped for it to program next.
+    private int _programmer;
+    private ScatterGatherList? _next;
+
     private enum State
     {
         Created,

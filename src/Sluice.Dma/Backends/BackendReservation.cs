@@ -10,6 +10,9 @@ internal class BackendReservation
 {
     /// <summary>Whose it is; set by the adapter.</summary>
     internal DmaReservation? Owner;
+
+    /// <summary>Pages of a pool that it holds; null for none.</summary>
+    internal virtual BounceHold? Hold => null;
 }
 
 /// <summary>
@@ -32,7 +35,9 @@ internal sealed class RemappingReservation(DomainReservation next, DomainReserva
 
     /// <summary>Pages of a pool that stand in for pages a transfer does not fill; null where the device may see
     /// those.</summary>
-    internal BounceHold? Hold;
+    internal BounceHold? StandIns;
+
+    internal override BounceHold? Hold => StandIns;
 
     /// <summary>What is mapped.</summary>
     internal ReservedMapping Mapping;
@@ -57,5 +62,5 @@ internal sealed class ShadowReservation(ShadowSlot read, ShadowSlot write, Shado
 /// <summary>Bounce: pages that stand in for all of a transfer, whether it needs them or not.</summary>
 internal sealed class BounceReservation(BounceHold hold) : BackendReservation
 {
-    internal BounceHold Hold => hold;
+    internal override BounceHold Hold => hold;
 }

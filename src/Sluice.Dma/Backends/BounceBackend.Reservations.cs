@@ -14,7 +14,8 @@ internal sealed partial class BounceBackend
         TryReserve(pages, Ticket, out reservation);
 
     /// <inheritdoc/>
-    public bool CouldEverReserve(int pages) => pool.CouldEver(NeedOf(pages));
+    public bool CouldEverReserve(int pages, ReadOnlySpan<BackendReservation> setAside) =>
+        pool.CouldEver(NeedOf(pages), setAside);
 
     /// <inheritdoc/>
     public void Unreserve(BackendReservation reservation) => pool.Give(((BounceReservation)reservation).Hold);

@@ -78,8 +78,8 @@ internal sealed partial class BounceBackend(
     }
 
     /// <inheritdoc/>
-    public bool CouldEver(in Transfer transfer) =>
-        Plan(transfer, out BounceNeed need, out _) == DmaFailure.None && pool.CouldEver(need);
+    public bool CouldEver(in Transfer transfer, ReadOnlySpan<BackendReservation> setAside) =>
+        Plan(transfer, out BounceNeed need, out _) == DmaFailure.None && pool.CouldEver(need, setAside);
 
     /// <inheritdoc/>
     public void Abandon(Mapping mapping)

@@ -51,7 +51,9 @@ internal interface IDmaBackend
     /// Whether a transfer that found resources short could be mapped if every other were put. Where that is not known,
     /// yes: the adapter then waits as long as anything of its own is mapped.
     /// </summary>
-    bool CouldEver(in Transfer transfer) => true;
+    /// <param name="transfer">The transfer.</param>
+    /// <param name="setAside">What the adapter's own reservations hold: no put brings that back.</param>
+    bool CouldEver(in Transfer transfer, ReadOnlySpan<BackendReservation> setAside) => true;
 
     /// <summary>
     /// The transfer will never be unmapped: what it holds stays taken until <see cref="Release"/>.
@@ -80,7 +82,9 @@ internal interface IDmaBackend
     DmaFailure TryReserveInTurn(int pages, out BackendReservation? reservation) => TryReserve(pages, out reservation);
 
     /// <summary>Whether that many pages could be reserved if everything else were given back.</summary>
-    bool CouldEverReserve(int pages) => pages <= MostRegisters;
+    /// <param name="pages">How many.</param>
+    /// <param name="setAside">What the adapter's own reservations hold and keep.</param>
+    bool CouldEverReserve(int pages, ReadOnlySpan<BackendReservation> setAside) => pages <= MostRegisters;
 
     /// <summary>The most pages that one transfer could ever be given at once: what a driver may plan with.</summary>
     int MostRegisters => int.MaxValue;

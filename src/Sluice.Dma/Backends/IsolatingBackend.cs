@@ -88,8 +88,8 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     }
 
     /// <inheritdoc/>
-    public bool CouldEver(in Transfer transfer) =>
-        Plan(transfer, out int fragments, out _) == DmaFailure.None && pool.CouldEver(new(fragments));
+    public bool CouldEver(in Transfer transfer, ReadOnlySpan<BackendReservation> setAside) =>
+        Plan(transfer, out int fragments, out _) == DmaFailure.None && pool.CouldEver(new(fragments), setAside);
 
     /// <inheritdoc/>
     public void Abandon(Mapping mapping)
@@ -108,7 +108,8 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
         TryReserve(pages, Ticket, out reservation);
 
     /// <inheritdoc/>
-    public bool CouldEverReserve(int pages) => pool.CouldEver(new(pages));
+    public bool CouldEverReserve(int pages, ReadOnlySpan<BackendReservation> setAside) =>
+        pool.CouldEver(new(pages), setAside);
 
     /// <inheritdoc/>
     public void Unreserve(BackendReservation reservation)
@@ -135,16 +136,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     public DmaDomain? Home => direct.Home;
 
     /// <inheritdoc/>
-    public void Move(DmaDomain to)
-    {
-        if (to.Space is { Options.Policy: InvalidationPolicy.Deferred })
-        {
-            throw new RemappingException(
-                $"a device that is not trusted with the rest of a page cannot join {to}: what is put there stays "
-                + "within reach until the next flush, and a page of the pool is another device's by then");
-        }
-        direct.Move(to);
-    }
+    public void Move(DmaDomain to) => direct.Move(to);
 
     /// <inheritdoc/>
     public void Revoke() => direct.Revoke();
@@ -232,7 +224,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
         reservation = null;
         if (!pool.TryTake(new(pages), ticket, out BounceHold? hold)) { return DmaFailure.OutOfResources; }
         DmaFailure failure = direct.TryReserve(pages, out reservation);
-        if (failure == DmaFailure.None) { ((RemappingReservation)reservation!).Hold = hold; }
+        if (failure == DmaFailure.None) { ((RemappingReservation)reservation!).StandIns = hold; }
         else { GiveAndWake(hold); }
         return failure;
     }

@@ -98,7 +98,8 @@ internal sealed class ShadowBackend(
     }
 
     /// <inheritdoc/>
-    public bool CouldEver(in Transfer transfer) => direct.CouldEver(transfer);
+    public bool CouldEver(in Transfer transfer, ReadOnlySpan<BackendReservation> setAside) =>
+        direct.CouldEver(transfer, setAside);
 
     /// <inheritdoc/>
     public void Abandon(Mapping mapping) => direct.Abandon(mapping);

@@ -89,12 +89,12 @@ internal sealed class BounceArea
         _gate.Exit();
     }
 
-    /// <summary>Whether a run could be had here if everything were given back.</summary>
-    internal bool CouldEverTakeRun(in BounceNeed need)
+    /// <summary>Whether a run could be had here if everything but what is set aside were given back.</summary>
+    internal bool CouldEverTakeRun(in BounceNeed need, ReadOnlySpan<BackendReservation> setAside)
     {
         bool could = false;
         _gate.Enter();
-        foreach (BounceBlock block in _blocks) { could = could || block.CouldEverTakeRun(need); }
+        foreach (BounceBlock block in _blocks) { could = could || block.CouldEverTakeRun(need, setAside); }
         _gate.Exit();
         return could;
     }

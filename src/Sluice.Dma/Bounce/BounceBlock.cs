@@ -67,12 +67,19 @@ internal sealed class BounceBlock
         return true;
     }
 
-    /// <summary>Whether there would be such a run if everything were given back.</summary>
-    internal bool CouldEverTakeRun(in BounceNeed need)
+    /// <summary>Whether there would be such a run if everything but what is set aside were given back.</summary>
+    internal bool CouldEverTakeRun(in BounceNeed need, ReadOnlySpan<BackendReservation> setAside)
     {
         ulong[] usable = new ulong[_free.Length];
         Change(usable, 0, Pages, set: true);
         for (int i = 0; i < usable.Length; i++) { usable[i] &= ~_quarantined[i]; }
+        foreach (BackendReservation reservation in setAside)
+        {
+            foreach (ref readonly BounceRun run in reservation.Hold is { } hold ? hold.Runs : default)
+            {
+                if (run.Block == this) { Change(usable, run.First, run.Count, set: false); }
+            }
+        }
         return FindRun(usable, need) >= 0;
     }
 

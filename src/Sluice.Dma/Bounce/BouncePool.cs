@@ -129,13 +129,17 @@ internal sealed partial class BouncePool : IDisposable
     /// Whether that much could be had if everything not leaked were given back. What is set aside by now counts, for
     /// the pool has tried to grow before it says that it is short.
     /// </summary>
-    internal bool CouldEver(in BounceNeed need)
+    /// <param name="need">What is needed.</param>
+    /// <param name="setAside">Reservations that keep what they hold.</param>
+    internal bool CouldEver(in BounceNeed need, ReadOnlySpan<BackendReservation> setAside = default)
     {
-        if (need.Pages > Volatile.Read(ref _pages) - Volatile.Read(ref _quarantined)) { return false; }
+        int kept = Volatile.Read(ref _quarantined);
+        foreach (BackendReservation reservation in setAside) { kept += reservation.Hold?.Pages ?? 0; }
+        if (need.Pages > Volatile.Read(ref _pages) - kept) { return false; }
         if (!need.Run) { return true; }
         foreach (BounceArea area in _areas)
         {
-            if (area.CouldEverTakeRun(need)) { return true; }
+            if (area.CouldEverTakeRun(need, setAside)) { return true; }
         }
         return false;
     }

@@ -1,0 +1,37 @@
+using Sluice.Cli.Bench;
+using Sluice.Remapping;
+
+namespace Sluice.Cli.Tests;
+
+/// <summary>What the speed table promises to show; how fast it is, no test can say on a machine with neighbours.</summary>
+public sealed class BenchRowTests
+{
+    // Seen failing: a catalog without the deferred rows.
+    [Fact]
+    public void R01_EveryBackEndAndPolicyHasItsRowForEveryLength()
+    {
+        HashSet<string> names = [.. BenchCatalog.All.Select(static entry => entry.Name)];
+        string[] roads = ["identity", "bounce", "strict", "deferred", "shadow"];
+        foreach (string road in roads)
+        {
+            foreach (string size in new[] { "4k", "64k", "1024k" }) { Assert.Contains($"list-{road}-{size}", names); }
+        }
+        Assert.Equal(BenchCatalog.All.Count, names.Count);
+    }
+
+    // Seen failing: a worker's thread that does one operation less than it was asked for.
+    [Theory]
+    [InlineData(InvalidationPolicy.Strict, 1)]
+    [InlineData(InvalidationPolicy.Strict, 3)]
+    [InlineData(InvalidationPolicy.Deferred, 2)]
+    [InlineData(InvalidationPolicy.Shadow, 2)]
+    public void R03_ThreadsWithDevicesOfTheirOwnDoTheWorkOnce(InvalidationPolicy policy, int threads)
+    {
+        using ThreadsCase row = new(policy, threads);
+        row.Run(6_000);
+        Assert.Equal(6_000, row.Requests);
+        row.RunBaseline(500);
+        Assert.Equal(6_500, row.Requests);
+        Assert.Equal(ThreadsCase.NameOf(policy), row.Name);
+    }
+}
