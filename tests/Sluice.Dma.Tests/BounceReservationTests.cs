@@ -67,6 +67,7 @@ public sealed class BounceReservationTests : IDisposable
         Assert.Equal(16, _system.BounceStatistics.FreePages);
     }
 
+    // Seen failing: what is set aside counted as what others will give back (it waited for ever).
     // Own reservations are kept for as long as the driver likes: waiting for their end would be waiting for oneself.
     [Fact(Timeout = 20_000)]
     public async Task WhatOnlyOnesOwnReservationCouldGiveBackIsRefusedAndNotWaitedFor()
@@ -100,6 +101,7 @@ public sealed class BounceReservationTests : IDisposable
         Assert.Equal(16, _system.BounceStatistics.FreePages);
     }
 
+    // Seen failing: as above.
     [Fact(Timeout = 20_000)]
     public async Task ARunThatIsSetAsideIsNotWaitedForEither()
     {
