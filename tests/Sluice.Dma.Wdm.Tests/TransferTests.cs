@@ -167,7 +167,7 @@ public sealed class TransferTests
             true, buffer, null, null, null);
     }
 
-    // Seen failing, on one or two of the back-ends in each of two runs: a callback although the request was withdrawn
+    // Seen failing, on some of the back-ends in at least two of three runs: a callback although the request was withdrawn
     // while it was being granted.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
