@@ -73,8 +73,10 @@ public sealed class BounceReservationTests : IDisposable
     public async Task WhatOnlyOnesOwnReservationCouldGiveBackIsRefusedAndNotWaitedFor()
     {
         using DmaReservation reservation = Ready[0].Reserve(11 * 4096);
-        Assert.True(Ready[1].TryGetScatterGatherList(_mdl, 0, 4096, DmaDirection.ToDevice, out ScatterGatherLease other));
-        Assert.True(Ready[0].TryGetScatterGatherList(_mdl, 0, 4096, DmaDirection.ToDevice, out ScatterGatherLease own));
+        Assert.True(Ready[1].TryGetScatterGatherList(
+            _mdl, 0, 4096, DmaDirection.ToDevice, out ScatterGatherLease other));
+        Assert.True(Ready[0].TryGetScatterGatherList(
+            _mdl, 0, 4096, DmaDirection.ToDevice, out ScatterGatherLease own));
         // Whatever else is in flight: 12 of 16 pages stay away, and this takes 5.
         Task<ScatterGatherLease> never =
             Ready[0].GetScatterGatherListAsync(_mdl, 0, 4 * 4096, DmaDirection.ToDevice).AsTask();
