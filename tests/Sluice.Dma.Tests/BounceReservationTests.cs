@@ -67,13 +67,16 @@ public sealed class BounceReservationTests : IDisposable
         Assert.Equal(16, _system.BounceStatistics.FreePages);
     }
 
+    // Seen failing: what is set aside counted as what others will give back (it waited for ever).
     // Own reservations are kept for as long as the driver likes: waiting for their end would be waiting for oneself.
     [Fact(Timeout = 20_000)]
     public async Task WhatOnlyOnesOwnReservationCouldGiveBackIsRefusedAndNotWaitedFor()
     {
         using DmaReservation reservation = Ready[0].Reserve(11 * 4096);
-        Assert.True(Ready[1].TryGetScatterGatherList(_mdl, 0, 4096, DmaDirection.ToDevice, out ScatterGatherLease other));
-        Assert.True(Ready[0].TryGetScatterGatherList(_mdl, 0, 4096, DmaDirection.ToDevice, out ScatterGatherLease own));
+        Assert.True(Ready[1].TryGetScatterGatherList(
+            _mdl, 0, 4096, DmaDirection.ToDevice, out ScatterGatherLease other));
+        Assert.True(Ready[0].TryGetScatterGatherList(
+            _mdl, 0, 4096, DmaDirection.ToDevice, out ScatterGatherLease own));
         // Whatever else is in flight: 12 of 16 pages stay away, and this takes 5.
         Task<ScatterGatherLease> never =
             Ready[0].GetScatterGatherListAsync(_mdl, 0, 4 * 4096, DmaDirection.ToDevice).AsTask();
@@ -100,6 +103,7 @@ public sealed class BounceReservationTests : IDisposable
         Assert.Equal(16, _system.BounceStatistics.FreePages);
     }
 
+    // Seen failing: as above.
     [Fact(Timeout = 20_000)]
     public async Task ARunThatIsSetAsideIsNotWaitedForEither()
     {

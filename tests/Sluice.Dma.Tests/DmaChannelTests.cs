@@ -71,6 +71,7 @@ public sealed class DmaChannelTests
             async () => await adapter.AllocateChannelAsync(1, stop.Token));
     }
 
+    // Seen failing, in one of two runs: a callback although the request was withdrawn while it was being granted.
     [Theory]
     [MemberData(nameof(All))]
     public void InARaceAChannelIsGrantedOrWithdrawnNeverBothAndNeverNeither(string backend)

@@ -12,7 +12,7 @@ internal static class Race
     private const int Rounds = 4000;
     private static readonly TimeSpan Enough = TimeSpan.FromSeconds(1);
 
-    /// <summary>Runs rounds until there were many, or a second is over.</summary>
+    /// <summary>Runs rounds until there were many, or a second is over and each was first once.</summary>
     /// <param name="prepare">Before each round.</param>
     /// <param name="left">On this thread.</param>
     /// <param name="right">On another thread; true when it was first.</param>
@@ -39,7 +39,7 @@ internal static class Race
         Stopwatch watch = Stopwatch.StartNew();
         try
         {
-            for (int round = 1; round <= Rounds && (round < 100 || watch.Elapsed < Enough); round++)
+            for (int round = 1; round <= Rounds; round++)
             {
                 prepare();
                 bool before = rightFirst;
@@ -50,10 +50,12 @@ internal static class Race
                 Await(ref done, round);
                 Assert.Null(thrown);
                 check(rightFirst);
+                bool both = lefts != 0 && rights != 0;
+                if (watch.Elapsed > (both ? Enough : 8 * Enough)) { break; }
                 (lefts, rights) = rightFirst ? (lefts, rights + 1) : (lefts + 1, rights);
-                streak = rightFirst == before ? Math.Min(streak + 1, 10) : 0;
+                streak = rightFirst == before ? Math.Min(streak + 1, 15) : 0;
                 int step = random.Next(20 << streak);
-                delay = Math.Clamp(delay + (rightFirst ? step : -step), -50_000, 50_000);
+                delay = Math.Clamp(delay + (rightFirst ? step : -step), -2_000_000, 2_000_000);
             }
         }
         finally

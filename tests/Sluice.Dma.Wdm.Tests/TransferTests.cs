@@ -167,6 +167,8 @@ public sealed class TransferTests
             true, buffer, null, null, null);
     }
 
+    // Seen failing, on some of the back-ends in at least two of three runs: a callback although the request was
+    // withdrawn while it was being granted.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void T13_InARaceTheCallbackRunsOrCancelIsTrueNeverBoth(string backend)
