@@ -166,24 +166,8 @@ public sealed partial class DmaAdapter
         mapping.Transfer = transfer with { Elements = reservation.Elements };
         (mapping.Backend.MapRegisters, mapping.Backend.Channel) = (registers, channel);
         mapping.Backend.Reservation = reservation.Backend;
-        ElementBuilder builder = new(mapping, Description, _elements);
-        DmaFailure failure = _backend.TryMap(mapping, ref builder, out Footprint footprint, out culprit);
-        if (failure == DmaFailure.None && mapping.Count > 1 && !Description.ScatterGather)
-        {
-            _backend.Unmap(mapping);
-            failure = DmaFailure.TooFragmented;
-        }
-        if (_verifier is { } verifier)
-        {
-            failure = Verify(verifier, failure, mapping, number, transfer, culprit, origin);
-        }
-        if (failure == DmaFailure.None)
-        {
-            mapping.Publish(number, footprint, origin, common: false);
-            list = new(mapping, number);
-            return DmaFailure.None;
-        }
-        Recycle(mapping);
+        DmaFailure failure = Fill(mapping, number, transfer, origin, out list, out culprit);
+        if (failure == DmaFailure.None) { return failure; }
         reservation.GiveRecord(mapping);
         transfer.Mdl.UnpinChain();
         _gate.Enter();

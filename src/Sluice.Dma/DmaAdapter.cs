@@ -211,6 +211,28 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         (mapping.Backend.MapRegisters, mapping.Backend.Channel) = (registers, channel);
         mapping.Backend.Ticket = ahead && channel is null ? _ticket : null;
         _verifier?.Guard(mapping);
+        DmaFailure failure = Fill(mapping, number, transfer, origin, out list, out culprit);
+        if (failure == DmaFailure.None) { return failure; }
+        transfer.Mdl.UnpinChain();
+        _gate.Enter();
+        _table.GiveUnused(mapping);
+        GiveRegisters(registers, channel);
+        _outstanding--;
+        _requests--;
+        _bytes -= transfer.Length;
+        bool othersWait = !ahead && OthersWait;
+        if (othersWait) { _returned++; }
+        _gate.Exit();
+        if (othersWait) { Serve(); }
+        return failure;
+    }
+
+    // A record that was taken becomes the list of its transfer, or is empty again.
+    private DmaFailure Fill(
+        Mapping mapping, long number, in Transfer transfer, in MappingOrigin origin, out ScatterGatherLease list,
+        out PhysicalAddress culprit)
+    {
+        list = default;
         ElementBuilder builder = new(mapping, Description, _elements);
         DmaFailure failure = _backend.TryMap(mapping, ref builder, out Footprint footprint, out culprit);
         if (failure == DmaFailure.None && mapping.Count > 1 && !Description.ScatterGather)
@@ -229,17 +251,6 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
             return DmaFailure.None;
         }
         Recycle(mapping);
-        transfer.Mdl.UnpinChain();
-        _gate.Enter();
-        _table.GiveUnused(mapping);
-        GiveRegisters(registers, channel);
-        _outstanding--;
-        _requests--;
-        _bytes -= transfer.Length;
-        bool othersWait = !ahead && OthersWait;
-        if (othersWait) { _returned++; }
-        _gate.Exit();
-        if (othersWait) { Serve(); }
         return failure;
     }
 

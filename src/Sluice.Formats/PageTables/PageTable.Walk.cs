@@ -21,7 +21,7 @@ public static partial class PageTable<TFormat>
         PhysicalAddress table = root.Table;
         ulong mask = TFormat.TableMask(in root);
         ulong index = offset >> Shift(level);
-        ulong entry;
+        ulong entry = 0;
         while (true)
         {
             if (!TryLoad(memory, table, index, out entry))
