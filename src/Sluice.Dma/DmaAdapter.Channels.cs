@@ -7,8 +7,7 @@ namespace Sluice.Dma;
 public sealed partial class DmaAdapter
 {
     private bool _channelTaken;
-    private DmaChannelRequest? _firstChannelRequest;
-    private DmaChannelRequest? _lastChannelRequest;
+    private FirstComeQueue<DmaChannelRequest> _channelRequests;
 
     // Channels whose registers were not given back yet.
     private int _channelsHeld;
@@ -48,7 +47,7 @@ public sealed partial class DmaAdapter
         ArgumentNullException.ThrowIfNull(callback);
         ThrowIfTooMany(mapRegisters);
         _gate.Enter();
-        bool usable = request.Adapter == this && !request.Queued;
+        bool usable = request.Adapter == this && !request.IsQueued;
         bool free = usable && !_closed && !_channelTaken && !OthersWait;
         _channelTaken |= free;
         _gate.Exit();
@@ -63,14 +62,12 @@ public sealed partial class DmaAdapter
         }
         _gate.Enter();
         bool open = !_closed;
-        usable &= !request.Queued;
+        usable &= !request.IsQueued;
         if (usable && open)
         {
             (request.MapRegisters, request.Callback, request.State) = (mapRegisters, callback, state);
-            (request.Queued, request.Ticket, request.Next) = (true, ++_tickets, null);
-            if (_lastChannelRequest is null) { _firstChannelRequest = request; }
-            else { _lastChannelRequest.Next = request; }
-            _lastChannelRequest = request;
+            request.Ticket = ++_tickets;
+            _channelRequests.TryAdd(request);
         }
         _gate.Exit();
         if (!usable)
@@ -190,9 +187,9 @@ public sealed partial class DmaAdapter
     private bool ServeChannel()
     {
         _gate.Enter();
-        DmaChannelRequest? request = _firstChannelRequest;
-        bool idle = request is null && _firstWaiter is null;
-        bool listsFirst = request is not null && _firstWaiter is { } waiter && waiter.Ticket < request.Ticket;
+        DmaChannelRequest? request = _channelRequests.First;
+        bool idle = request is null && _waiters.First is null;
+        bool listsFirst = request is not null && _waiters.First is { } waiter && waiter.Ticket < request.Ticket;
         if (request is null || (!_closed && (_channelTaken || listsFirst)))
         {
             _gate.Exit();
@@ -234,7 +231,7 @@ public sealed partial class DmaAdapter
 
     // Inside the gate: a channel request came before this ticket and waits for map registers only.
     private bool ChannelIsBefore(long ticket) =>
-        _firstChannelRequest is { } request && !_channelTaken && request.Ticket < ticket;
+        _channelRequests.First is { } request && !_channelTaken && request.Ticket < ticket;
 
     // Whoever took the channel: everything that one piece of so many pages needs, or the channel is free again.
     private DmaFailure Grant(int registers, bool inTurn, out DmaChannel? channel)
@@ -275,13 +272,8 @@ public sealed partial class DmaAdapter
     // Inside the gate. True for exactly one caller per queued request.
     private bool Remove(DmaChannelRequest request)
     {
-        if (!request.Queued) { return false; }
-        DmaChannelRequest? before = null;
-        for (DmaChannelRequest? at = _firstChannelRequest; at != request; at = at!.Next) { before = at; }
-        if (before is null) { _firstChannelRequest = request.Next; }
-        else { before.Next = request.Next; }
-        if (_lastChannelRequest == request) { _lastChannelRequest = before; }
-        (request.Queued, request.Next, request.Callback, request.State) = (false, null, null, null);
+        if (!_channelRequests.Remove(request)) { return false; }
+        (request.Callback, request.State) = (null, null);
         return true;
     }
 

@@ -23,8 +23,8 @@ public sealed partial class DmaAdapter
         while (true)
         {
             _gate.Enter();
-            ScatterGatherWaiter? waiter = _firstWaiter;
-            bool ours = waiter is not null && Remove(waiter);
+            ScatterGatherWaiter? waiter = _waiters.First;
+            bool ours = waiter is not null && _waiters.Remove(waiter);
             _gate.Exit();
             if (!ours) { break; }
             Answer(waiter!, default, DmaFailure.Disposed, default);

@@ -95,7 +95,7 @@ public sealed partial class DmaAdapter
     internal bool Withdraw(ScatterGatherRequest request)
     {
         _gate.Enter();
-        bool ours = Remove(request.Waiter);
+        bool ours = _waiters.Remove(request.Waiter);
         _gate.Exit();
         if (!ours) { return false; }
         GiveWaiter(request.Waiter);

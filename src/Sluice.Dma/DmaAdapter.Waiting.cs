@@ -13,8 +13,7 @@ public delegate void ScatterGatherCallback(ScatterGatherLease list, DmaFailure f
 // once. Whoever puts a list serves the queue, outside every lock.
 public sealed partial class DmaAdapter
 {
-    private ScatterGatherWaiter? _firstWaiter;
-    private ScatterGatherWaiter? _lastWaiter;
+    private FirstComeQueue<ScatterGatherWaiter> _waiters;
     private ScatterGatherWaiter? _freeWaiters;
     private long _tickets;
     private int _serveCalls;
@@ -128,7 +127,7 @@ public sealed partial class DmaAdapter
     private bool ServeFirst()
     {
         _gate.Enter();
-        ScatterGatherWaiter? waiter = _firstWaiter;
+        ScatterGatherWaiter? waiter = _waiters.First;
         if (waiter is null || ChannelIsBefore(waiter.Ticket))
         {
             _gate.Exit();
@@ -156,7 +155,7 @@ public sealed partial class DmaAdapter
             _gate.Exit();
             return retry;
         }
-        bool ours = waiter.Ticket == ticket && Remove(waiter);
+        bool ours = waiter.Ticket == ticket && _waiters.Remove(waiter);
         if (ours && failure == DmaFailure.None)
         {
             _waited++;
@@ -181,7 +180,7 @@ public sealed partial class DmaAdapter
     private void Refuse(ScatterGatherWaiter waiter, long ticket, Exception reason)
     {
         _gate.Enter();
-        bool ours = waiter.Ticket == ticket && Remove(waiter);
+        bool ours = waiter.Ticket == ticket && _waiters.Remove(waiter);
         _gate.Exit();
         if (!ours) { return; }
         if (waiter.Callback is null) { waiter.Fail(reason); }
@@ -205,7 +204,7 @@ public sealed partial class DmaAdapter
     void IWaiterQueue.Cancel(ScatterGatherWaiter waiter, CancellationToken cancellationToken)
     {
         _gate.Enter();
-        bool ours = Remove(waiter);
+        bool ours = _waiters.Remove(waiter);
         _gate.Exit();
         if (!ours) { return; }
         waiter.Fail(new OperationCanceledException(cancellationToken));
@@ -219,36 +218,21 @@ public sealed partial class DmaAdapter
         bool open = !_closed;
         if (open)
         {
-            (waiter.Queued, waiter.Ticket, waiter.Previous, waiter.Next) = (true, ++_tickets, _lastWaiter, null);
-            if (_lastWaiter is null) { _firstWaiter = waiter; }
-            else { _lastWaiter.Next = waiter; }
-            _lastWaiter = waiter;
+            waiter.Ticket = ++_tickets;
+            _waiters.TryAdd(waiter);
         }
         _gate.Exit();
         return open;
-    }
-
-    // Inside the gate. True for exactly one caller per queued waiter: that one answers it.
-    private bool Remove(ScatterGatherWaiter waiter)
-    {
-        if (!waiter.Queued) { return false; }
-        waiter.Queued = false;
-        if (waiter.Previous is null) { _firstWaiter = waiter.Next; }
-        else { waiter.Previous.Next = waiter.Next; }
-        if (waiter.Next is null) { _lastWaiter = waiter.Previous; }
-        else { waiter.Next.Previous = waiter.Previous; }
-        (waiter.Previous, waiter.Next) = (null, null);
-        return true;
     }
 
     private ScatterGatherWaiter TakeWaiter(in Transfer transfer, in MappingOrigin origin)
     {
         _gate.Enter();
         ScatterGatherWaiter? waiter = _freeWaiters;
-        if (waiter is not null) { _freeWaiters = waiter.Next; }
+        if (waiter is not null) { _freeWaiters = waiter.NextFree; }
         _gate.Exit();
         waiter ??= new(this);
-        (waiter.Transfer, waiter.Origin, waiter.Next) = (transfer, origin, null);
+        (waiter.Transfer, waiter.Origin, waiter.NextFree) = (transfer, origin, null);
         return waiter;
     }
 
@@ -263,7 +247,7 @@ public sealed partial class DmaAdapter
             return;
         }
         _gate.Enter();
-        (waiter.Next, _freeWaiters) = (_freeWaiters, waiter);
+        (waiter.NextFree, _freeWaiters) = (_freeWaiters, waiter);
         _gate.Exit();
     }
 }

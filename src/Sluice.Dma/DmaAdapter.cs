@@ -186,7 +186,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         _gate.Enter();
         ref int free = ref _registersFree;
         if (channel is not null) { free = ref channel.FreeRegisters; }
-        bool behind = !ahead && channel is null && (_firstWaiter is not null || ChannelIsBefore(long.MaxValue));
+        bool behind = !ahead && channel is null && (_waiters.First is not null || ChannelIsBefore(long.MaxValue));
         if (_closed || behind || registers > free || channel is { Ended: true })
         {
             bool closed = _closed;
@@ -271,7 +271,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
     }
 
     // Inside the gate.
-    private bool OthersWait => _firstWaiter is not null || _firstChannelRequest is not null;
+    private bool OthersWait => _waiters.First is not null || _channelRequests.First is not null;
 
     // Inside the gate.
     private void GiveRegisters(int registers, DmaChannel? channel)

@@ -8,9 +8,10 @@ public delegate void DmaChannelCallback(DmaChannel? channel, DmaFailure failure,
 
 /// <summary>A request for an adapter's channel: a place in its queue that can be left.</summary>
 /// <remarks>In use from the call until its callback runs or it is withdrawn. Safe from any thread.</remarks>
-public sealed class DmaChannelRequest
+public sealed class DmaChannelRequest : IQueued<DmaChannelRequest>
 {
     private readonly DmaAdapter _adapter;
+    private QueuePlace<DmaChannelRequest> _place;
 
     /// <summary>A request of an adapter.</summary>
     public DmaChannelRequest(DmaAdapter adapter)
@@ -20,14 +21,16 @@ public sealed class DmaChannelRequest
     }
 
     // All of it inside the adapter's gate.
-    internal DmaChannelRequest? Next;
-    internal bool Queued;
     internal long Ticket;
     internal int MapRegisters;
     internal DmaChannelCallback? Callback;
     internal object? State;
 
     internal DmaAdapter Adapter => _adapter;
+
+    internal bool IsQueued => _place.Taken;
+
+    ref QueuePlace<DmaChannelRequest> IQueued<DmaChannelRequest>.Place => ref _place;
 
     /// <summary>Withdraws the request if it still waits.</summary>
     /// <returns>True when its callback will never run; false when it ran, runs or is about to.</returns>

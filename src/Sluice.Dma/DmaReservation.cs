@@ -21,8 +21,7 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
     private Mapping? _record;
     private bool _busy;
     private bool _over;
-    private ScatterGatherWaiter? _firstWaiter;
-    private ScatterGatherWaiter? _lastWaiter;
+    private FirstComeQueue<ScatterGatherWaiter> _waiters;
     private ScatterGatherWaiter? _freeWaiters;
     private int _waiting;
 
@@ -33,7 +32,7 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
         (_adapter, MaximumLength, MapRegisters, Backend) = (adapter, maximumLength, mapRegisters, backend);
         (_record, _elements) = (record, new ScatterGatherElement[elements]);
         backend.Owner = this;
-        while (waiters-- > 0) { _freeWaiters = new(this) { Next = _freeWaiters }; }
+        while (waiters-- > 0) { _freeWaiters = new(this) { NextFree = _freeWaiters }; }
     }
 
     /// <summary>The longest transfer it serves, in bytes.</summary>
@@ -154,7 +153,7 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
         while (true)
         {
             _gate.Enter();
-            ScatterGatherWaiter? waiter = _firstWaiter;
+            ScatterGatherWaiter? waiter = _waiters.First;
             if (waiter is null)
             {
                 bool last = _over && _busy;
@@ -181,7 +180,7 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
         while (true)
         {
             _gate.Enter();
-            ScatterGatherWaiter? waiter = _firstWaiter;
+            ScatterGatherWaiter? waiter = _waiters.First;
             if (waiter is not null) { Remove(waiter); }
             _gate.Exit();
             if (waiter is null) { return first && idle; }
@@ -193,8 +192,7 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
     void IWaiterQueue.Cancel(ScatterGatherWaiter waiter, CancellationToken cancellationToken)
     {
         _gate.Enter();
-        bool ours = waiter.Queued;
-        if (ours) { Remove(waiter); }
+        bool ours = Remove(waiter);
         _gate.Exit();
         if (ours) { waiter.Fail(new OperationCanceledException(cancellationToken)); }
     }
@@ -203,7 +201,7 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
     {
         waiter.Clear();
         _gate.Enter();
-        (waiter.Next, _freeWaiters) = (_freeWaiters, waiter);
+        (waiter.NextFree, _freeWaiters) = (_freeWaiters, waiter);
         _gate.Exit();
     }
 
@@ -272,12 +270,9 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
         if (!free && !over)
         {
             waiter = _freeWaiters!;
-            _freeWaiters = waiter.Next;
+            _freeWaiters = waiter.NextFree;
             (waiter.Transfer, waiter.Origin) = (transfer, origin);
-            (waiter.Queued, waiter.Previous, waiter.Next) = (true, _lastWaiter, null);
-            if (_lastWaiter is null) { _firstWaiter = waiter; }
-            else { _lastWaiter.Next = waiter; }
-            _lastWaiter = waiter;
+            _waiters.TryAdd(waiter);
             _waiting++;
         }
         _gate.Exit();
@@ -285,14 +280,10 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
     }
 
     // Inside the gate.
-    private void Remove(ScatterGatherWaiter waiter)
+    private bool Remove(ScatterGatherWaiter waiter)
     {
-        waiter.Queued = false;
-        if (waiter.Previous is null) { _firstWaiter = waiter.Next; }
-        else { waiter.Previous.Next = waiter.Next; }
-        if (waiter.Next is null) { _lastWaiter = waiter.Previous; }
-        else { waiter.Next.Previous = waiter.Previous; }
-        (waiter.Previous, waiter.Next) = (null, null);
-        _waiting--;
+        bool ours = _waiters.Remove(waiter);
+        if (ours) { _waiting--; }
+        return ours;
     }
 }

@@ -5,15 +5,16 @@ namespace Sluice.Dma;
 /// <summary>
 /// A request in a queue, and the task behind it. Pooled: it goes back when its result was taken.
 /// </summary>
-internal sealed class ScatterGatherWaiter(IWaiterQueue queue) : IValueTaskSource<ScatterGatherLease>
+internal sealed class ScatterGatherWaiter(IWaiterQueue queue)
+    : IValueTaskSource<ScatterGatherLease>, IQueued<ScatterGatherWaiter>
 {
     private ManualResetValueTaskSourceCore<ScatterGatherLease> _core = new() { RunContinuationsAsynchronously = true };
     private CancellationTokenRegistration _registration;
 
-    // The queue's links and membership, inside the queue's gate.
-    internal ScatterGatherWaiter? Previous;
-    internal ScatterGatherWaiter? Next;
-    internal bool Queued;
+    private QueuePlace<ScatterGatherWaiter> _place;
+
+    // The link of its owner's list of free ones, inside the owner's gate.
+    internal ScatterGatherWaiter? NextFree;
 
     // Tells this request from the next one that uses the same object.
     internal long Ticket;
@@ -28,6 +29,8 @@ internal sealed class ScatterGatherWaiter(IWaiterQueue queue) : IValueTaskSource
 
     // Whose place in the queue this is when the driver made it; null for a pooled one.
     internal ScatterGatherRequest? Request;
+
+    ref QueuePlace<ScatterGatherWaiter> IQueued<ScatterGatherWaiter>.Place => ref _place;
 
     internal ValueTask<ScatterGatherLease> Task => new(this, _core.Version);
 

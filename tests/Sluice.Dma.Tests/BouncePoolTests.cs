@@ -45,7 +45,7 @@ public sealed class BouncePoolTests : IDisposable
             BounceNeed need = random.Next(2) == 0
                 ? new(length)
                 : new(length, true, 100, (uint)(length * 4096) - 200, boundary);
-            if (!pool.TryTake(need, null, out BounceHold? hold))
+            if (!pool.TryTake(need, null, out BounceHold hold))
             {
                 refused++;
                 if (!need.Run) { Assert.True(length > 300 - held.Count); }
@@ -62,7 +62,7 @@ public sealed class BouncePoolTests : IDisposable
             holds.Add(hold);
         }
         Assert.True(refused > 0);
-        holds.ForEach(pool.Give);
+        holds.ForEach(hold => pool.Give(hold));
         Assert.Equal((300, 300), (pool.Statistics.Pages, pool.Statistics.FreePages));
     }
 
@@ -78,8 +78,8 @@ public sealed class BouncePoolTests : IDisposable
             int pages = random.Next(1, 200);
             BounceBlock block = new(area, first, pages);
             bool[] free = new bool[pages];
-            BounceHold all = new(area);
-            Assert.Equal(pages, block.Take(pages + 5, all));
+            BounceHold all = default;
+            Assert.Equal(pages, block.Take(pages + 5, ref all));
             double density = random.NextDouble();
             for (int i = 0; i < pages; i++)
             {
@@ -92,9 +92,14 @@ public sealed class BouncePoolTests : IDisposable
             int expected = Enumerable.Range(0, Math.Max(0, pages - length + 1))
                 .Where(i => !free.AsSpan(i, length).Contains(false) && need.Fits(first + ((ulong)i << 12)))
                 .DefaultIfEmpty(-1).Last();
-            BounceHold hold = new(area);
-            Assert.Equal(expected >= 0, block.TryTakeRun(need, hold));
-            if (expected >= 0) { Assert.Equal(new BounceRun(block, expected, length), hold.Runs[0]); }
+            BounceHold hold = default;
+            Assert.Equal(expected >= 0, block.TryTakeRun(need, ref hold));
+            if (expected >= 0)
+            {
+                BounceRuns runs = hold.GetEnumerator();
+                Assert.True(runs.MoveNext());
+                Assert.Equal((new BounceRun(block, expected, length), 0), (runs.Current, runs.Left));
+            }
         }
     }
 
@@ -102,9 +107,9 @@ public sealed class BouncePoolTests : IDisposable
     public void AnAreaThatIsShortTakesFromTheOthersAndAllComesBack()
     {
         using BouncePool pool = Pool(64, areas: 8);
-        Assert.True(pool.TryTake(new(60), null, out BounceHold? most));
+        Assert.True(pool.TryTake(new(60), null, out BounceHold most));
         Assert.False(pool.TryTake(new(5), null, out _));
-        Assert.True(pool.TryTake(new(4), null, out BounceHold? rest));
+        Assert.True(pool.TryTake(new(4), null, out BounceHold rest));
         Assert.Equal(64, PagesOf(most).Concat(PagesOf(rest)).Distinct().Count());
         Assert.Equal(0, pool.Statistics.FreePages);
         pool.Give(most);
@@ -118,9 +123,9 @@ public sealed class BouncePoolTests : IDisposable
     public void APoolGrowsWhenItMayAndSaysWhenItCannot()
     {
         using BouncePool pool = Pool(16, most: 200);
-        Assert.True(pool.TryTake(new(100), null, out BounceHold? hold));
+        Assert.True(pool.TryTake(new(100), null, out BounceHold hold));
         Assert.True(pool.Statistics.Pages is >= 100 and <= 200);
-        Assert.True(pool.TryTake(new(64, true, 0, 64 << 12), null, out BounceHold? run));
+        Assert.True(pool.TryTake(new(64, true, 0, 64 << 12), null, out BounceHold run));
         Assert.Equal(Enumerable.Range(0, 64).Select(n => PagesOf(run)[0] + ((ulong)n << 12)), PagesOf(run));
         Assert.False(pool.TryTake(new(201), null, out _));
         Assert.False(pool.CouldEver(new(201)));
@@ -139,7 +144,7 @@ public sealed class BouncePoolTests : IDisposable
         _platform.TestFrames.Limit(2);
         Assert.False(pool.TryTake(new(20), null, out _));
         Assert.False(pool.CouldEver(new(20)));
-        Assert.True(pool.TryTake(new(10), null, out BounceHold? hold));
+        Assert.True(pool.TryTake(new(10), null, out BounceHold hold));
         pool.Give(hold);
     }
 
@@ -149,7 +154,7 @@ public sealed class BouncePoolTests : IDisposable
         int free = _platform.TestFrames.Count(FrameKind.Free);
         using (BouncePool pool = Pool(1000, most: 1200, areas: 4))
         {
-            Assert.True(pool.TryTake(new(1100), null, out BounceHold? hold));
+            Assert.True(pool.TryTake(new(1100), null, out BounceHold hold));
             Assert.All(PagesOf(hold), p => Assert.Equal(FrameKind.Buffer, _platform.Frames.KindOf(new(p))));
             pool.Give(hold);
         }
@@ -169,7 +174,7 @@ public sealed class BouncePoolTests : IDisposable
             {
                 int pages = random.Next(1, 24);
                 BounceNeed need = random.Next(4) == 0 ? new(Math.Min(pages, 6), true, 0, 4096) : new(pages);
-                if (!pool.TryTake(need, null, out BounceHold? hold)) { continue; }
+                if (!pool.TryTake(need, null, out BounceHold hold)) { continue; }
                 for (BouncePages cursor = new(hold); cursor.Left > 0;)
                 {
                     Assert.Equal(0, Interlocked.Exchange(ref owners[(cursor.Next().Value - low) >> 12], thread + 1));

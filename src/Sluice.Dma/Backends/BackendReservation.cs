@@ -11,8 +11,8 @@ internal class BackendReservation
     /// <summary>Whose it is; set by the adapter.</summary>
     internal DmaReservation? Owner;
 
-    /// <summary>Pages of a pool that it holds; null for none.</summary>
-    internal virtual BounceHold? Hold => null;
+    /// <summary>Pages of a pool that it holds.</summary>
+    internal virtual BounceHold Hold => default;
 }
 
 /// <summary>
@@ -33,11 +33,11 @@ internal sealed class RemappingReservation(DomainReservation next, DomainReserva
     /// <summary>The pages that are mapped, in a row.</summary>
     internal PhysicalAddress[] Scratch { get; } = new PhysicalAddress[pages];
 
-    /// <summary>Pages of a pool that stand in for pages a transfer does not fill; null where the device may see
+    /// <summary>Pages of a pool that stand in for pages a transfer does not fill; none where the device may see
     /// those.</summary>
-    internal BounceHold? StandIns;
+    internal BounceHold StandIns;
 
-    internal override BounceHold? Hold => StandIns;
+    internal override BounceHold Hold => StandIns;
 
     /// <summary>What is mapped.</summary>
     internal ReservedMapping Mapping;

@@ -23,7 +23,7 @@ internal sealed partial class BounceBackend
     private DmaFailure TryReserve(int pages, BounceTicket? ticket, out BackendReservation? reservation)
     {
         reservation = null;
-        if (!pool.TryTake(NeedOf(pages), ticket, out BounceHold? hold)) { return DmaFailure.OutOfResources; }
+        if (!pool.TryTake(NeedOf(pages), ticket, out BounceHold hold)) { return DmaFailure.OutOfResources; }
         reservation = new BounceReservation(hold);
         return DmaFailure.None;
     }

@@ -19,8 +19,7 @@ internal sealed partial class BounceBackend(
     private const uint PageSize = 1 << PageLog2;
     private readonly IdentityBackend _direct = new(platform, device, reason);
     private readonly ulong _limit = device.LastAddress.Value;
-    private readonly Lock _leaking = new();
-    private readonly List<BounceHold> _leaked = [];
+    private readonly LeakedHolds _leaked = new(pool);
     private long _bouncedBytes;
 
     /// <inheritdoc/>
@@ -52,7 +51,7 @@ internal sealed partial class BounceBackend(
         footprint = default;
         DmaFailure failure = Plan(mapping.Transfer, out BounceNeed need, out culprit);
         if (failure != DmaFailure.None) { return failure; }
-        BounceHold? hold = null;
+        BounceHold hold = default;
         if (need.Pages > 0 && mapping.Backend.Reservation is BounceReservation reserved) { hold = reserved.Hold; }
         else if (need.Pages > 0 && !pool.TryTake(need, mapping.Backend.Ticket, out hold))
         {
@@ -67,7 +66,8 @@ internal sealed partial class BounceBackend(
     /// <inheritdoc/>
     public bool Unmap(Mapping mapping)
     {
-        if (mapping.Backend.Bounce is not { } hold) { return true; }
+        ref readonly BounceHold hold = ref mapping.Backend.Bounce;
+        if (hold.Pages == 0) { return true; }
         if (mapping.Transfer.Direction != DmaDirection.ToDevice)
         {
             if (device.ScatterGather) { CopyBack(mapping.Transfer, hold); }
@@ -82,12 +82,7 @@ internal sealed partial class BounceBackend(
         Plan(transfer, out BounceNeed need, out _) == DmaFailure.None && pool.CouldEver(need, setAside);
 
     /// <inheritdoc/>
-    public void Abandon(Mapping mapping)
-    {
-        if (mapping.Backend.Bounce is not { } hold) { return; }
-        pool.Quarantine(hold);
-        lock (_leaking) { _leaked.Add(hold); }
-    }
+    public void Abandon(Mapping mapping) => _leaked.Add(mapping.Backend.Bounce);
 
     /// <inheritdoc/>
     public DmaFailure TryAllocateCommon(in CommonRequest request, out CommonMemory memory) =>
@@ -109,16 +104,7 @@ internal sealed partial class BounceBackend(
     public void Close(bool leaked) => Ticket!.Withdraw();
 
     /// <inheritdoc/>
-    public void Release()
-    {
-        BounceHold[] leaked;
-        lock (_leaking)
-        {
-            leaked = [.. _leaked];
-            _leaked.Clear();
-        }
-        foreach (BounceHold hold in leaked) { pool.Release(hold); }
-    }
+    public void Release() => _leaked.Release();
 
     // What the transfer needs of the pool; no pages when the device may use the buffer as it lies.
     private DmaFailure Plan(in Transfer transfer, out BounceNeed need, out PhysicalAddress culprit)
@@ -187,9 +173,10 @@ internal sealed partial class BounceBackend(
     private Footprint FillRun(Mapping mapping, uint inPage, ref ElementBuilder list)
     {
         Transfer transfer = mapping.Transfer;
-        BounceRun run = mapping.Backend.Bounce!.Runs[0];
-        PhysicalAddress first = run.Block.AddressOf(run.First);
-        PhysicalAddress last = run.Block.AddressOf(run.First + run.Count) - 1;
+        BouncePages pages = new(mapping.Backend.Bounce);
+        ulong size = (ulong)pages.Left << PageLog2;
+        PhysicalAddress first = pages.Next();
+        PhysicalAddress last = first + size - 1;
         PhysicalAddress to = first + inPage;
         SpanOf(first, inPage).Clear();
         for (PageCursor cursor = new(transfer); cursor.Next(out PhysicalAddress page, out uint at, out uint length);)
@@ -203,7 +190,7 @@ internal sealed partial class BounceBackend(
         return new(new(new(first.Value), new(last.Value)), new(last.Value));
     }
 
-    private void CopyBack(in Transfer transfer, BounceHold hold)
+    private void CopyBack(in Transfer transfer, in BounceHold hold)
     {
         long copied = 0;
         BouncePages bounce = new(hold);

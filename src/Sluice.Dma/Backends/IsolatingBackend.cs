@@ -16,8 +16,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
 {
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
-    private readonly Lock _leaking = new();
-    private readonly List<BounceHold> _leaked = [];
+    private readonly LeakedHolds _leaked = new(pool);
     private long _bouncedBytes;
 
     /// <inheritdoc/>
@@ -51,8 +50,8 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
         if (failure != DmaFailure.None) { return failure; }
         if (fragments == 0) { return direct.TryMap(mapping, ref list, out footprint, out culprit); }
         var reservation = mapping.Backend.Reservation as RemappingReservation;
-        BounceHold? hold = reservation?.Hold;
-        if (hold is null && !pool.TryTake(new(fragments), mapping.Backend.Ticket, out hold))
+        BounceHold hold = reservation is null ? default : reservation.Hold;
+        if (reservation is null && !pool.TryTake(new(fragments), mapping.Backend.Ticket, out hold))
         {
             return DmaFailure.OutOfResources;
         }
@@ -81,7 +80,8 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     public bool Unmap(Mapping mapping)
     {
         if (!direct.Unmap(mapping)) { return false; }
-        if (mapping.Backend.Bounce is not { } hold) { return true; }
+        ref readonly BounceHold hold = ref mapping.Backend.Bounce;
+        if (hold.Pages == 0) { return true; }
         if (mapping.Transfer.Direction != DmaDirection.ToDevice) { CopyBack(mapping.Transfer, hold); }
         if (mapping.Backend.Reservation is null) { pool.Give(hold); }
         return true;
@@ -92,12 +92,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
         Plan(transfer, out int fragments, out _) == DmaFailure.None && pool.CouldEver(new(fragments), setAside);
 
     /// <inheritdoc/>
-    public void Abandon(Mapping mapping)
-    {
-        if (mapping.Backend.Bounce is not { } hold) { return; }
-        pool.Quarantine(hold);
-        lock (_leaking) { _leaked.Add(hold); }
-    }
+    public void Abandon(Mapping mapping) => _leaked.Add(mapping.Backend.Bounce);
 
     /// <inheritdoc/>
     public DmaFailure TryReserve(int pages, out BackendReservation? reservation) =>
@@ -114,7 +109,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     /// <inheritdoc/>
     public void Unreserve(BackendReservation reservation)
     {
-        pool.Give(((RemappingReservation)reservation).Hold!);
+        pool.Give(((RemappingReservation)reservation).Hold);
         direct.Unreserve(reservation);
     }
 
@@ -155,13 +150,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     public void Release()
     {
         direct.Release();
-        BounceHold[] leaked;
-        lock (_leaking)
-        {
-            leaked = [.. _leaked];
-            _leaked.Clear();
-        }
-        foreach (BounceHold hold in leaked) { pool.Release(hold); }
+        _leaked.Release();
     }
 
     // How many pages the transfer does not fill. Those are not mapped, so nobody below looks at their frames.
@@ -178,7 +167,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
         return DmaFailure.None;
     }
 
-    private int Fill(in Transfer transfer, BounceHold hold, PhysicalAddress[] pages)
+    private int Fill(in Transfer transfer, in BounceHold hold, PhysicalAddress[] pages)
     {
         int count = 0;
         uint copied = 0;
@@ -198,7 +187,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
         return count;
     }
 
-    private void CopyBack(in Transfer transfer, BounceHold hold)
+    private void CopyBack(in Transfer transfer, in BounceHold hold)
     {
         uint copied = 0;
         BouncePages bounce = new(hold);
@@ -213,7 +202,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     }
 
     // Nothing came of it, so no put follows that would wake who waits.
-    private void GiveAndWake(BounceHold hold)
+    private void GiveAndWake(in BounceHold hold)
     {
         pool.Give(hold);
         Ticket!.Wake();
@@ -222,7 +211,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     private DmaFailure TryReserve(int pages, BounceTicket? ticket, out BackendReservation? reservation)
     {
         reservation = null;
-        if (!pool.TryTake(new(pages), ticket, out BounceHold? hold)) { return DmaFailure.OutOfResources; }
+        if (!pool.TryTake(new(pages), ticket, out BounceHold hold)) { return DmaFailure.OutOfResources; }
         DmaFailure failure = direct.TryReserve(pages, out reservation);
         if (failure == DmaFailure.None) { ((RemappingReservation)reservation!).StandIns = hold; }
         else { GiveAndWake(hold); }

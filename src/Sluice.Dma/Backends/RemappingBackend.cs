@@ -72,7 +72,7 @@ internal sealed partial class RemappingBackend(
         ref readonly Transfer transfer = ref mapping.Transfer;
         // The domain finds the pages of a chain, and those that stand in for others, in its tables.
         bool find = transfer.Offset + (ulong)transfer.Length > transfer.Mdl!.ByteCount
-            || mapping.Backend.Bounce is not null;
+            || mapping.Backend.Bounce.Pages > 0;
         ReadOnlySpan<PhysicalAddress> pages = find ? default
             : PagesOf(transfer.Mdl, transfer.Offset, transfer.Length, out _);
         return domain.Unmap(mapping.Backend.Mapping, pages) != UnmapStatus.Quarantined;

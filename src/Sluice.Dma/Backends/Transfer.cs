@@ -31,8 +31,8 @@ internal struct BackendState
     /// <summary>Shadow: the slot that stands in for the buffer; no pages when none does.</summary>
     internal ShadowSlot Slot;
 
-    /// <summary>Bounce: the pages that stand in; null when none does.</summary>
-    internal BounceHold? Bounce;
+    /// <summary>Bounce: the pages that stand in; none when none does.</summary>
+    internal BounceHold Bounce;
 
     /// <summary>Bounce: the adapter's place in the pool's queue, for the first of its waiting requests.</summary>
     internal BounceTicket? Ticket;

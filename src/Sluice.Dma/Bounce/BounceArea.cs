@@ -1,5 +1,3 @@
-using System.Diagnostics.CodeAnalysis;
-
 namespace Sluice.Dma;
 
 /// <summary>
@@ -9,7 +7,6 @@ internal sealed class BounceArea
 {
     private SpinGate _gate;
     private BounceBlock[] _blocks = [];
-    private BounceHold? _holds;
     private int _free;
     private long _hits;
 
@@ -23,69 +20,57 @@ internal sealed class BounceArea
     internal ReadOnlySpan<BounceBlock> Blocks => Volatile.Read(ref _blocks);
 
     /// <summary>All that is needed, from this area alone.</summary>
-    internal bool TryTake(in BounceNeed need, [NotNullWhen(true)] out BounceHold? hold)
+    internal bool TryTake(in BounceNeed need, out BounceHold hold)
     {
-        hold = null;
+        hold = default;
         if (FreePages < need.Pages) { return false; }
         _gate.Enter();
         if (_free >= need.Pages)
         {
-            hold = TakeHold();
-            if (!need.Run) { Take(need.Pages, hold); }
-            else if (!TryTakeRun(need, hold))
-            {
-                GiveHold(hold);
-                hold = null;
-            }
-            if (hold is not null) { _hits++; }
+            if (need.Run) { TakeRun(need, ref hold); }
+            else { Take(need.Pages, ref hold); }
+            if (hold.Pages > 0) { _hits++; }
         }
         _gate.Exit();
-        return hold is not null;
-    }
-
-    /// <summary>An empty hold, to be filled from several areas.</summary>
-    internal BounceHold NewHold()
-    {
-        _gate.Enter();
-        BounceHold hold = TakeHold();
-        _gate.Exit();
-        return hold;
+        return hold.Pages > 0;
     }
 
     /// <summary>Adds at most <paramref name="wanted"/> pages.</summary>
-    internal void TakeSome(int wanted, BounceHold hold)
+    internal void TakeSome(int wanted, ref BounceHold hold)
     {
         if (FreePages == 0) { return; }
         _gate.Enter();
-        Take(Math.Min(wanted, _free), hold);
+        Take(Math.Min(wanted, _free), ref hold);
         _gate.Exit();
     }
 
-    /// <summary>Takes back what is its own; the hold too, when it came from here.</summary>
-    internal void Give(BounceHold hold, bool released = false)
+    /// <summary>
+    /// Takes back the current run, and those behind it for as long as they are its own. What else the hold has is
+    /// current then.
+    /// </summary>
+    /// <returns>Whether a run is left.</returns>
+    internal bool Give(ref BounceRuns runs, bool released)
     {
         _gate.Enter();
-        int pages = 0;
-        foreach (ref readonly BounceRun run in hold.Runs)
+        (bool more, int pages) = (true, 0);
+        while (more && runs.Current.Block.Area == this)
         {
-            if (run.Block.Area != this) { continue; }
+            BounceRun run = runs.Current;
             if (released) { run.Block.Release(run.First, run.Count); }
             run.Block.Give(run.First, run.Count);
             pages += run.Count;
+            more = runs.MoveNext();
         }
         Volatile.Write(ref _free, _free + pages);
-        if (hold.Home == this) { GiveHold(hold); }
         _gate.Exit();
+        return more;
     }
 
-    /// <summary>Marks what is its own as never to be given again until released.</summary>
-    internal void Quarantine(BounceHold hold)
+    /// <summary>Marks pages as never to be given again until released.</summary>
+    internal void Quarantine(in BounceRun run)
     {
         _gate.Enter();
-        foreach (ref readonly BounceRun run in hold.Runs)
-        {
-            if (run.Block.Area == this) { run.Block.Quarantine(run.First, run.Count); }
-        }
+        run.Block.Quarantine(run.First, run.Count);
         _gate.Exit();
     }
 
@@ -108,39 +93,23 @@ internal sealed class BounceArea
         _gate.Exit();
     }
 
-    private void Take(int pages, BounceHold hold)
+    private void Take(int pages, ref BounceHold hold)
     {
         Volatile.Write(ref _free, _free - pages);
         foreach (BounceBlock block in _blocks)
         {
             if (pages == 0) { return; }
-            pages -= block.Take(pages, hold);
+            pages -= block.Take(pages, ref hold);
         }
     }
 
-    private bool TryTakeRun(in BounceNeed need, BounceHold hold)
+    private void TakeRun(in BounceNeed need, ref BounceHold hold)
     {
         foreach (BounceBlock block in _blocks)
         {
-            if (!block.TryTakeRun(need, hold)) { continue; }
+            if (!block.TryTakeRun(need, ref hold)) { continue; }
             Volatile.Write(ref _free, _free - need.Pages);
-            return true;
+            return;
         }
-        return false;
-    }
-
-    private BounceHold TakeHold()
-    {
-        BounceHold? hold = _holds;
-        if (hold is null) { return new(this); }
-        _holds = hold.Next;
-        hold.Next = null;
-        return hold;
-    }
-
-    private void GiveHold(BounceHold hold)
-    {
-        hold.Clear();
-        (hold.Next, _holds) = (_holds, hold);
     }
 }

@@ -13,6 +13,7 @@ internal sealed class BounceBlock
     private const int WordMask = (1 << WordLog2) - 1;
     private readonly ulong[] _free;
     private readonly ulong[] _quarantined;
+    private readonly BounceLink[] _links;
 
     // No word below this one has a free page.
     private int _lowest;
@@ -22,6 +23,7 @@ internal sealed class BounceBlock
         (Area, First, Pages) = (area, first, pages);
         _free = new ulong[(pages + WordMask) >> WordLog2];
         _quarantined = new ulong[_free.Length];
+        _links = new BounceLink[pages];
         Give(0, pages);
     }
 
@@ -33,9 +35,13 @@ internal sealed class BounceBlock
 
     internal PhysicalAddress AddressOf(int page) => First + ((ulong)page << PageLog2);
 
+    /// <summary>What follows the run that begins at a page; whoever holds the page owns it, outside the gate
+    /// too.</summary>
+    internal ref BounceLink LinkAt(int page) => ref _links[page];
+
     /// <summary>Takes at most <paramref name="wanted"/> pages, wherever they are free.</summary>
     /// <returns>How many.</returns>
-    internal int Take(int wanted, BounceHold hold)
+    internal int Take(int wanted, ref BounceHold hold)
     {
         int left = wanted;
         int word = _lowest;
@@ -58,7 +64,7 @@ internal sealed class BounceBlock
     }
 
     /// <summary>Takes a run, the highest that will do.</summary>
-    internal bool TryTakeRun(in BounceNeed need, BounceHold hold)
+    internal bool TryTakeRun(in BounceNeed need, ref BounceHold hold)
     {
         int first = FindRun(_free, need);
         if (first < 0) { return false; }
@@ -75,7 +81,7 @@ internal sealed class BounceBlock
         for (int i = 0; i < usable.Length; i++) { usable[i] &= ~_quarantined[i]; }
         foreach (BackendReservation reservation in setAside)
         {
-            foreach (ref readonly BounceRun run in reservation.Hold is { } hold ? hold.Runs : default)
+            foreach (BounceRun run in reservation.Hold)
             {
                 if (run.Block == this) { Change(usable, run.First, run.Count, set: false); }
             }

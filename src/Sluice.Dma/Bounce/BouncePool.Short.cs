@@ -1,4 +1,3 @@
-using System.Diagnostics.CodeAnalysis;
 using System.Numerics;
 
 namespace Sluice.Dma;
@@ -16,8 +15,7 @@ internal sealed partial class BouncePool
     private static BouncePool? t_waking;
 
     private SpinGate _gate;
-    private BounceTicket? _first;
-    private BounceTicket? _last;
+    private FirstComeQueue<BounceTicket> _tickets;
     private int _waiting;
 
     private bool NobodyWaits => Volatile.Read(ref _waiting) == 0;
@@ -58,7 +56,7 @@ internal sealed partial class BouncePool
         _gate.Exit();
     }
 
-    private bool TryGather(in BounceNeed need, BounceTicket? ticket, [NotNullWhen(true)] out BounceHold? hold)
+    private bool TryGather(in BounceNeed need, BounceTicket? ticket, out BounceHold hold)
     {
         if (Gather(need, ticket, out hold)) { return true; }
         Interlocked.Increment(ref _short);
@@ -69,53 +67,52 @@ internal sealed partial class BouncePool
     }
 
     // One thread at a time takes from several areas, so that two cannot each hold half of what both need.
-    private bool Gather(in BounceNeed need, BounceTicket? ticket, [NotNullWhen(true)] out BounceHold? hold)
+    private bool Gather(in BounceNeed need, BounceTicket? ticket, out BounceHold hold)
     {
-        hold = null;
+        hold = default;
         _gate.Enter();
         if (ticket is not null) { Queue(ticket, need); }
         if (IsItsTurn(need, ticket))
         {
-            hold = need.Run ? GatherRun(need) : GatherPages(need.Pages);
-            if (hold is not null && ticket is not null) { Remove(ticket); }
+            bool found = need.Run ? GatherRun(need, ref hold) : GatherPages(need.Pages, ref hold);
+            if (found && ticket is not null) { Remove(ticket); }
         }
         _gate.Exit();
-        return hold is not null;
+        return hold.Pages > 0;
     }
 
-    private BounceHold? GatherPages(int pages)
+    private bool GatherPages(int pages, ref BounceHold hold)
     {
         int mine = Thread.GetCurrentProcessorId();
-        BounceHold hold = _areas[mine & (_areas.Length - 1)].NewHold();
         for (int i = 0; i < _areas.Length && hold.Pages < pages; i++)
         {
-            _areas[(mine + i) & (_areas.Length - 1)].TakeSome(pages - hold.Pages, hold);
+            _areas[(mine + i) & (_areas.Length - 1)].TakeSome(pages - hold.Pages, ref hold);
         }
         if (hold.Pages == pages)
         {
             _gathered++;
-            return hold;
+            return true;
         }
-        GiveElsewhere(hold, hold.Home);
-        hold.Home.Give(hold);
-        return null;
+        Give(hold);
+        hold = default;
+        return false;
     }
 
-    private BounceHold? GatherRun(in BounceNeed need)
+    private bool GatherRun(in BounceNeed need, ref BounceHold hold)
     {
         int mine = Thread.GetCurrentProcessorId();
         for (int i = 0; i < _areas.Length; i++)
         {
-            if (_areas[(mine + i) & (_areas.Length - 1)].TryTake(need, out BounceHold? hold)) { return hold; }
+            if (_areas[(mine + i) & (_areas.Length - 1)].TryTake(need, out hold)) { return true; }
         }
-        return null;
+        return false;
     }
 
     // Inside the gate.
     private bool IsItsTurn(in BounceNeed need, BounceTicket? ticket)
     {
         int owed = 0;
-        for (BounceTicket? older = _first; older is not null && older != ticket; older = older.Next)
+        for (BounceTicket? older = _tickets.First; older is not null && older != ticket; older = older.Next)
         {
             // Runs cannot be counted against each other: nobody passes who waits for one, or with one.
             if (older.Need.Run || need.Run) { return false; }
@@ -128,7 +125,7 @@ internal sealed partial class BouncePool
     private BounceTicket? FirstToServe()
     {
         _gate.Enter();
-        BounceTicket? first = _first;
+        BounceTicket? first = _tickets.First;
         _gate.Exit();
         return first is not null && first.Need.Pages <= FreePages ? first : null;
     }
@@ -137,26 +134,14 @@ internal sealed partial class BouncePool
     private void Queue(BounceTicket ticket, in BounceNeed need)
     {
         ticket.Need = need;
-        if (ticket.Queued) { return; }
+        if (!_tickets.TryAdd(ticket)) { return; }
         ticket.Turn++;
-        (ticket.Previous, ticket.Next) = (_last, null);
-        if (_last is null) { _first = ticket; }
-        else { _last.Next = ticket; }
-        _last = ticket;
-        Volatile.Write(ref ticket.Queued, true);
         Interlocked.Increment(ref _waiting);
     }
 
     private void Remove(BounceTicket ticket)
     {
-        if (!ticket.Queued) { return; }
-        if (ticket.Previous is null) { _first = ticket.Next; }
-        else { ticket.Previous.Next = ticket.Next; }
-        if (ticket.Next is null) { _last = ticket.Previous; }
-        else { ticket.Next.Previous = ticket.Previous; }
-        (ticket.Previous, ticket.Next) = (null, null);
-        Volatile.Write(ref ticket.Queued, false);
-        Interlocked.Decrement(ref _waiting);
+        if (_tickets.Remove(ticket)) { Interlocked.Decrement(ref _waiting); }
     }
 
     private bool TryGrow(in BounceNeed need)

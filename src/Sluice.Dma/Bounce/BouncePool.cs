@@ -1,4 +1,3 @@
-using System.Diagnostics.CodeAnalysis;
 using System.Numerics;
 
 namespace Sluice.Dma;
@@ -86,43 +85,24 @@ internal sealed partial class BouncePool : IDisposable
     /// <param name="ticket">The adapter's place, when the request is the first of its queue: it then keeps or takes
     /// its turn in the pool's queue. Null for a request that does not wait.</param>
     /// <param name="hold">The pages, dirty.</param>
-    internal bool TryTake(in BounceNeed need, BounceTicket? ticket, [NotNullWhen(true)] out BounceHold? hold) =>
+    internal bool TryTake(in BounceNeed need, BounceTicket? ticket, out BounceHold hold) =>
         (NobodyWaits && Mine.TryTake(need, out hold)) || TryGather(need, ticket, out hold);
 
     /// <summary>Takes pages back. The caller wakes who waits when its own books are in order.</summary>
-    internal void Give(BounceHold hold)
-    {
-        BounceArea home = hold.Home;
-        if (_disposed)
-        {
-            Surrender(hold);
-            return;
-        }
-        GiveElsewhere(hold, home);
-        home.Give(hold);
-        // The pages are seen free before the queue is seen empty: who queues looks at both the other way round.
-        Interlocked.MemoryBarrier();
-    }
+    internal void Give(in BounceHold hold) => Give(hold, released: false);
 
     /// <summary>Pages of a leaked transfer: kept out of use, however long the device may still reach them.</summary>
-    internal void Quarantine(BounceHold hold)
+    internal void Quarantine(in BounceHold hold)
     {
-        foreach (BounceArea area in _areas) { area.Quarantine(hold); }
+        foreach (BounceRun run in hold) { run.Block.Area.Quarantine(run); }
         Interlocked.Add(ref _quarantined, hold.Pages);
     }
 
     /// <summary>The leak is over. The caller wakes who waits.</summary>
-    internal void Release(BounceHold hold)
+    internal void Release(in BounceHold hold)
     {
         Interlocked.Add(ref _quarantined, -hold.Pages);
-        if (_disposed)
-        {
-            Surrender(hold);
-            return;
-        }
-        GiveElsewhere(hold, hold.Home, released: true);
-        hold.Home.Give(hold, released: true);
-        Interlocked.MemoryBarrier();
+        Give(hold, released: true);
     }
 
     /// <summary>
@@ -134,7 +114,7 @@ internal sealed partial class BouncePool : IDisposable
     internal bool CouldEver(in BounceNeed need, ReadOnlySpan<BackendReservation> setAside = default)
     {
         int kept = Volatile.Read(ref _quarantined);
-        foreach (BackendReservation reservation in setAside) { kept += reservation.Hold?.Pages ?? 0; }
+        foreach (BackendReservation reservation in setAside) { kept += reservation.Hold.Pages; }
         if (need.Pages > Volatile.Read(ref _pages) - kept) { return false; }
         if (!need.Run) { return true; }
         foreach (BounceArea area in _areas)
@@ -160,16 +140,18 @@ internal sealed partial class BouncePool : IDisposable
 
     private BounceArea Mine => _areas[Thread.GetCurrentProcessorId() & (_areas.Length - 1)];
 
-    private static void GiveElsewhere(BounceHold hold, BounceArea home, bool released = false)
+    private void Give(in BounceHold hold, bool released)
     {
-        BounceArea? last = null;
-        foreach (ref readonly BounceRun run in hold.Runs)
+        if (_disposed)
         {
-            BounceArea area = run.Block.Area;
-            if (area == home || area == last) { continue; }
-            last = area;
-            area.Give(hold, released);
+            Surrender(hold);
+            return;
         }
+        BounceRuns runs = hold.GetEnumerator();
+        bool more = runs.MoveNext();
+        while (more) { more = runs.Current.Block.Area.Give(ref runs, released); }
+        // The pages are seen free before the queue is seen empty: who queues looks at both the other way round.
+        Interlocked.MemoryBarrier();
     }
 
     private void Free(BounceBlock block)
@@ -183,7 +165,7 @@ internal sealed partial class BouncePool : IDisposable
     }
 
     // The pool is gone and this was still held: the machine gets it at once.
-    private void Surrender(BounceHold hold)
+    private void Surrender(in BounceHold hold)
     {
         for (BouncePages pages = new(hold); pages.Left > 0;)
         {

@@ -4,13 +4,12 @@ namespace Sluice.Dma;
 /// An adapter's place in the queue of a pool that it shares with other adapters: taken when the first of its waiting
 /// requests finds the pool short, kept until that request is served or gone. One per adapter.
 /// </summary>
-internal sealed class BounceTicket(BouncePool pool)
+internal sealed class BounceTicket(BouncePool pool) : IQueued<BounceTicket>
 {
-    // The queue's links, inside the queue's gate.
-    internal BounceTicket? Previous;
-    internal BounceTicket? Next;
+    private QueuePlace<BounceTicket> _place;
+
+    // What its request lacks, inside the queue's gate.
     internal BounceNeed Need;
-    internal bool Queued;
 
     /// <summary>Counts the times it queued, so that a new place is told from the old one.</summary>
     internal long Turn;
@@ -19,7 +18,12 @@ internal sealed class BounceTicket(BouncePool pool)
     internal Action Serve = static () => { };
 
     /// <summary>Whether it has a place: then what others give back is offered to this adapter in its turn.</summary>
-    internal bool IsQueued => Volatile.Read(ref Queued);
+    internal bool IsQueued => _place.Taken;
+
+    /// <summary>Who queued after it, inside the queue's gate.</summary>
+    internal BounceTicket? Next => _place.Next;
+
+    ref QueuePlace<BounceTicket> IQueued<BounceTicket>.Place => ref _place;
 
     /// <summary>Nobody of this adapter waits any more: its place goes to the next.</summary>
     internal void Leave() => pool.Leave(this);
