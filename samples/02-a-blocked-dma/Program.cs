@@ -11,7 +11,10 @@ using DmaSystem dma = DmaSystem.Start(machine, new() { Iommu = DmaIommu.Vtd });
 dma.Reported += Console.WriteLine;
 using DmaAdapter adapter = dma.CreateAdapter(device.Address, new(), driver: "demo");
 using Mdl buffer = Mdl.Allocate(machine, 8192);                   // two pages, wherever they lie
-adapter.TryGetScatterGatherList(buffer, 0, 8192, DmaDirection.FromDevice, out ScatterGatherLease list, tag: 17);
+if (!adapter.TryGetScatterGatherList(buffer, 0, 8192, DmaDirection.FromDevice, out ScatterGatherLease list, tag: 17))
+{
+    return;                                                       // no map registers or no memory now
+}
 LogicalAddress address = list[0].Address;                         // one element: contiguous to the device
 adapter.PutScatterGatherList(list);                               // from here on, out of the device's reach
 device.Port.Write(address, new byte[4096]);                       // … which does not stop it from trying

@@ -14,7 +14,10 @@ internal static class SluiceProcess
     /// With <paramref name="shell"/>, the command runs under <c>sh -c</c> with "$@" as its arguments, to set limits
     /// first.
     /// </summary>
-    public static Outcome Run(string? shell, string[] arguments)
+    public static Outcome Run(string? shell, string[] arguments) => RunProgram("Sluice.Cli", shell, arguments);
+
+    /// <summary>Another program that was built beside these tests.</summary>
+    public static Outcome RunProgram(string name, string? shell, string[] arguments)
     {
         ProcessStartInfo start = new()
         {
@@ -26,7 +29,7 @@ internal static class SluiceProcess
         start.Environment["NO_COLOR"] = "1";
         // Its double mapping of code needs a file larger than the limits that tests set.
         start.Environment["DOTNET_EnableWriteXorExecute"] = "0";
-        string command = Path.Combine(AppContext.BaseDirectory, "Sluice.Cli.dll");
+        string command = Path.Combine(AppContext.BaseDirectory, name + ".dll");
         string[] words = shell is null ? [command, .. arguments] : ["-c", shell, "sh", "dotnet", command, .. arguments];
         foreach (string word in words) { start.ArgumentList.Add(word); }
         using Process process = Process.Start(start)!;
@@ -36,7 +39,7 @@ internal static class SluiceProcess
         if (!process.WaitForExit(LongestRunMilliseconds))
         {
             process.Kill(entireProcessTree: true);
-            Assert.Fail($"sluice {string.Join(' ', arguments)} did not end in {LongestRunMilliseconds} ms");
+            Assert.Fail($"{name} {string.Join(' ', arguments)} did not end in {LongestRunMilliseconds} ms");
         }
         return new(process.ExitCode, output.GetAwaiter().GetResult(), error.GetAwaiter().GetResult());
     }

@@ -50,6 +50,9 @@ public sealed record WdfDmaEnablerConfig
     /// <summary>The longest list the device takes, at least 1.</summary>
     public int MaximumScatterGatherElements { get; init; } = int.MaxValue;
 
+    /// <summary>What the driver does when its device enters or leaves its working state.</summary>
+    public WdfDmaEnablerEvents Events { get; init; } = new();
+
     /// <summary>The subordinate device's line, width and register, for the system profiles; null for the
     /// others.</summary>
     public WdmDeviceDescription? SystemDevice { get; init; }
@@ -62,7 +65,7 @@ public sealed record WdfDmaEnablerConfig
 /// Duplex profiles share one adapter: lists do not need its channel, so both directions run at once. Safe from any
 /// thread.
 /// </remarks>
-public sealed class WdfDmaEnabler : IDisposable
+public sealed partial class WdfDmaEnabler : IDisposable
 {
     // KMDF's own rule: what drives less is no bus the framework knows.
     private const int FewestBits = 24;

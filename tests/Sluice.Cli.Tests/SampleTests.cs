@@ -1,0 +1,66 @@
+namespace Sluice.Cli.Tests;
+
+/// <summary>The samples do what their first lines promise, and the README shows one of them.</summary>
+public sealed class SampleTests
+{
+    [Fact]
+    public void ReadADiskPrintsItsHash()
+    {
+        using TemporaryFile disk = new(300_001);
+        Outcome outcome = Run("read-a-disk", disk.Path);
+        Assert.Equal($"{disk.Sha256}  {disk.Path}\n", outcome.Output);
+    }
+
+    [Fact]
+    public void ABlockedDmaIsReported()
+    {
+        string output = Run("a-blocked-dma").Output;
+        Assert.StartsWith("DMA blocked: write after PutScatterGatherList", output, StringComparison.Ordinal);
+        Assert.Contains("request tag 17", output, StringComparison.Ordinal);
+    }
+
+    // One element behind the unit, two where the device sees memory as it lies; the data is right both times.
+    [Fact]
+    public void AWdmDriverRunsWithAndWithoutAUnit()
+    {
+        string[] lines = Run("a-wdm-driver").Output.TrimEnd('\n').Split('\n');
+        int none = Array.IndexOf(lines, "None:");
+        Assert.Equal("Vtd:", lines[0]);
+        Assert.Equal((4, 6), (none, lines.Length - none));
+        Assert.Equal(2, lines.Count(line => line == "  what came back is what was sent"));
+    }
+
+    [Fact]
+    public void WithoutMemoryReservedTransfersGoOn()
+    {
+        string output = Run("no-memory-left").Output;
+        Assert.Contains("an ordinary list of 16 MiB: no memory for its page tables\n", output, StringComparison.Ordinal);
+        Assert.Contains("16 reserved lists asked for, 15 wait their turn\n", output, StringComparison.Ordinal);
+        Assert.Contains("every byte is right\n", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void TheProgramInTheReadmeIsTheSample()
+    {
+        string root = Root();
+        string sample = File.ReadAllText(Path.Combine(root, "samples/02-a-blocked-dma/Program.cs"));
+        string readme = File.ReadAllText(Path.Combine(root, "README.md"));
+        string[] shown = readme.Split("```csharp\n")[1].Split("```")[0].Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.True(shown.Length > 10);
+        Assert.All(shown, line => Assert.Contains(line + "\n", sample, StringComparison.Ordinal));
+    }
+
+    private static Outcome Run(string sample, params string[] arguments)
+    {
+        Outcome outcome = SluiceProcess.RunProgram(sample, null, arguments);
+        Assert.True(outcome.ExitCode == 0, outcome.Error);
+        return outcome;
+    }
+
+    private static string Root()
+    {
+        string folder = AppContext.BaseDirectory;
+        while (!File.Exists(Path.Combine(folder, "Sluice.slnx"))) { folder = Path.GetDirectoryName(folder)!; }
+        return folder;
+    }
+}
