@@ -334,7 +334,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
     {
         DmaFailure.Unreachable =>
             $"the page at {culprit} is out of reach of {Driver} {Device} ({Description.AddressBits} address bits) "
-            + "and the identity back-end cannot move it",
+            + "and nothing copies for it: set DmaOptions.Bounce, or start with a remapping unit",
         DmaFailure.NotABuffer =>
             $"the page at {culprit} is {_platform.Frames.KindOf(culprit)} and not a buffer: no device may reach it",
         DmaFailure.TooFragmented =>

@@ -24,7 +24,7 @@ public static class MachineServer
         try { socket.Connect(new UnixDomainSocketEndPoint(path)); }
         catch (Exception e) when (e is SocketException or ArgumentException)
         {
-            throw new MachineException($"nobody listens on {path}: {e.Message}", e);
+            throw new MachineException($"nobody listens on {path}: start the client first", e);
         }
         new QtestServer(socket, target).Serve();
     }

@@ -9,6 +9,7 @@ public sealed class BadInputTests
     [InlineData("--policy does not know 'lazy'", "run", "--policy", "lazy")]
     [InlineData("--machine does not know 'vax'", "run", "--machine", "vax")]
     [InlineData("--rogue does not know 'melt'", "run", "--rogue", "kernel,melt")]
+    [InlineData("--rogue needs all, or a case", "run", "--rogue", "")]
     [InlineData("--memory 'lots' is not a size", "run", "--memory", "lots")]
     [InlineData("memory", "run", "--memory", "1M")]
     [InlineData("memory", "run", "--memory", "64M1")]

@@ -19,6 +19,16 @@ public sealed class BenchRowTests
         Assert.Equal(BenchCatalog.All.Count, names.Count);
     }
 
+    [Fact]
+    public void TheListIsOneDocumentToo()
+    {
+        Outcome outcome = SluiceProcess.Run("bench", "list-", "--list", "--json");
+        Assert.Equal(0, outcome.ExitCode);
+        Assert.Equal(
+            BenchCatalog.All.Select(static entry => entry.Name).Where(static n => n.StartsWith("list-", StringComparison.Ordinal)),
+            outcome.Json.GetProperty("rows").EnumerateArray().Select(static row => row.GetString()));
+    }
+
     // Seen failing: a worker's thread that does one operation less than it was asked for.
     [Theory]
     [InlineData(InvalidationPolicy.Strict, 1)]

@@ -16,7 +16,8 @@ public sealed class MachineTests
         listener.Bind(new UnixDomainSocketEndPoint(path));
         listener.Listen(1);
         Task<Outcome> served = Task.Run(() => SluiceProcess.Run(
-            "machine", "--qtest", path, "--device", "edu,addr=5.0", "--device", $"nvme,disk={disk.Path},addr=6.0"));
+            "machine", "--qtest", path, "--device", "edu,addr=5.0", "--device", $"nvme,disk={disk.Path},addr=6.0",
+            "--json"));
         using CancellationTokenSource limit = new(TimeSpan.FromSeconds(30));
         using (Socket client = await listener.AcceptAsync(limit.Token))
         {
@@ -38,6 +39,9 @@ public sealed class MachineTests
         }
         Outcome outcome = await served.WaitAsync(limit.Token);
         Assert.Equal("", outcome.Error);
+        Assert.Equal(path, outcome.Json.GetProperty("socket").GetString());
+        Assert.Contains("edu 0000:00:05.0", outcome.Json.GetProperty("functions").EnumerateArray()
+            .Select(static f => $"{f.GetProperty("name")} {f.GetProperty("address")}"));
         Assert.Equal(0, outcome.ExitCode);
     }
 
@@ -47,7 +51,8 @@ public sealed class MachineTests
     [InlineData("no property 'colour'", "--qtest", "/tmp/none", "--device", "edu,colour=blue")]
     [InlineData("addr=40.0", "--qtest", "/tmp/none", "--device", "edu,addr=40.0")]
     [InlineData("/no/such", "--qtest", "/tmp/none", "--device", "nvme,disk=/no/such")]
-    [InlineData("/no/such/socket", "--qtest", "/no/such/socket")]
+    [InlineData("/no/such/socket: start the client first", "--qtest", "/no/such/socket")]
+    [InlineData("--iommu dart is not in this version", "--qtest", "/tmp/none", "--iommu", "dart")]
     [InlineData("--qtest", "--device", "edu")]
     public void BadWordsGetOneLine(string expected, params string[] words) =>
         Assert.Contains(expected, SluiceProcess.Run(["machine", .. words]).SingleErrorLine(), StringComparison.Ordinal);

@@ -146,7 +146,7 @@ public sealed class LeaseTests : IDisposable
         Assert.Equal(DmaFailure.Unreachable, refused.Failure);
         Assert.Equal(
             "the page at 0x100000000 is out of reach of edu 0000:00:05.0 (32 address bits) "
-            + "and the identity back-end cannot move it",
+            + "and nothing copies for it: set DmaOptions.Bounce, or start with a remapping unit",
             refused.Message);
         Assert.Equal(0, mdl.MappedTransfers);
     }

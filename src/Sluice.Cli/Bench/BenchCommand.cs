@@ -28,6 +28,8 @@ internal static class BenchCommand
               sluice bench                      the whole table
               sluice bench translate list       only rows whose names begin so
               sluice bench --json > bench.json  for scripts; ratio is baseline time over ours
+
+            Exit status: 0 measured, whatever the figures; 1 usage or tool error.
             """)
         {
             names, json, list,
@@ -40,6 +42,13 @@ internal static class BenchCommand
     private static int Execute(string[] names, bool json, bool list)
     {
         IReadOnlyList<BenchEntry> entries = Select(names);
+        if (list && json)
+        {
+            Console.WriteLine(JsonSerializer.Serialize(
+                new BenchListDocument([.. entries.Select(static entry => entry.Name)]),
+                BenchJson.Default.BenchListDocument));
+            return ExitCode.Clean;
+        }
         if (list)
         {
             foreach (BenchEntry entry in entries) { Console.WriteLine(entry.Name); }

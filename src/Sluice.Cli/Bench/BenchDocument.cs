@@ -11,6 +11,14 @@ internal sealed record BenchDocument(BenchMachine Machine, IReadOnlyList<BenchRe
     public int Version { get; init; } = 1;
 }
 
+/// <summary>What <c>sluice bench --list --json</c> prints.</summary>
+/// <param name="Rows">The names of the rows.</param>
+internal sealed record BenchListDocument(IReadOnlyList<string> Rows)
+{
+    /// <summary>The version of this contract.</summary>
+    public int Version { get; init; } = 1;
+}
+
 /// <summary>The machine of a measurement.</summary>
 internal sealed record BenchMachine(string Processor, int Cores, string System, string Runtime);
 
@@ -65,4 +73,5 @@ internal sealed record BenchGoal(double? NsPerOp, double? Ratio);
     WriteIndented = true,
     DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(BenchDocument))]
+[JsonSerializable(typeof(BenchListDocument))]
 internal sealed partial class BenchJson : JsonSerializerContext;

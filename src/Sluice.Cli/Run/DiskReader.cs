@@ -97,14 +97,14 @@ internal static class DiskReader
 
 /// <summary>The counters of a machine at one moment.</summary>
 /// <param name="Dma">Of all its adapters.</param>
-/// <param name="Hits">Of the unit's translation cache; 0 without a unit.</param>
-/// <param name="Misses">Translations that walked tables; 0 without a unit.</param>
-internal readonly record struct DiskCounters(DmaStatistics Dma, long Hits, long Misses)
+/// <param name="Hits">Of the unit's translation cache; 0 without a unit, null where nobody counts.</param>
+/// <param name="Misses">Translations that walked tables; the same.</param>
+internal readonly record struct DiskCounters(DmaStatistics Dma, long? Hits, long? Misses)
 {
     /// <summary>The counters now.</summary>
     public static DiskCounters Of(Pc pc)
     {
-        (long hits, long misses) = pc.Iotlb;
+        (long? hits, long? misses) = pc.Iotlb;
         return new(pc.Dma.Statistics, hits, misses);
     }
 }

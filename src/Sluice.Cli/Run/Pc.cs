@@ -35,9 +35,12 @@ internal sealed class Pc : IDisposable
     /// <summary>Whether a remapping unit stands between the devices and memory.</summary>
     public bool HasUnit { get; }
 
-    /// <summary>Hits and misses of the unit's translation caches so far; zeros where nobody counts them.</summary>
-    public (long Hits, long Misses) Iotlb =>
-        Machine is Machine { Unit.Statistics: var unit } ? (unit.Hits, unit.Misses) : (0, 0);
+    /// <summary>Hits and misses of the unit's translation caches so far; null where nobody counts them.</summary>
+    public (long? Hits, long? Misses) Iotlb => Machine switch
+    {
+        Machine { Unit.Statistics: var unit } => (unit.Hits, unit.Misses),
+        _ => HasUnit ? (null, null) : (0, 0),
+    };
 
     /// <summary>The NVMe controller, driven.</summary>
     public NvmeController Nvme { get; private set; } = null!;

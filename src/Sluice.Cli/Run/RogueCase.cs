@@ -58,6 +58,7 @@ internal static class RogueCases
     /// <exception cref="CommandException">A word is not a case.</exception>
     public static IReadOnlyList<RogueCase> Parse(string words)
     {
+        if (string.IsNullOrWhiteSpace(words)) { throw new CommandException("--rogue needs all, or a case"); }
         HashSet<RogueCase> wanted = [];
         foreach (string word in words.Split(',', StringSplitOptions.TrimEntries))
         {

@@ -7,8 +7,6 @@ namespace Sluice.Cli.Run;
 /// <summary><c>sluice run</c>: its options, their checks, and its help.</summary>
 internal static class RunCommand
 {
-    private static readonly string[] KindsToCome = ["amdvi", "gart", "dart", "mapregs"];
-
     /// <summary>The verb.</summary>
     public static Command Create()
     {
@@ -70,7 +68,7 @@ internal static class RunCommand
         command.SetAction(result => RunJob.Execute(new RunOptions(
             result.GetValue(disk),
             ParseMachine(result.GetRequiredValue(machine)),
-            ParseIommu(result.GetRequiredValue(iommu)),
+            IommuWords.Parse(result.GetRequiredValue(iommu)),
             ParsePolicy(result.GetRequiredValue(policy)),
             ParseMemory(result.GetValue(memory), result.GetValue(bounce)),
             result.GetValue(bounce),
@@ -84,14 +82,6 @@ internal static class RunCommand
         "sim" => MachineKind.Sim,
         "qemu" => MachineKind.Qemu,
         _ => throw new CommandException($"--machine does not know '{word}'; use sim or qemu"),
-    };
-
-    private static IommuKind ParseIommu(string word) => word switch
-    {
-        "vtd" => IommuKind.Vtd,
-        "none" => IommuKind.None,
-        _ when KindsToCome.Contains(word) => throw new CommandException($"--iommu {word} is not in this version; use vtd or none"),
-        _ => throw new CommandException($"--iommu does not know '{word}'; use vtd or none"),
     };
 
     private static InvalidationPolicy ParsePolicy(string word) => word switch

@@ -10,7 +10,7 @@ internal sealed record RunDocument
     /// <summary>The version of this contract.</summary>
     public int Version { get; init; } = 1;
 
-    /// <summary>sim.</summary>
+    /// <summary>sim or qemu.</summary>
     public required string Machine { get; init; }
 
     /// <summary>vtd or none.</summary>
@@ -49,8 +49,8 @@ internal sealed record RunDisk(string Path, long Bytes, string Sha256);
 internal sealed record RunDma(
     long Requests, long Bytes, long Blocked, long Lost, long BouncedBytes, long AllocatedBytesPerRequest);
 
-/// <summary>Translation cache counts.</summary>
-internal sealed record RunIotlb(long Hits, long Misses);
+/// <summary>Translation cache counts; null where the hardware does not count, as QEMU's.</summary>
+internal sealed record RunIotlb(long? Hits, long? Misses);
 
 /// <summary>
 /// One misbehaviour: what became of it, and the report that explains it (null when nothing was logged).

@@ -22,13 +22,12 @@ internal static class RunText
             $"{Number(run.Dma.Requests)} requests, {Number(run.Dma.Bytes)} bytes, "
             + $"{Number(run.Dma.BouncedBytes)} copied, {run.Dma.Blocked} blocked, {run.Dma.Lost} lost, "
             + $"{run.Dma.AllocatedBytesPerRequest} bytes allocated per request"));
-        if (run.Iommu != "none")
+        if (run.Iommu != "none" && run.Iotlb is { Hits: { } hits, Misses: { } misses })
         {
-            double all = Math.Max(1, run.Iotlb.Hits + run.Iotlb.Misses);
+            double all = Math.Max(1, hits + misses);
             Line(output, "iotlb", string.Create(
                 CultureInfo.InvariantCulture,
-                $"{Number(run.Iotlb.Hits)} hits, {Number(run.Iotlb.Misses)} misses "
-                + $"({run.Iotlb.Hits / all:0.0 %} hits)"));
+                $"{Number(hits)} hits, {Number(misses)} misses ({hits / all:0.0 %} hits)"));
         }
         foreach (RogueOutcome rogue in run.Rogue) { Write(output, rogue); }
         if (run.Rogue.Count == 0) { return; }

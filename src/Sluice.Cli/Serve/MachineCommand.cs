@@ -1,4 +1,6 @@
 using System.CommandLine;
+using System.Text.Json;
+using Sluice.Cli.Run;
 using Sluice.Iommu;
 using Sluice.Machines;
 
@@ -14,7 +16,9 @@ internal static class MachineCommand
         Examples:
           sluice machine --qtest /tmp/qtest.sock --device edu,addr=5.0
           sluice machine --qtest /tmp/qtest.sock --memory 1G --device edu --device nvme,disk=disk.img,addr=6.0
-          sluice machine --qtest /tmp/qtest.sock --iommu none --device edu
+          sluice machine --qtest /tmp/qtest.sock --iommu none --device edu,dma_mask=0xffffffff
+
+        Exit status: 0 the client went; 1 usage or tool error, or nobody listens on SOCKET.
         """;
 
     /// <summary>The verb.</summary>
@@ -36,24 +40,27 @@ internal static class MachineCommand
         };
         Option<string[]> devices = new("--device")
         {
-            HelpName = "edu|nvme,disk=FILE",
+            HelpName = "edu[,dma_mask=MASK]|nvme,disk=FILE",
             Description = "A device, with addr=SLOT.FUNCTION where it shall be plugged in; may be given several times.",
         };
-        Command command = new("machine", Help) { socket, iommu, memory, devices };
+        Option<bool> json = new("--json")
+        {
+            Description = "One JSON document on standard output when the machine stands: what is plugged in where.",
+        };
+        Command command = new("machine", Help) { socket, iommu, memory, devices, json };
         command.SetAction(result => Serve(
             result.GetRequiredValue(socket),
             result.GetRequiredValue(iommu),
             result.GetRequiredValue(memory),
-            [.. (result.GetValue(devices) ?? []).Select(DeviceWords.Parse)]));
+            [.. (result.GetValue(devices) ?? []).Select(DeviceWords.Parse)],
+            result.GetValue(json)));
         return command;
     }
 
-    private static int Serve(string socket, string iommu, string memory, IReadOnlyList<DeviceWords> devices)
+    private static int Serve(
+        string socket, string iommu, string memory, IReadOnlyList<DeviceWords> devices, bool json)
     {
-        if (iommu is not ("vtd" or "none"))
-        {
-            throw new CommandException($"--iommu does not know '{iommu}'; use vtd or none");
-        }
+        IommuKind kind = IommuWords.Parse(iommu);
         if (!ByteSize.TryParse(memory, out ulong bytes))
         {
             throw new CommandException($"--memory '{memory}' is not a size; write it as 512M");
@@ -63,18 +70,25 @@ internal static class MachineCommand
             using Machine machine = Machine.Create(new()
             {
                 MemoryBytes = bytes,
-                Iommu = iommu == "vtd" ? MachineIommu.Vtd : MachineIommu.None,
+                Iommu = kind == IommuKind.Vtd ? MachineIommu.Vtd : MachineIommu.None,
                 Vtd = VtdOptions.Qemu,
                 Deterministic = true,
             });
             // Those with an address first: the others take what is left, as QEMU's do.
             foreach (DeviceWords device in devices.OrderBy(static d => d.Address is null)) { device.PlugInto(machine); }
+            if (json)
+            {
+                MachineDocument document = new(socket, [
+                    .. machine.Functions.Select(static f => new MachineFunction(f.Name, f.Address.ToString())),
+                ]);
+                Console.WriteLine(JsonSerializer.Serialize(document, MachineJson.Default.MachineDocument));
+            }
             MachineServer.Serve(machine, socket);
             return ExitCode.Clean;
         }
         catch (Exception error) when (error is MachineException or System.Net.Sockets.SocketException)
         {
-            throw new CommandException($"{error.Message.ReplaceLineEndings(" ").TrimEnd('.')} ({socket})");
+            throw new CommandException(error.Message.ReplaceLineEndings(" ").TrimEnd('.'));
         }
     }
 }

@@ -6,10 +6,14 @@ internal sealed class MemoryImage : IDisposable
     private readonly FileStream _file;
     private readonly MemoryBanks _banks;
 
-    private MemoryImage(FileStream file, MemoryBanks banks) => (_file, _banks) = (file, banks);
+    private MemoryImage(FileStream file, MemoryBanks banks, PhysicalRange range) =>
+        (_file, _banks, Range) = (file, banks, range);
 
     /// <summary>The memory.</summary>
     public PhysicalMemory Memory => _banks.Memory;
+
+    /// <summary>What the file holds.</summary>
+    public PhysicalRange Range { get; }
 
     /// <summary>Opens an image whose first byte is at <paramref name="first"/>.</summary>
     public static MemoryImage Open(string path, PhysicalAddress first)
@@ -26,7 +30,7 @@ internal sealed class MemoryImage : IDisposable
                 throw new CommandException($"--base {first} puts the image's end beyond 2^64");
             }
             MemoryBank bank = new(first, NativeBlock.Map(file, length, writable: false), 0, length, Writable: false);
-            return new(file, new MemoryBanks(bank));
+            return new(file, new MemoryBanks(bank), new(first, first + (length - 1)));
         }
         catch (Exception error)
         {

@@ -7,7 +7,6 @@ namespace Sluice.Cli.Walk;
 /// <summary><c>sluice walk</c>: its options, their checks, and its help.</summary>
 internal static class WalkCommand
 {
-
     /// <summary>The verb.</summary>
     public static Command Create()
     {

@@ -17,7 +17,14 @@ internal static class WalkJob
         {
             throw new CommandException(problem);
         }
+        if (problem.Length > 0) { Remark(problem); }
         using MemoryImage image = MemoryImage.Open(options.ImagePath, options.Base);
+        PhysicalRange held = image.Range;
+        if (options.Tables.Root < held.First || options.Tables.Root > held.Last)
+        {
+            Remark($"the top table at {Hex(options.Tables.Root)} lies outside the image, which holds "
+                + $"{Hex(held.First)} to {Hex(held.Last)}; are --root and --base right?");
+        }
         return options.Addresses.Count > 0
             ? Translate(options, reader, image.Memory)
             : List(options, reader, image.Memory);
@@ -103,6 +110,9 @@ internal static class WalkJob
                 + Name(damage.Problem));
         }
     }
+
+    // What a person should know and a program need not: the answer is as complete as without it.
+    private static void Remark(string remark) => Console.Error.WriteLine($"sluice walk: {remark}");
 
     private static string Hex(PhysicalAddress address) => $"0x{address.Value:x}";
 

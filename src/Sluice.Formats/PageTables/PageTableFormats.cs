@@ -38,7 +38,8 @@ public static class PageTableFormats
     /// <param name="name">One of <see cref="Names"/>.</param>
     /// <param name="options">Where the tables lie and what shape they have.</param>
     /// <param name="reader">The reader.</param>
-    /// <param name="problem">What is wrong with the name or an option, in one line; empty when found.</param>
+    /// <param name="problem">What is wrong with the name or an option, in one line; when found, which options the
+    /// format does not take, or empty.</param>
     public static bool TryFind(
         string name, PageTableOptions options, [NotNullWhen(true)] out IPageTableReader? reader, out string problem)
     {
@@ -67,7 +68,8 @@ public static class PageTableFormats
             problem = $"{name} tables have {allowed} levels, not {levels}";
             return null;
         }
-        return Make<TFormat>(name, options, new(options.Root, levels - 1) { InputBits = inputBits }, out problem);
+        return Make<TFormat>(name, options, new(options.Root, levels - 1) { InputBits = inputBits }, out problem,
+            Without(options, levels: true));
     }
 
     private static IPageTableReader? ArmStages<TGranule>(string name, PageTableOptions options, out string problem)
@@ -82,9 +84,10 @@ public static class PageTableFormats
         }
         else
         {
+            string unused = Without(options, arm: true);
             return options.Stage == 1
-                ? Make<Arm<TGranule, ArmStage1>>(name, options, Arm<TGranule, ArmStage1>.Shape(bits), out problem)
-                : Make<Arm<TGranule, ArmStage2>>(name, options, Arm<TGranule, ArmStage2>.Shape(bits), out problem);
+                ? Make<Arm<TGranule, ArmStage1>>(name, options, Arm<TGranule, ArmStage1>.Shape(bits), out problem, unused)
+                : Make<Arm<TGranule, ArmStage2>>(name, options, Arm<TGranule, ArmStage2>.Shape(bits), out problem, unused);
         }
         return null;
     }
@@ -100,11 +103,11 @@ public static class PageTableFormats
             return null;
         }
         return Make<TFormat>(name, options, new(options.Root, 0) { Entries = entries, Base = options.Aperture },
-            out problem);
+            out problem, Without(options, flat: true));
     }
 
     private static PageTableReader<TFormat>? Make<TFormat>(string name, PageTableOptions options, PageTableRoot root,
-        out string problem)
+        out string problem, string unused)
         where TFormat : struct, IPageTableFormat<TFormat>
     {
         int bits = options.PhysicalAddressBits ?? TFormat.PhysicalAddressBits;
@@ -118,8 +121,21 @@ public static class PageTableFormats
             problem = $"a table cannot lie at {options.Root}: its entries would not be aligned";
             return null;
         }
-        problem = "";
+        problem = unused.Length == 0 ? "" : $"{name} tables have {unused}: not used";
         return new(name, root with { Table = options.Root, PhysicalAddressBits = bits,
             Privileged = options.Privileged });
+    }
+
+    // What was given and says nothing about such a format.
+    private static string Without(
+        PageTableOptions options, bool levels = false, bool arm = false, bool flat = false)
+    {
+        List<string> unused = [];
+        if (!levels && options.Levels is not null) { unused.Add("no choice of levels"); }
+        if (!arm && options.Stage != 1) { unused.Add("no stages"); }
+        if (!arm && options.InputBits is not null) { unused.Add("no choice of input bits"); }
+        if (!flat && options.Entries is not null) { unused.Add("no choice of entries"); }
+        if (!flat && options.Aperture != default) { unused.Add("no aperture"); }
+        return string.Join(" and ", unused);
     }
 }
