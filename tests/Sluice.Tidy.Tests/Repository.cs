@@ -18,14 +18,13 @@ internal static class Repository
 
     public static string Relative(string path) => Path.GetRelativePath(Root, path).Replace('\\', '/');
 
-    public static IReadOnlyList<string> Find(string folder, string pattern)
-    {
-        string start = Path.Combine(Root, folder);
-        if (!Directory.Exists(start)) { return []; }
-        return [.. Directory.EnumerateFiles(start, pattern, SearchOption.AllDirectories)
-            .Where(static path => !Relative(path).Split('/').Any(static part => part is "obj" or "bin"))
+    /// <summary>The files of a folder that people wrote. A folder that is not there is an error: a rule that looks at
+    /// nothing holds.</summary>
+    public static IReadOnlyList<string> Find(string folder, string pattern) =>
+        [.. Directory.EnumerateFiles(Path.Combine(Root, folder), pattern, SearchOption.AllDirectories)
+            .Where(static path => !Relative(path).Split('/').Any(
+                static part => part is "obj" or "bin" or "artifacts" or ".git"))
             .Order(StringComparer.Ordinal)];
-    }
 
     private static string FindRoot()
     {
