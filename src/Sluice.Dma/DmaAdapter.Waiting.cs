@@ -39,7 +39,7 @@ public sealed partial class DmaAdapter
     /// <exception cref="OperationCanceledException">Cancelled before its turn came.</exception>
     public ValueTask<ScatterGatherLease> GetScatterGatherListAsync(
         Mdl mdl, uint offset, uint length, DmaDirection direction, uint tag = 0,
-            CancellationToken cancellationToken = default,
+        CancellationToken cancellationToken = default,
         [CallerMemberName] string site = "", [CallerFilePath] string file = "")
     {
         Check(mdl, offset, length, direction, site, file);

@@ -42,7 +42,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
 
     internal DmaAdapter(
         DmaSystem system, PciAddress device, DeviceDescription description, string driver, IDmaBackend backend,
-            DmaOptions options)
+        DmaOptions options)
     {
         (_system, _platform, _backend) = (system, system.Platform, backend);
         (Device, Description, Driver) = (device, description, driver);
@@ -118,7 +118,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         Check(mdl, offset, length, direction, site, file);
         DmaFailure failure = TryMap(
             new(mdl, offset, length, direction), new(tag, site, file), ahead: false, out list,
-                out PhysicalAddress culprit);
+            out PhysicalAddress culprit);
         if (failure == DmaFailure.None) { return true; }
         if (failure == DmaFailure.OutOfResources && CouldEver(new(mdl, offset, length, direction)))
         {
@@ -178,7 +178,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
 
     private DmaFailure TryMap(
         in Transfer transfer, in MappingOrigin origin, bool ahead, out ScatterGatherLease list,
-            out PhysicalAddress culprit, DmaChannel? channel = null)
+        out PhysicalAddress culprit, DmaChannel? channel = null)
     {
         (list, culprit) = (default, default);
         int registers = RegistersOf(transfer.Mdl!, transfer.Offset, transfer.Length);

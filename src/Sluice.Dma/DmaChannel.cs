@@ -8,9 +8,9 @@ namespace Sluice.Dma;
 /// </summary>
 /// <remarks>
 /// For each piece: map, let the device work, flush. One piece at a time never lacks anything; several may be mapped at
-/// once while registers and memory last. The
-/// channel itself may be given up before its registers (<see cref="Release"/>), so that the next driver gets in while
-/// this one's last piece is on its way. Safe from any thread; of two ends exactly one counts.
+/// once while registers and memory last. The channel itself may be given up before its registers
+/// (<see cref="Release"/>), so that the next driver gets in while this one's last piece is on its way. Safe from any
+/// thread; of two ends exactly one counts.
 /// </remarks>
 public sealed class DmaChannel : IDisposable
 {

@@ -52,7 +52,8 @@ internal sealed class DrainBarrier(TimeSpan limit)
                 $"port {port.Name} wrote a remapping register inside its own DMA, which the unit must wait for");
         }
         Interlocked.Increment(ref _delayed);
-        // A section is one page at most, a tenth of a microsecond: yielding at once would cost ten times what it waits for.
+        // A section is one page at most, a tenth of a microsecond: yielding at once would cost ten times what it waits
+        // for.
         for (int turn = 0; turn < ShortTurns; turn++)
         {
             if (port.Sequence != sequence) { return; }

@@ -31,8 +31,7 @@ public interface IFrameAllocator
 {
     /// <summary>
     /// Takes 2^(<paramref name="sizeLog2"/> − 12) physically contiguous, naturally aligned, zeroed frames. Single
-    /// frames come
-    /// scattered over memory, so that nobody mistakes luck for contiguity.
+    /// frames come scattered over memory, so that nobody mistakes luck for contiguity.
     /// </summary>
     /// <param name="kind">What they are for.</param>
     /// <param name="sizeLog2">12 for one frame.</param>

@@ -29,8 +29,7 @@ public interface IPlatform
 
     /// <summary>
     /// Takes a free interrupt vector. <paramref name="handler"/> runs on the platform's interrupt thread, never twice
-    /// at once,
-    /// and once more after the last message that arrived while it ran. It must not block on another interrupt.
+    /// at once, and once more after the last message that arrived while it ran. It must not block on another interrupt.
     /// </summary>
     /// <exception cref="InvalidOperationException">All vectors are taken.</exception>
     IInterruptLine ConnectInterrupt(string name, Action handler);

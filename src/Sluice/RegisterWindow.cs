@@ -2,8 +2,8 @@ namespace Sluice;
 
 /// <summary>
 /// A device's registers. Each call is one access of exactly its width at exactly its offset, never merged, split,
-/// narrowed or repeated:
-/// the just-in-time compiler does all four to plain reads, and hardware answers differently to each.
+/// narrowed or repeated: the just-in-time compiler does all four to plain reads, and hardware answers differently to
+/// each.
 /// </summary>
 /// <remarks>
 /// Offsets are bytes from the window's start and must be aligned to the access.

@@ -3,7 +3,9 @@ using Sluice.Remapping;
 
 namespace Sluice.Cli.Tests;
 
-/// <summary>What the speed table promises to show; how fast it is, no test can say on a machine with neighbours.</summary>
+/// <summary>
+/// What the speed table promises to show; how fast it is, no test can say on a machine with neighbours.
+/// </summary>
 public sealed class BenchRowTests
 {
     // Seen failing: a catalog without the deferred rows.

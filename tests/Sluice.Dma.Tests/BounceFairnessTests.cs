@@ -71,7 +71,8 @@ public sealed class BounceFairnessTests : IDisposable
         five.Dispose();
     }
 
-    // Whole pages of a device that is not trusted need nothing of the pool; still their turn comes after the one before.
+    // Whole pages of a device that is not trusted need nothing of the pool; still their turn comes after the one
+    // before.
     // Seen failing: a request behind others told by its registers, of which there were as many.
     [Fact(Timeout = 20_000)]
     public async Task NobodyPassesAnEarlierRequestOfTheSameAdapter()

@@ -57,7 +57,7 @@ public sealed class LeaseTests : IDisposable
         ScatterGatherLease foreign = Get(other);
         Assert.Contains("never got",
             Assert.Throws<InvalidOperationException>(() => _adapter.PutScatterGatherList(default)).Message,
-                StringComparison.Ordinal);
+            StringComparison.Ordinal);
         string message = Assert.Throws<InvalidOperationException>(() => _adapter.PutScatterGatherList(foreign)).Message;
         Assert.Equal("scatter/gather list #1 belongs to edu 0000:00:05.0, not to nvme 0000:00:04.0", message);
         foreign.Dispose();

@@ -41,7 +41,7 @@ public sealed class MachineTests
 
         Assert.Equal(
             [DmaReportKind.WrongDirection, DmaReportKind.AfterUnmap, DmaReportKind.PhysicalAddress],
-                reports.Select(static r => r.Kind));
+            reports.Select(static r => r.Kind));
         Assert.Equal((1L, 3u), (reports[1].Mapping!.Value.Number, reports[1].Mapping!.Value.Tag));
         Assert.Equal("interrupt table", reports[2].Physical!.Value.Name);
         Assert.Empty(machine.Kernel.Check());

@@ -36,8 +36,9 @@ public sealed class AliasGroupTests
             new PciBridges(platform).FindGroups());
     }
 
-    // Seen failing: Attach of the function's own id alone (nothing under the shared id was let in); Attach of the shared
-    // ids alone; Detach that took the shared ids away from a member still attached; one that left them to nobody.
+    // Seen failing: Attach of the function's own id alone (nothing under the shared id was let in); Attach of the
+    // shared ids alone; Detach that took the shared ids away from a member still attached; one that left them to
+    // nobody.
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

@@ -199,8 +199,8 @@ public sealed class MappingTests
     };
 
     private static void Probe(
-        Random random, TestPlatform platform, Domain?[] attached, Dictionary<Domain, Dictionary<ulong,
-            (PhysicalAddress Page, DmaAccess Access)>> model,
+        Random random, TestPlatform platform, Domain?[] attached,
+        Dictionary<Domain, Dictionary<ulong, (PhysicalAddress Page, DmaAccess Access)>> model,
         List<ulong> known)
     {
         int which = random.Next(Devices.Length);

@@ -5,7 +5,9 @@ internal sealed class TestMemory(PhysicalMemory memory) : IPhysicalMemory
 {
     public Action? AfterStore { get; set; }
 
-    /// <summary>How it stores 16 bytes: at once, not at all, or (a mistake that tests must notice) in two steps.</summary>
+    /// <summary>
+    /// How it stores 16 bytes: at once, not at all, or (a mistake that tests must notice) in two steps.
+    /// </summary>
     public WideStores WideStores { get; init; }
 
     public bool TryRead64(PhysicalAddress address, out ulong value) => memory.TryRead64(address, out value);

@@ -111,7 +111,7 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
         IPhysicalMemory? tableMemory = null) =>
         RemappingSystem.Start(
             this, tableMemory ?? Memory, options ?? new RemappingOptions { WaitNanoseconds = 1_000_000 },
-                faults ?? new FaultList(), Firmware);
+            faults ?? new FaultList(), Firmware);
 
     public PhysicalAddress[] Buffers(int count)
     {

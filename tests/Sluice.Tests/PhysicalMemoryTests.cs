@@ -112,7 +112,8 @@ public sealed class PhysicalMemoryTests : IDisposable
         Assert.Equal(0x2222UL, upper);
     }
 
-    // Seen failing: TryWrite128 as two 64-bit stores; TryRead128 as two 64-bit loads (on a busy machine, in 10^8 turns).
+    // Seen failing: TryWrite128 as two 64-bit stores; TryRead128 as two 64-bit loads (on a busy machine, in 10^8
+    // turns).
     [Fact]
     public void APairOfWordsIsNeverSeenTorn()
     {

@@ -7,8 +7,7 @@ namespace Sluice.Cli.Run;
 
 /// <summary>
 /// Lets a device and its driver misbehave and looks at what came of it. Evidence, not belief: whether an attack got
-/// through is
-/// read from memory and from the device's own buffer; whether it was logged, from the reports that arrived.
+/// through is read from memory and from the device's own buffer; whether it was logged, from the reports that arrived.
 /// </summary>
 internal sealed class RogueLab : IDisposable
 {

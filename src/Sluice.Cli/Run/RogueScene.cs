@@ -56,8 +56,7 @@ internal sealed class RogueScene : IDisposable
     };
 
     // A pointer gone wild. Behind a unit it points where nothing was ever mapped; without one, wild pointers that find
-    // no
-    // memory harm nobody, so this one finds some.
+    // no memory harm nobody, so this one finds some.
     private static RogueScene Unmapped(Pc pc, bool writes)
     {
         Mdl victim = Secret(pc, PageBytes);

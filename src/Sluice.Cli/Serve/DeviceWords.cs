@@ -4,7 +4,9 @@ using Sluice.Machines.Nvme;
 
 namespace Sluice.Cli.Serve;
 
-/// <summary>One <c>--device</c>: <c>edu</c> or <c>nvme,disk=FILE</c>, both with an optional <c>addr=SLOT.FUNCTION</c>.</summary>
+/// <summary>
+/// One <c>--device</c>: <c>edu</c> or <c>nvme,disk=FILE</c>, both with an optional <c>addr=SLOT.FUNCTION</c>.
+/// </summary>
 /// <param name="IsNvme">An NVMe controller; else an edu device.</param>
 /// <param name="Disk">What the controller reads and writes.</param>
 /// <param name="Address">Where it is plugged in; null for the first free slot.</param>

@@ -14,7 +14,7 @@ namespace Sluice.Dma;
 /// </remarks>
 internal sealed partial class RemappingBackend(
     RemappingSystem system, Domain domain, IPlatform platform, PciAddress address,
-        DeviceDescription device) : IDmaBackend
+    DeviceDescription device) : IDmaBackend
 {
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;

@@ -86,7 +86,9 @@ public sealed class DmaDomain
         Space?.Dispose();
     }
 
-    /// <summary>A device enters: from now on nothing is mapped here that it cannot drive. Under the domain lock.</summary>
+    /// <summary>
+    /// A device enters: from now on nothing is mapped here that it cannot drive. Under the domain lock.
+    /// </summary>
     internal void Enter(RemappingBackend member)
     {
         Hold();

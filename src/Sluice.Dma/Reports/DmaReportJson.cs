@@ -9,8 +9,7 @@ namespace Sluice.Dma;
 internal sealed record ReportDocument(
     string Kind, string Headline, DeviceDocument Device, string Access, string Address, long Granularity,
     HardwareDocument Hardware, MappingDocument? Mapping, NearestDocument? Nearest, PhysicalDocument? Physical,
-        string? Window,
-    string? LikelyCause)
+    string? Window, string? LikelyCause)
 {
     internal static ReportDocument From(DmaReport report) => new(
         report.Kind.ToName(),
@@ -42,14 +41,13 @@ internal sealed record HardwareDocument(int Code, string Text);
 
 internal sealed record MappingDocument(
     long Number, string Owner, string Device, string Site, uint Tag, string First, ulong Length, string Direction,
-        string State,
-    bool CommonBuffer, string? UnmappedSite, long? GoneForNs, ulong? Offset)
+    string State, bool CommonBuffer, string? UnmappedSite, long? GoneForNs, ulong? Offset)
 {
     internal static MappingDocument From(in MappingRecord mapping, long? gone, ulong? offset) => new(
         mapping.Number, mapping.Owner, mapping.Device.ToString(), mapping.MapSite.ToString(), mapping.Tag,
-            mapping.First.ToString(),
+        mapping.First.ToString(),
         mapping.Length, DirectionName(mapping.Direction),
-            JsonNamingPolicy.KebabCaseLower.ConvertName(mapping.State.ToString()),
+        JsonNamingPolicy.KebabCaseLower.ConvertName(mapping.State.ToString()),
         mapping.IsCommonBuffer, mapping.State == MappingState.Unmapped ? mapping.UnmapSite.ToString()
             : null, gone, offset);
 
@@ -62,7 +60,7 @@ internal sealed record NearestDocument(long Number, string First, ulong Length, 
 {
     internal static NearestDocument From(in NearMapping near) => new(
         near.Mapping.Number, near.Mapping.First.ToString(), near.Mapping.Length,
-            MappingDocument.DirectionName(near.Mapping.Direction),
+        MappingDocument.DirectionName(near.Mapping.Direction),
         near.Distance, near.Above ? "above" : "below");
 }
 

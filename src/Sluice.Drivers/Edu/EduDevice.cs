@@ -3,14 +3,12 @@ using Sluice.Dma;
 namespace Sluice.Drivers.Edu;
 
 /// <summary>
-/// QEMU's educational device (1234:11e8): it inverts, computes factorials, and copies between memory and a buffer of 4
-/// KiB of
-/// its own. The smallest complete DMA driver, and, through <see cref="TransferRaw"/>, the worst one.
+/// QEMU's educational device (1234:11e8): it inverts, computes factorials, and copies between memory and a buffer of
+/// 4 KiB of its own. The smallest complete DMA driver, and, through <see cref="TransferRaw"/>, the worst one.
 /// </summary>
 /// <remarks>
 /// Polls, each wait bounded by the timeout. Safe from any thread; one operation runs at a time. After a transfer that
-/// did not
-/// end, the device is given up: its mapping stays with the adapter, which reports and quarantines it when it is
+/// did not end, the device is given up: its mapping stays with the adapter, which reports and quarantines it when it is
 /// disposed.
 /// </remarks>
 public sealed class EduDevice
@@ -100,8 +98,7 @@ public sealed class EduDevice
 
     /// <summary>
     /// What a broken driver does: has the device read or write at any logical address, mapped or not. A refused
-    /// transfer looks
-    /// like a good one from here; the device knows no errors.
+    /// transfer looks like a good one from here; the device knows no errors.
     /// </summary>
     /// <param name="address">Where; the device cuts it to the bits it drives.</param>
     /// <param name="length">Bytes; with <paramref name="bufferOffset"/> inside the device's buffer.</param>

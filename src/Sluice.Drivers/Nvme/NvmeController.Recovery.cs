@@ -89,10 +89,8 @@ public sealed partial class NvmeController
 
     /// <summary>
     /// Shuts the controller down: waits for what is in flight as long as a command may take, tells the controller to
-    /// make its
-    /// data stable, stops it, and gives the rings back. What still waits fails. Of a controller that does not stop,
-    /// rings and
-    /// buffers in flight stay with the adapter, which reports them when it is disposed. Harmless twice.
+    /// make its data stable, stops it, and gives the rings back. What still waits fails. Of a controller that does not
+    /// stop, rings and buffers in flight stay with the adapter, which reports them when it is disposed. Harmless twice.
     /// </summary>
     public void Dispose()
     {

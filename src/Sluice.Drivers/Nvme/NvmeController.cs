@@ -9,10 +9,9 @@ namespace Sluice.Drivers.Nvme;
 /// </summary>
 /// <remarks>
 /// Safe from any thread. A command that takes longer than <see cref="NvmeOptions.CommandTimeout"/> is aborted; when
-/// that does
-/// not help, the controller is reset, and everything in flight fails with <see cref="NvmeFailure.ControllerReset"/>;
-/// when it
-/// does not even stop, it is declared dead: everything fails, and the memory of what was in flight is never used again.
+/// that does not help, the controller is reset, and everything in flight fails with
+/// <see cref="NvmeFailure.ControllerReset"/>; when it does not even stop, it is declared dead: everything fails, and
+/// the memory of what was in flight is never used again.
 /// </remarks>
 public sealed partial class NvmeController : IDisposable
 {
@@ -82,8 +81,7 @@ public sealed partial class NvmeController : IDisposable
 
     /// <summary>
     /// Brings a controller up: reset, admin queue, identify, I/O queues. Waits by polling, at most as long as the
-    /// controller
-    /// says that it may need.
+    /// controller says that it may need.
     /// </summary>
     /// <param name="resources">The device. The adapter is not disposed here.</param>
     /// <param name="options">Null for the usual.</param>
@@ -121,8 +119,7 @@ public sealed partial class NvmeController : IDisposable
 
     /// <summary>
     /// Waits by polling, for callers without an asynchronous caller of their own; on a stepped machine it is what steps
-    /// it.
-    /// Bounded: the watchdog ends every command.
+    /// it. Bounded: the watchdog ends every command.
     /// </summary>
     public void Wait(in ValueTask request)
     {

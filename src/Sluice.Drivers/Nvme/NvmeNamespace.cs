@@ -9,8 +9,7 @@ namespace Sluice.Drivers.Nvme;
 /// <remarks>
 /// <para>Safe from any thread. Nothing allocates once queues and pools have grown to their work.</para>
 /// <para>Cancelling ends the wait, not the transfer: until the controller completes it, the buffer stays mapped, and
-/// disposing
-/// its MDL meanwhile only marks it; its memory is given back when the device is done with it.</para>
+/// disposing its MDL meanwhile only marks it; its memory is given back when the device is done with it.</para>
 /// <para>Await each result exactly once. Continuations run on the thread pool and may wait for further requests.</para>
 /// </remarks>
 public sealed class NvmeNamespace

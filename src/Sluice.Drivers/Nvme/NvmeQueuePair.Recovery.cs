@@ -46,8 +46,7 @@ internal sealed partial class NvmeQueuePair
 
     /// <summary>
     /// The controller does not answer and perhaps still does DMA: everything fails, and what is in flight stays mapped,
-    /// to be
-    /// reported and kept out of circulation when the adapter is disposed.
+    /// to be reported and kept out of circulation when the adapter is disposed.
     /// </summary>
     public void Kill()
     {

@@ -5,22 +5,19 @@ namespace Sluice.Drivers.Nvme;
 
 /// <summary>
 /// A submission and a completion queue, and the slots of the commands between them. Requests that find no free slot
-/// wait in
-/// order; whoever completes commands submits them.
+/// wait in order; whoever completes commands submits them.
 /// </summary>
 /// <remarks>
 /// Two locks, neither held while the other's work is done: one for slots and the submission ring, one for the
-/// completion
-/// ring. No foreign code runs under the first. A slot belongs to the controller from the doorbell to its completion,
-/// whatever the waiter does meanwhile.
+/// completion ring. No foreign code runs under the first. A slot belongs to the controller from the doorbell to its
+/// completion, whatever the waiter does meanwhile.
 /// </remarks>
 internal sealed partial class NvmeQueuePair : IDisposable
 {
     private const int DrainBurst = 64;
 
     // A command id is a slot and how often the slot was used: a controller that completes a command twice then hits
-    // nothing,
-    // instead of the slot's next command.
+    // nothing, instead of the slot's next command.
     private const int SlotBits = 10;
     private const int UsesMask = 0x3F;
 

@@ -10,10 +10,8 @@ internal readonly record struct NvmePiece(ulong Block, uint Offset, uint Length)
 
 /// <summary>
 /// One call of a user, from submission to the end of the await. Two own it: the hardware side, until every command of
-/// it is
-/// over, and the waiter, until the result is taken. A cancelled waiter leaves early; the buffer stays mapped and the
-/// object
-/// in use until the hardware side is done too, and only then does the pool get it back.
+/// it is over, and the waiter, until the result is taken. A cancelled waiter leaves early; the buffer stays mapped and
+/// the object in use until the hardware side is done too, and only then does the pool get it back.
 /// </summary>
 internal sealed class NvmeRequest(NvmeQueuePair queue) : IValueTaskSource
 {
@@ -60,8 +58,7 @@ internal sealed class NvmeRequest(NvmeQueuePair queue) : IValueTaskSource
 
     /// <summary>
     /// Takes the next part, under the queue's lock. False when the rest is not worth doing any more: after an error, or
-    /// when
-    /// nobody waits. <paramref name="isLast"/> says that no part is left to take.
+    /// when nobody waits. <paramref name="isLast"/> says that no part is left to take.
     /// </summary>
     public bool TryTake(uint maxLength, out NvmePiece piece, out bool isLast)
     {

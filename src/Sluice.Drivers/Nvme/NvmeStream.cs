@@ -6,14 +6,12 @@ namespace Sluice.Drivers.Nvme;
 
 /// <summary>
 /// A namespace as a stream of bytes, at any offset and length. Reading in sequence reads ahead, writing in sequence
-/// writes
-/// behind, with several requests in flight on buffers of the stream's own; seeking costs one small read.
+/// writes behind, with several requests in flight on buffers of the stream's own; seeking costs one small read.
 /// </summary>
 /// <remarks>
 /// For one caller at a time. Synchronous calls poll and never wait for the thread pool. Write errors that come late are
-/// thrown
-/// by a later write, flush or dispose. The length is fixed. Neither reading nor writing allocates once the buffers
-/// exist.
+/// thrown by a later write, flush or dispose. The length is fixed. Neither reading nor writing allocates once the
+/// buffers exist.
 /// </remarks>
 public sealed partial class NvmeStream : Stream
 {
@@ -132,8 +130,7 @@ public sealed partial class NvmeStream : Stream
 
     /// <summary>
     /// Makes the window start at the position and keeps it as full as reading in sequence has earned: twice as deep
-    /// with
-    /// every buffer consumed. Gives what to wait for before trying again, or null when the bytes are there.
+    /// with every buffer consumed. Gives what to wait for before trying again, or null when the bytes are there.
     /// </summary>
     private StreamBuffer? Prepare(int wanted)
     {

@@ -5,8 +5,7 @@ namespace Sluice.Drivers.Nvme;
 
 /// <summary>
 /// Turns a scatter/gather list into PRP entries: the first may start anywhere in its page, all others are whole pages.
-/// Behind a
-/// remapping unit a scattered buffer is one run of pages, so this mostly counts up.
+/// Behind a remapping unit a scattered buffer is one run of pages, so this mostly counts up.
 /// </summary>
 /// <remarks>NVM Express base specification 1.4, 4.3. Transfers never need more than one page of list.</remarks>
 internal static class PrpWriter

@@ -59,7 +59,7 @@ public sealed record DmarTable(
 /// <param name="Scopes">The devices it serves.</param>
 public sealed record DmarUnit(
     ushort Segment, PhysicalAddress Registers, int RegisterPagesLog2, bool IncludesAll,
-        IReadOnlyList<DmarScope> Scopes);
+    IReadOnlyList<DmarScope> Scopes);
 
 /// <summary>RMRR: memory that its devices use from before boot and must keep, mapped one to one.</summary>
 /// <param name="Segment">The devices' PCI segment.</param>

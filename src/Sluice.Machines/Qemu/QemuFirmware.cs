@@ -63,7 +63,7 @@ internal sealed class QemuFirmware(PhysicalMemory memory, IPortIo ports, Physica
             case 3:
                 AddChecksum(
                     File(Name(arguments)), U32(arguments, NameBytes), U32(arguments, NameBytes + 4),
-                        U32(arguments, NameBytes + 8));
+                    U32(arguments, NameBytes + 8));
                 break;
             default:
                 break;

@@ -34,8 +34,7 @@ public sealed record QemuMachineOptions
 
     /// <summary>
     /// The only processor QEMU may run on; null for any. A client thread on the same one triples the commands per
-    /// second:
-    /// no wake-up crosses to another core.
+    /// second: no wake-up crosses to another core.
     /// </summary>
     public int? Processor { get; init; }
 

@@ -60,7 +60,8 @@ internal sealed class ContextTables(IPhysicalMemory memory, IFrameAllocator fram
     }
 
     /// <summary>
-    /// Replaces a present entry by another in one store. The unit may still hold a copy of the old one until it is told.
+    /// Replaces a present entry by another in one store. The unit may still hold a copy of the old one until it is
+    /// told.
     /// </summary>
     /// <returns>False, and nothing changed, where nothing can store 16 bytes at once.</returns>
     public bool TryReplace(RequesterId device, ContextEntry entry) =>

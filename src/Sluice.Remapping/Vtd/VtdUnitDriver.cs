@@ -224,7 +224,9 @@ internal sealed class VtdUnitDriver
         }
     }
 
-    /// <summary>Ends a quarantine; the device stays blocked until it is attached again. False: it was in none.</summary>
+    /// <summary>
+    /// Ends a quarantine; the device stays blocked until it is attached again. False: it was in none.
+    /// </summary>
     public bool EndQuarantine(RequesterId device)
     {
         lock (_tablesLock) { return _quarantined.Remove(device); }

@@ -7,9 +7,8 @@ namespace Sluice;
 /// </summary>
 /// <remarks>
 /// Every accessor is kept out of line: inlined, the just-in-time compiler narrows a 32-bit load that is only tested for
-/// one
-/// bit to an 8-bit load, even through <see cref="Volatile"/>, and a device answers 8-bit accesses differently or not at
-/// all.
+/// one bit to an 8-bit load, even through <see cref="Volatile"/>, and a device answers 8-bit accesses differently or
+/// not at all.
 /// </remarks>
 public sealed unsafe class MappedRegisterWindow : RegisterWindow
 {

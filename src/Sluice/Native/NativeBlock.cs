@@ -5,8 +5,8 @@ using Microsoft.Win32.SafeHandles;
 namespace Sluice;
 
 // Rules of this folder, the only one in the house that may say "unsafe":
-// 1. A pointer is formed only after its whole access was checked against the block's length, with arithmetic that
-// cannot wrap.
+//  1. A pointer is formed only after its whole access was checked against the block's length, with arithmetic that
+//     cannot wrap.
 //  2. No managed reference or span to memory that a device changes lives longer than one operation, except where the
 //     caller was told that the bytes may change under it.
 //  3. Words shared with a device are read and written through Volatile or Interlocked, aligned, in one access.

@@ -100,8 +100,7 @@ public readonly unsafe partial struct PhysicalMemory : IPhysicalMemory, IEquatab
 
     /// <summary>
     /// As <see cref="TryWrite"/>, but a multiple of 8 bytes at an 8-byte boundary becomes ascending 64-bit stores, so
-    /// that
-    /// who sees the last word sees them all: what a device does with a completion entry.
+    /// that who sees the last word sees them all: what a device does with a completion entry.
     /// </summary>
     public bool TryWriteInOrder(PhysicalAddress address, ReadOnlySpan<byte> source)
     {
@@ -118,8 +117,7 @@ public readonly unsafe partial struct PhysicalMemory : IPhysicalMemory, IEquatab
 
     /// <summary>
     /// The bytes themselves. They are shared: devices and other threads may change them at any time, and the span must
-    /// not
-    /// outlive the machine.
+    /// not outlive the machine.
     /// </summary>
     /// <returns>False unless all <paramref name="length"/> bytes lie in one writable bank.</returns>
     public bool TryGetSpan(PhysicalAddress address, int length, out Span<byte> span)

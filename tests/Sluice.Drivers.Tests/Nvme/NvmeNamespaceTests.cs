@@ -23,9 +23,8 @@ public sealed class NvmeNamespaceTests
     }
 
     // 96 callers at once, random blocks, lengths (longer than one command, too) and buffer offsets; each owns a stripe
-    // of the
-    // disk and knows what it must hold. Seen failing: the second page of a transfer written as PRP2 when a list was
-    // needed.
+    // of the disk and knows what it must hold. Seen failing: the second page of a transfer written as PRP2 when a list
+    // was needed.
     [Theory]
     [InlineData(false, 255, 1, true)]
     [InlineData(false, 5, 1, true)] // far more callers than slots

@@ -132,7 +132,7 @@ internal sealed class ProgramGenerator
         bool toMemory = _random.Next(2) == 0;
         _steps.Add(new Step.Dma(
             _random.Next(Layout.Devices), toMemory, address + (ulong)(page * 4096 + offset),
-                _random.Next(4096 - length + 1), length));
+            _random.Next(4096 - length + 1), length));
     }
 
     /// <summary>
@@ -185,7 +185,7 @@ internal sealed class ProgramGenerator
 
     private void Touch(int device, int index, int page) => _steps.Add(new Step.Dma(
         device, _random.Next(2) == 0, Layout.Bases[index] + (ulong)page * 0x1000 + (ulong)_random.Next(4000),
-            _random.Next(4000), Pick(1, 4, 64)));
+        _random.Next(4000), Pick(1, 4, 64)));
 
     /// <summary>As above with context entries: all devices warm, all entries gone, some invalidated.</summary>
     private void StaleContexts()
