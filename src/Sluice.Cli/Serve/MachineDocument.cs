@@ -2,7 +2,9 @@ using System.Text.Json.Serialization;
 
 namespace Sluice.Cli.Serve;
 
-/// <summary>What <c>sluice machine --json</c> prints. The names and meanings are a contract: add, never change.</summary>
+/// <summary>
+/// What <c>sluice machine --json</c> prints. The names and meanings are a contract: add, never change.
+/// </summary>
 /// <param name="Socket">Where the client listens.</param>
 /// <param name="Functions">What is plugged in.</param>
 internal sealed record MachineDocument(string Socket, IReadOnlyList<MachineFunction> Functions)
