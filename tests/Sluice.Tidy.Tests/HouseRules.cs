@@ -25,7 +25,8 @@ public sealed partial class HouseRules
         ["Sluice.Cli"] = 5,
     };
 
-    // Who sees another project's inside, besides its tests: the measuring program the rows, and docs/adr/0013-the-wdm-layer-sees-inside.md.
+    // Who sees another project's inside, besides its tests: the measuring program the rows, and
+    // docs/adr/0013-the-wdm-layer-sees-inside.md.
     private static readonly string[] SeesInside =
         ["Sluice.Cli → Sluice.Benchmarks", "Sluice.Dma → Sluice.Dma.Wdm"];
 
