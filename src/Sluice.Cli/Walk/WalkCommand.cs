@@ -49,7 +49,7 @@ internal static class WalkCommand
         Option<string?> aperture = new("--aperture")
         {
             HelpName = "ADDR",
-            Description = "gart: the first logical address that the table translates; 0 without.",
+            Description = "gart and dart-u3: the first logical address that the table translates; 0 without.",
         };
         Option<bool> json = new("--json")
         {
