@@ -237,6 +237,41 @@ public sealed class DomainTests
         Assert.True(platform.DmaRead(First, list[0].Address, new byte[8]));
     }
 
+    // A callback may wait for another driver, who may wait for the lock. Seen failing: the queue served where the move
+    // ended, inside the domain lock.
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void WhoWaitedForAMoveIsCalledBackOutsideTheDomainLock(bool deaf)
+    {
+        using TestPlatform platform = new();
+        using DmaSystem system = platform.Start(InvalidationPolicy.Strict);
+        using DmaAdapter a = system.CreateAdapter(First, new(), "one");
+        using DmaAdapter b = system.CreateAdapter(Second, new(), "two");
+        using Mdl mdl = Mdl.Allocate(platform, 4096);
+        (int calls, int locked) = (0, 0);
+        Watch(() => b.JoinDomain(a));
+        if (!deaf) { Watch(b.LeaveDomain); }
+        Assert.Equal((deaf ? 1 : 2, 0), (calls, locked));
+
+        void Watch(Action move)
+        {
+            platform.BeforeUnitWrite = () =>
+            {
+                platform.BeforeUnitWrite = null;
+                b.GetScatterGatherList(mdl, 0, 4096, DmaDirection.ToDevice, (list, failure, _) =>
+                {
+                    calls++;
+                    if (system.DomainLock.IsHeldByCurrentThread) { locked++; }
+                    if (failure == DmaFailure.None) { list.Dispose(); }
+                });
+                platform.UnitIsDeaf = deaf;
+            };
+            if (deaf) { Assert.Throws<RemappingException>(move); }
+            else { move(); }
+        }
+    }
+
     [Fact]
     public void ListsAndMovesNeverMeet()
     {

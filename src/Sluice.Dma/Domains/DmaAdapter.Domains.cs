@@ -37,17 +37,26 @@ public sealed partial class DmaAdapter
         {
             throw new ArgumentException($"{other} is not another adapter of the same system", nameof(other));
         }
-        lock (_system.DomainLock)
+        bool othersWait = false;
+        try
         {
-            ObjectDisposedException.ThrowIf(other._closed, other);
-            if (_joined) { throw CannotMove("it has joined a domain already, and must leave it first"); }
-            DmaDomain target = other.Domain;
-            if (target != Domain && target.Refusal(Description, _system.Trusts(Device)) is { } refusal)
+            lock (_system.DomainLock)
             {
-                throw CannotMove($"{target} does not take it: {refusal}");
+                ObjectDisposedException.ThrowIf(other._closed, other);
+                if (_joined) { throw CannotMove("it has joined a domain already, and must leave it first"); }
+                DmaDomain target = other.Domain;
+                if (target != Domain && target.Refusal(Description, _system.Trusts(Device)) is { } refusal)
+                {
+                    throw CannotMove($"{target} does not take it: {refusal}");
+                }
+                Move(target, ref othersWait);
+                _joined = true;
             }
-            Move(target);
-            _joined = true;
+        }
+        finally
+        {
+            // Outside the lock: callbacks of drivers run here.
+            if (othersWait) { Serve(); }
         }
     }
 
@@ -63,11 +72,19 @@ public sealed partial class DmaAdapter
     /// <exception cref="RemappingException">As for <see cref="JoinDomain"/>.</exception>
     public void LeaveDomain()
     {
-        lock (_system.DomainLock)
+        bool othersWait = false;
+        try
         {
-            if (!_joined) { throw CannotMove("it has joined no domain that it could leave"); }
-            Move(_backend.Home ?? Domain);
-            _joined = false;
+            lock (_system.DomainLock)
+            {
+                if (!_joined) { throw CannotMove("it has joined no domain that it could leave"); }
+                Move(_backend.Home ?? Domain, ref othersWait);
+                _joined = false;
+            }
+        }
+        finally
+        {
+            if (othersWait) { Serve(); }
         }
     }
 
@@ -80,8 +97,9 @@ public sealed partial class DmaAdapter
         lock (_system.DomainLock) { _backend.Revoke(); }
     }
 
-    // The move is a request that holds every map register: others wait behind it, as behind any.
-    private void Move(DmaDomain target)
+    // The move is a request that holds every map register: others wait behind it, as behind any. The caller serves
+    // them when the domain lock is free.
+    private void Move(DmaDomain target, ref bool othersWait)
     {
         _gate.Enter();
         bool closed = _closed;
@@ -106,18 +124,18 @@ public sealed partial class DmaAdapter
         }
         finally
         {
-            if (idle) { EndMove(); }
+            if (idle) { othersWait = EndMove(); }
         }
     }
 
-    private void EndMove()
+    private bool EndMove()
     {
         _gate.Enter();
         (_registersFree, _outstanding) = (MapRegisters, 0);
         _returned++;
         bool othersWait = OthersWait;
         _gate.Exit();
-        if (othersWait) { Serve(); }
+        return othersWait;
     }
 
     private int CountCommonBuffers()
