@@ -135,11 +135,12 @@ public sealed partial class DmaAdapter
         out ScatterGatherLease list, out PhysicalAddress culprit)
     {
         (list, culprit) = (default, default);
+        // Before anything is taken: a chain that became shorter while it waited throws here.
+        int registers = RegistersOf(transfer.Mdl!, transfer.Offset, transfer.Length);
         transfer.Mdl!.PinChain();
         _gate.Enter();
         bool closed = _closed;
         DmaChannel? channel = reservation.Channel;
-        int registers = RegistersOf(transfer.Mdl, transfer.Offset, transfer.Length);
         if (channel is not null && registers > channel.FreeRegisters)
         {
             _gate.Exit();

@@ -138,15 +138,20 @@ public sealed partial class DmaAdapter
         _gate.Exit();
 
         DmaFailure failure;
+        bool mayWait;
         ScatterGatherLease list = default;
         PhysicalAddress culprit = default;
-        try { failure = TryMap(transfer, origin, ahead: true, out list, out culprit); }
-        catch (ObjectDisposedException gone)
+        try
         {
-            Refuse(waiter, ticket, gone);
+            failure = TryMap(transfer, origin, ahead: true, out list, out culprit);
+            mayWait = failure == DmaFailure.OutOfResources && CouldEver(transfer);
+        }
+        catch (Exception unusable)
+        {
+            // Whatever it was: a request that stayed would throw again for ever.
+            Refuse(waiter, ticket, unusable);
             return true;
         }
-        bool mayWait = failure == DmaFailure.OutOfResources && CouldEver(transfer);
         long now = failure == DmaFailure.None ? _platform.Clock.Nanoseconds : 0;
         _gate.Enter();
         bool retry = _returned != returned;
@@ -176,7 +181,7 @@ public sealed partial class DmaAdapter
         return true;
     }
 
-    // Its buffer was disposed while it waited. It alone hears of it: the queue goes on.
+    // Its buffer was disposed, or its chain changed, while it waited. It alone hears of it: the queue goes on.
     private void Refuse(ScatterGatherWaiter waiter, long ticket, Exception reason)
     {
         _gate.Enter();

@@ -164,6 +164,47 @@ public sealed class WaitingTests : IDisposable
         Get(8).Dispose();
     }
 
+    // Seen failing: ServeFirst that refused a disposed buffer only (the put served for ever).
+    [Fact]
+    public async Task AChainThatIsShortenedWhileItWaitsFailsAlone()
+    {
+        ScatterGatherLease held = Get(8);
+        using Mdl head = Mdl.Allocate(_platform, 4096), tail = Mdl.Allocate(_platform, 4096);
+        head.Next = tail;
+        Task<ScatterGatherLease> lost = _adapter.GetScatterGatherListAsync(
+            head, 0, 8192, DmaDirection.ToDevice).AsTask();
+        DmaFailure called = DmaFailure.None;
+        _adapter.GetScatterGatherList(head, 0, 8192, DmaDirection.ToDevice, (_, failure, _) => called = failure);
+        Task<ScatterGatherLease> next = GetAsync(1).AsTask();
+        head.Next = null;
+        await Task.Run(() => held.Dispose()).WaitAsync(TimeSpan.FromSeconds(10));
+        await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => lost);
+        Assert.Equal(DmaFailure.NotABuffer, called);
+        (await next).Dispose();
+        Assert.Equal(0, head.MappedTransfers + tail.MappedTransfers);
+        Get(8).Dispose();
+    }
+
+    // Seen failing: pages of a chain counted inside the adapter's gate, which the exception left taken (every later
+    // call waited for ever), and after the chain was pinned.
+    [Fact]
+    public async Task AChainThatIsShortenedWhileItWaitsForAReservationFailsAlone()
+    {
+        using DmaReservation reservation = _adapter.Reserve(8192, mapRegisters: 2);
+        using Mdl head = Mdl.Allocate(_platform, 4096), tail = Mdl.Allocate(_platform, 4096);
+        Assert.True(reservation.TryGetScatterGatherList(_mdl, 0, 8192, DmaDirection.ToDevice, out var held));
+        head.Next = tail;
+        Task<ScatterGatherLease> lost = reservation.GetScatterGatherListAsync(
+            head, 0, 8192, DmaDirection.ToDevice).AsTask();
+        Task<ScatterGatherLease> next = reservation.GetScatterGatherListAsync(
+            _mdl, 0, 100, DmaDirection.ToDevice).AsTask();
+        head.Next = null;
+        await Task.Run(() => held.Dispose()).WaitAsync(TimeSpan.FromSeconds(10));
+        await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => lost);
+        (await next).Dispose();
+        Assert.Equal(0, head.MappedTransfers + tail.MappedTransfers);
+    }
+
     // Seen failing: the waiter went back to the pool at completion instead of when its result was taken.
     // Seen failing: _returned not counted up in put, so the last waiter was judged hopeless.
     [Fact]
