@@ -6,11 +6,16 @@ namespace Sluice.Dma;
 // their own, because lists do not need the channel; but for map registers, lists and channels wait in one order.
 public sealed partial class DmaAdapter
 {
+    // A channel is taken, counted and given its registers in one gate section, and given up in one when that fails; its
+    // count goes in one with its registers. Who finds registers gone so always finds a channel that will bring them.
     private bool _channelTaken;
+
+    // Channels whose registers are not back yet.
+    private int _channelsHeld;
     private FirstComeQueue<DmaChannelRequest> _channelRequests;
 
-    // Channels whose registers were not given back yet.
-    private int _channelsHeld;
+    // The first request lacks memory that nothing of this adapter's own brings back.
+    private bool _channelStarves;
 
     /// <summary>Takes the channel and map registers if both are free and nobody waits for them. Never waits.</summary>
     /// <param name="mapRegisters">Pages that are to be mapped at once, 1 to <see cref="MapRegisters"/>.</param>
@@ -19,13 +24,7 @@ public sealed partial class DmaAdapter
     public bool TryAllocateChannel(int mapRegisters, [NotNullWhen(true)] out DmaChannel? channel)
     {
         ThrowIfTooMany(mapRegisters);
-        _gate.Enter();
-        bool taken = !_channelTaken && !OthersWait;
-        _channelTaken |= taken;
-        _gate.Exit();
-        channel = null;
-        if (!taken) { return false; }
-        DmaFailure failure = Grant(mapRegisters, inTurn: false, out channel);
+        DmaFailure failure = Grant(mapRegisters, inTurn: false, out channel, out _);
         return failure is DmaFailure.None or DmaFailure.OutOfResources ? channel is not null
             : throw Explain(failure, 0, default);
     }
@@ -34,6 +33,12 @@ public sealed partial class DmaAdapter
     /// Takes the channel and map registers, when it is this request's turn: before this returns, or in the thread that
     /// gave them back. Exactly one callback, never under a lock, unless the request is withdrawn.
     /// </summary>
+    /// <remarks>
+    /// With everything of this adapter's free and still too little memory, <see cref="DmaFailure.OutOfResources"/>
+    /// comes before this returns. A request that waits is answered with a channel, or at the end of the adapter: it is
+    /// tried again whenever something is given back, and, when only memory of the machine is missing, on the timer that
+    /// delivers reports.
+    /// </remarks>
     /// <param name="request">The request; free until now.</param>
     /// <param name="mapRegisters">Pages that are to be mapped at once, 1 to <see cref="MapRegisters"/>.</param>
     /// <param name="callback">Takes the channel, or the failure.</param>
@@ -46,15 +51,11 @@ public sealed partial class DmaAdapter
         ArgumentNullException.ThrowIfNull(request);
         ArgumentNullException.ThrowIfNull(callback);
         ThrowIfTooMany(mapRegisters);
-        _gate.Enter();
         bool usable = request.Adapter == this && !request.IsQueued;
-        bool free = usable && !_closed && !_channelTaken && !OthersWait;
-        _channelTaken |= free;
-        _gate.Exit();
-        if (free)
+        if (usable)
         {
-            DmaFailure failure = Grant(mapRegisters, inTurn: false, out DmaChannel? channel);
-            if (failure != DmaFailure.OutOfResources || IsHopeless)
+            DmaFailure failure = Grant(mapRegisters, inTurn: false, out DmaChannel? channel, out bool mayWait);
+            if (!mayWait)
             {
                 callback(channel, failure, state);
                 return;
@@ -142,9 +143,10 @@ public sealed partial class DmaAdapter
     internal void Release(DmaChannel channel)
     {
         _gate.Enter();
-        bool owned = Unown(channel);
+        bool owned = !channel.Released;
+        channel.Released = true;
         _gate.Exit();
-        if (owned) { _verifier?.OnGaveBack(DmaResource.Channel, channel, default); }
+        if (owned) { GiveUp(channel); }
         Serve();
     }
 
@@ -152,15 +154,9 @@ public sealed partial class DmaAdapter
     {
         _gate.Enter();
         int mapped = channel.MapRegisters - channel.FreeRegisters;
-        bool over = false;
-        bool owned = false;
-        if (mapped == 0 && !channel.Ended)
-        {
-            channel.Ended = true;
-            owned = Unown(channel);
-            _channelsHeld--;
-            over = true;
-        }
+        bool over = mapped == 0 && !channel.Ended;
+        bool owned = over && !channel.Released;
+        if (over) { (channel.Ended, channel.Released) = (true, true); }
         _gate.Exit();
         if (mapped != 0)
         {
@@ -169,7 +165,7 @@ public sealed partial class DmaAdapter
                 $"{mapped} map registers of a channel of {Driver} {Device} are still mapped: "
                 + "flush before giving them back");
         }
-        if (owned) { _verifier?.OnGaveBack(DmaResource.Channel, channel, default); }
+        if (owned) { GiveUp(channel); }
         if (over) { channel.Reservation.Dispose(); }
         Serve();
     }
@@ -183,10 +179,20 @@ public sealed partial class DmaAdapter
         return ours;
     }
 
+    /// <summary>
+    /// Tries again what lacked memory of the machine, which comes back without this adapter's knowledge. What callbacks
+    /// throw comes out of here.
+    /// </summary>
+    internal void ServeStarving()
+    {
+        if (Volatile.Read(ref _channelStarves)) { Serve(); }
+    }
+
     // The first request, if its turn has come; at the end of the adapter, whatever its turn.
     private bool ServeChannel()
     {
         _gate.Enter();
+        _channelStarves = false;
         DmaChannelRequest? request = _channelRequests.First;
         bool idle = request is null && _waiters.First is null;
         bool listsFirst = request is not null && _waiters.First is { } waiter && waiter.Ticket < request.Ticket;
@@ -197,17 +203,16 @@ public sealed partial class DmaAdapter
             return false;
         }
         bool closed = _closed;
-        _channelTaken = true;
-        long ticket = request.Ticket;
-        long returned = _returned;
+        (long ticket, long returned, int registers) = (request.Ticket, _returned, request.MapRegisters);
         _gate.Exit();
 
         DmaChannel? channel = null;
-        DmaFailure failure = closed ? DmaFailure.Disposed : Grant(request.MapRegisters, inTurn: true, out channel);
+        DmaFailure failure = closed ? DmaFailure.Disposed : Grant(registers, inTurn: true, out channel, out _);
         _gate.Enter();
         bool retry = _returned != returned;
         // Who once waited is answered with a channel, however long that takes, or with the adapter's end.
         bool waits = failure == DmaFailure.OutOfResources;
+        _channelStarves = waits && _outstanding == 0 && _channelsHeld == 0;
         (DmaChannelCallback? callback, object? state) = (request.Callback, request.State);
         bool ours = !waits && request.Ticket == ticket && Remove(request);
         _gate.Exit();
@@ -217,40 +222,28 @@ public sealed partial class DmaAdapter
         return true;
     }
 
-    // Whether nothing that is outstanding could give back what a request lacks.
-    private bool IsHopeless
-    {
-        get
-        {
-            _gate.Enter();
-            bool hopeless = _outstanding == 0 && _channelsHeld == 0 && _registersFree == MapRegisters;
-            _gate.Exit();
-            return hopeless && _ticket is null;
-        }
-    }
-
     // Inside the gate: a channel request came before this ticket and waits for map registers only.
     private bool ChannelIsBefore(long ticket) =>
         _channelRequests.First is { } request && !_channelTaken && request.Ticket < ticket;
 
-    // Whoever took the channel: everything that one piece of so many pages needs, or the channel is free again.
-    private DmaFailure Grant(int registers, bool inTurn, out DmaChannel? channel)
+    // The channel, with everything that one piece of so many pages needs, or nothing.
+    private DmaFailure Grant(int registers, bool inTurn, out DmaChannel? channel, out bool mayWait)
     {
-        channel = null;
         uint length = (uint)Math.Min((ulong)registers << PageLog2, Description.MaximumLength);
         DmaFailure failure = TryReserve(
-            length, registers, 0, out DmaReservation? reservation, inTurn, forChannel: true);
-        _gate.Enter();
-        if (failure == DmaFailure.None)
-        {
-            channel = new(this, reservation!);
-            reservation!.Channel = channel;
-            _channelsHeld++;
-        }
-        else { _channelTaken = false; }
-        _gate.Exit();
+            length, registers, 0, out DmaReservation? reservation, out mayWait, inTurn, forChannel: true);
+        channel = reservation?.Channel;
         if (channel is not null) { _verifier?.OnTook(DmaResource.Channel, channel, 1, default); }
         return failure;
+    }
+
+    // By whom its release is. The verifier hears of it before the next can have the channel, or it would see two.
+    private void GiveUp(DmaChannel channel)
+    {
+        _verifier?.OnGaveBack(DmaResource.Channel, channel, default);
+        _gate.Enter();
+        _channelTaken = false;
+        _gate.Exit();
     }
 
     // With what was set aside; when that is in use, because a second piece is mapped beside the first, with what the
@@ -259,15 +252,6 @@ public sealed partial class DmaAdapter
         DmaChannel channel, in Transfer transfer, in MappingOrigin origin, out ScatterGatherLease list) =>
         channel.Reservation.TryMap(transfer, origin, out list, out DmaFailure failure) ? failure
             : TryMap(transfer, origin, ahead: true, out list, out _, channel);
-
-    // Inside the gate. Whether the channel was its own until now.
-    private bool Unown(DmaChannel channel)
-    {
-        if (channel.Released) { return false; }
-        channel.Released = true;
-        _channelTaken = false;
-        return true;
-    }
 
     // Inside the gate. True for exactly one caller per queued request.
     private bool Remove(DmaChannelRequest request)

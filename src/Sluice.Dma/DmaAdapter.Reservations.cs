@@ -23,7 +23,7 @@ public sealed partial class DmaAdapter
     /// adapter has.</exception>
     public DmaReservation Reserve(uint maximumLength, int mapRegisters = 0, int waiters = 8)
     {
-        DmaFailure failure = TryReserve(maximumLength, mapRegisters, waiters, out DmaReservation? reservation);
+        DmaFailure failure = TryReserve(maximumLength, mapRegisters, waiters, out DmaReservation? reservation, out _);
         if (failure == DmaFailure.None) { return reservation!; }
         throw failure == DmaFailure.OutOfResources
             ? new DmaException(failure, $"not enough map registers, logical space or memory to set a transfer of "
@@ -36,11 +36,13 @@ public sealed partial class DmaAdapter
     /// <param name="mapRegisters">As there.</param>
     /// <param name="waiters">As there.</param>
     /// <param name="reservation">What was set aside.</param>
+    /// <param name="mayWait">Whether what is lacking is out and may come back: false when everything was free.</param>
     /// <param name="inTurn">Whether it is the turn of whoever asks, so that nobody is overtaken.</param>
-    /// <param name="forChannel">Whether a channel gives it back when its driver is done.</param>
+    /// <param name="forChannel">Whether it is for the channel, which is taken with it, and given back with it when its
+    /// driver is done.</param>
     internal DmaFailure TryReserve(
-        uint maximumLength, int mapRegisters, int waiters, out DmaReservation? reservation, bool inTurn = false,
-        bool forChannel = false)
+        uint maximumLength, int mapRegisters, int waiters, out DmaReservation? reservation, out bool mayWait,
+        bool inTurn = false, bool forChannel = false)
     {
         ArgumentOutOfRangeException.ThrowIfZero(maximumLength);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(maximumLength, Description.MaximumLength);
@@ -54,10 +56,14 @@ public sealed partial class DmaAdapter
 
         _gate.Enter();
         bool closed = _closed;
-        bool enough = !closed && mapRegisters <= _registersFree && (inTurn || !OthersWait);
+        bool enough = !closed && mapRegisters <= _registersFree && (inTurn || !OthersWait)
+            && !(forChannel && _channelTaken);
         if (enough) { _registersFree -= mapRegisters; }
+        if (enough && forChannel) { (_channelTaken, _channelsHeld) = (true, _channelsHeld + 1); }
         Mapping? record = enough ? _table.Take() : null;
+        long returned = _returned;
         _gate.Exit();
+        mayWait = !enough && !closed;
         if (record is null)
         {
             // It lacks what only this adapter's own puts bring back: others need not wait behind it.
@@ -69,10 +75,12 @@ public sealed partial class DmaAdapter
             : _backend.TryReserve(mapRegisters, out backend);
         if (failure != DmaFailure.None)
         {
-            GiveReserved(mapRegisters, record, news: !inTurn);
+            mayWait = TakeBack(mapRegisters, record, inTurn, forChannel, returned)
+                && failure == DmaFailure.OutOfResources;
             return failure;
         }
         reservation = new(this, maximumLength, mapRegisters, backend!, record, (int)elements, waiters);
+        if (forChannel) { reservation.Channel = new(this, reservation); }
         lock (_reservations)
         {
             _reservations.Add(reservation);
@@ -91,8 +99,16 @@ public sealed partial class DmaAdapter
             if (reservation.Channel is null) { _setAside = [.. _setAside.Where(r => r != reservation.Backend)]; }
         }
         _verifier?.Drop(DmaResource.MapRegisters, reservation);
-        _backend.Unreserve(reservation.Backend);
-        GiveReserved(reservation.MapRegisters, record, news: true);
+        // What a leaked transfer goes through stays with it: the device may reach it still.
+        if (record is not null) { _backend.Unreserve(reservation.Backend); }
+        _gate.Enter();
+        _registersFree += reservation.MapRegisters;
+        if (reservation.Channel is not null) { _channelsHeld--; }
+        if (record is not null) { _table.GiveUnused(record); }
+        _returned++;
+        bool othersWait = OthersWait;
+        _gate.Exit();
+        if (othersWait) { Serve(); }
         _ticket?.Wake();
     }
 
@@ -189,18 +205,24 @@ public sealed partial class DmaAdapter
         {
             // What is idle goes back by itself; a channel's registers are the driver's to give back.
             if (reservation.Channel is null) { _verifier?.Drop(DmaResource.MapRegisters, reservation); }
-            if (reservation.Close()) { _backend.Unreserve(reservation.Backend); }
+            if (reservation.Close() && !reservation.IsLeaked) { _backend.Unreserve(reservation.Backend); }
         }
     }
 
-    private void GiveReserved(int registers, Mapping? record, bool news)
+    // The back-end lacked something: as if nothing had been taken. Whether something was out meanwhile that it may have
+    // lacked, so that waiting could help.
+    private bool TakeBack(int registers, Mapping record, bool inTurn, bool forChannel, long returned)
     {
         _gate.Enter();
         _registersFree += registers;
-        if (record is not null) { _table.GiveUnused(record); }
-        if (news) { _returned++; }
-        bool othersWait = news && OthersWait;
+        _table.GiveUnused(record);
+        if (forChannel) { (_channelTaken, _channelsHeld) = (false, _channelsHeld - 1); }
+        bool wasOut = _ticket is not null || OthersWait || _returned != returned || _outstanding != 0
+            || _channelsHeld != 0 || _registersFree != MapRegisters;
+        if (!inTurn) { _returned++; }
+        bool othersWait = !inTurn && OthersWait;
         _gate.Exit();
         if (othersWait) { Serve(); }
+        return wasOut;
     }
 }

@@ -148,7 +148,9 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         if (!_backend.Unmap(mapping))
         {
             DmaReservation? broken = mapping.Backend.Reservation?.Owner;
+            (int lost, DmaChannel? cut) = (mapping.Backend.MapRegisters, mapping.Backend.Channel);
             Abandon(mapping);
+            if (cut is not null) { GiveRegistersNow(lost, cut); }
             broken?.Leave();
             if (_verifier is not null) { DmaVerifier.Conclude(); }
             return;
@@ -221,7 +223,8 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         _requests--;
         _bytes -= transfer.Length;
         bool othersWait = !ahead && OthersWait;
-        if (othersWait) { _returned++; }
+        // Also when nobody is in the queue: someone may be about to queue who found these registers gone.
+        if (!ahead) { _returned++; }
         _gate.Exit();
         if (othersWait) { Serve(); }
         return failure;
@@ -278,6 +281,14 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
     {
         if (channel is null) { _registersFree += registers; }
         else { channel.FreeRegisters += registers; }
+    }
+
+    // A channel ends although a piece of it leaked: the leak keeps the pages, not the channel.
+    private void GiveRegistersNow(int registers, DmaChannel channel)
+    {
+        _gate.Enter();
+        GiveRegisters(registers, channel);
+        _gate.Exit();
     }
 
     // Drops what the record holds of others, so that history keeps no buffer alive.

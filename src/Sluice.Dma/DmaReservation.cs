@@ -144,6 +144,11 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
     /// </summary>
     internal Mapping? TakeRecord() => Interlocked.Exchange(ref _record, null);
 
+    /// <summary>
+    /// Whether, while it is idle, its transfer was leaked: a device may still reach what it set aside.
+    /// </summary>
+    internal bool IsLeaked => Volatile.Read(ref _record) is null;
+
     /// <summary>The record of the next transfer.</summary>
     internal void GiveRecord(Mapping record) => Volatile.Write(ref _record, record);
 

@@ -250,8 +250,16 @@ internal sealed class TestFrames : IFrameAllocator
         }
     }
 
+    /// <summary>Runs before frames are taken, with what for; false says that there are none.</summary>
+    internal Func<FrameKind, bool>? Allocating { get; set; }
+
     public bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, ulong last = ulong.MaxValue)
     {
+        if (Allocating?.Invoke(kind) == false)
+        {
+            first = default;
+            return false;
+        }
         lock (_lock)
         {
             first = default;
