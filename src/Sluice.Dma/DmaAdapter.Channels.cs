@@ -35,9 +35,10 @@ public sealed partial class DmaAdapter
     /// </summary>
     /// <remarks>
     /// With everything of this adapter's free and still too little memory, <see cref="DmaFailure.OutOfResources"/>
-    /// comes before this returns. A request that waits is answered with a channel, or at the end of the adapter: it is
-    /// tried again whenever something is given back, and, when only memory of the machine is missing, on the timer that
-    /// delivers reports.
+    /// comes before this returns. A request that waits is answered with a channel, or at the end of the adapter or of
+    /// the device's DMA. It gets what the channel before it had where that is enough, so it needs no memory then; else
+    /// it is tried again whenever something is given back, and, when only memory of the machine is missing, on the
+    /// timer that delivers reports.
     /// </remarks>
     /// <param name="request">The request; free until now.</param>
     /// <param name="mapRegisters">Pages that are to be mapped at once, 1 to <see cref="MapRegisters"/>.</param>
@@ -194,20 +195,31 @@ public sealed partial class DmaAdapter
         _gate.Enter();
         _channelStarves = false;
         DmaChannelRequest? request = _channelRequests.First;
+        (HandedOn? handed, _handedOn) = (_handedOn, null);
         bool idle = request is null && _waiters.First is null;
-        bool listsFirst = request is not null && _waiters.First is { } waiter && waiter.Ticket < request.Ticket;
-        if (request is null || (!_closed && (_channelTaken || listsFirst)))
+        bool closed = _closed;
+        bool turn = request is not null && (handed is not null || !_channelTaken) && !IsListBefore(request);
+        if (handed is { } back && (closed || !turn || request!.MapRegisters > back.Registers))
+        {
+            _gate.Exit();
+            GiveBack(back);
+            return true;
+        }
+        if (request is null || (!closed && !turn))
         {
             _gate.Exit();
             if (idle) { _ticket?.Leave(); }
             return false;
         }
-        bool closed = _closed;
         (long ticket, long returned, int registers) = (request.Ticket, _returned, request.MapRegisters);
+        if (handed is { } more) { _registersFree += more.Registers - registers; }
         _gate.Exit();
 
         DmaChannel? channel = null;
-        DmaFailure failure = closed ? DmaFailure.Disposed : Grant(registers, inTurn: true, out channel, out _);
+        DmaFailure failure = DmaFailure.None;
+        if (closed) { failure = DmaFailure.Disposed; }
+        else if (handed is { } had) { channel = TakeOver(had, registers); }
+        else { failure = Grant(registers, inTurn: true, out channel, out _); }
         _gate.Enter();
         bool retry = _returned != returned;
         // Who once waited is answered with a channel, however long that takes, or with the adapter's end.
@@ -229,13 +241,15 @@ public sealed partial class DmaAdapter
     // The channel, with everything that one piece of so many pages needs, or nothing.
     private DmaFailure Grant(int registers, bool inTurn, out DmaChannel? channel, out bool mayWait)
     {
-        uint length = (uint)Math.Min((ulong)registers << PageLog2, Description.MaximumLength);
         DmaFailure failure = TryReserve(
-            length, registers, 0, out DmaReservation? reservation, out mayWait, inTurn, forChannel: true);
+            LengthOf(registers), registers, 0, out DmaReservation? reservation, out mayWait, inTurn, forChannel: true);
         channel = reservation?.Channel;
         if (channel is not null) { _verifier?.OnTook(DmaResource.Channel, channel, 1, default); }
         return failure;
     }
+
+    // The longest piece.
+    private uint LengthOf(int registers) => (uint)Math.Min((ulong)registers << PageLog2, Description.MaximumLength);
 
     // By whom its release is. The verifier hears of it before the next can have the channel, or it would see two.
     private void GiveUp(DmaChannel channel)

@@ -79,15 +79,24 @@ public sealed partial class DmaAdapter
                 && failure == DmaFailure.OutOfResources;
             return failure;
         }
-        reservation = new(this, maximumLength, mapRegisters, backend!, record, (int)elements, waiters);
+        reservation = SetAside(
+            maximumLength, mapRegisters, waiters, backend!, record, (int)elements, forChannel);
+        return DmaFailure.None;
+    }
+
+    private DmaReservation SetAside(
+        uint maximumLength, int mapRegisters, int waiters, BackendReservation backend, Mapping record, int elements,
+        bool forChannel)
+    {
+        DmaReservation reservation = new(this, maximumLength, mapRegisters, backend, record, elements, waiters);
         if (forChannel) { reservation.Channel = new(this, reservation); }
         lock (_reservations)
         {
             _reservations.Add(reservation);
-            if (!forChannel) { _setAside = [.. _setAside, backend!]; }
+            if (!forChannel) { _setAside = [.. _setAside, backend]; }
         }
         _verifier?.OnTook(DmaResource.MapRegisters, reservation, mapRegisters, default);
-        return DmaFailure.None;
+        return reservation;
     }
 
     /// <summary>Nothing of it is in flight, and nobody uses it any more.</summary>
@@ -99,16 +108,15 @@ public sealed partial class DmaAdapter
             if (reservation.Channel is null) { _setAside = [.. _setAside.Where(r => r != reservation.Backend)]; }
         }
         _verifier?.Drop(DmaResource.MapRegisters, reservation);
+        bool ofChannel = reservation.Channel is not null;
+        if (ofChannel && record is not null && TryHandOn(reservation, record))
+        {
+            Serve();
+            return;
+        }
         // What a leaked transfer goes through stays with it: the device may reach it still.
         if (record is not null) { _backend.Unreserve(reservation.Backend); }
-        _gate.Enter();
-        _registersFree += reservation.MapRegisters;
-        if (reservation.Channel is not null) { _channelsHeld--; }
-        if (record is not null) { _table.GiveUnused(record); }
-        _returned++;
-        bool othersWait = OthersWait;
-        _gate.Exit();
-        if (othersWait) { Serve(); }
+        GiveReserved(reservation.MapRegisters, record, ofChannel);
         _ticket?.Wake();
     }
 
@@ -207,6 +215,19 @@ public sealed partial class DmaAdapter
             if (reservation.Channel is null) { _verifier?.Drop(DmaResource.MapRegisters, reservation); }
             if (reservation.Close() && !reservation.IsLeaked) { _backend.Unreserve(reservation.Backend); }
         }
+    }
+
+    // The back-end has its part back.
+    private void GiveReserved(int registers, Mapping? record, bool ofChannel)
+    {
+        _gate.Enter();
+        _registersFree += registers;
+        if (ofChannel) { _channelsHeld--; }
+        if (record is not null) { _table.GiveUnused(record); }
+        _returned++;
+        bool othersWait = OthersWait;
+        _gate.Exit();
+        if (othersWait) { Serve(); }
     }
 
     // The back-end lacked something: as if nothing had been taken. Whether something was out meanwhile that it may have

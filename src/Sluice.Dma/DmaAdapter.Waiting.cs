@@ -25,7 +25,8 @@ public sealed partial class DmaAdapter
     /// <remarks>
     /// Completes at once when nothing is short. Continuations run on the thread pool, never inside another driver's
     /// put. A request that nothing outstanding could ever satisfy fails with <see cref="DmaFailure.OutOfResources"/>
-    /// and does not wait.
+    /// and does not wait. One whose buffer was disposed or whose chain was shortened while it waited fails alone, with
+    /// what mapping it threw.
     /// </remarks>
     /// <param name="mdl">The buffer; it may be a chain.</param>
     /// <param name="offset">The first byte, counted from the MDL's start.</param>

@@ -16,7 +16,7 @@ public enum DmaFailure : byte
 
     /// <summary>
     /// A page of the buffer is not a buffer frame: no device may reach it (kernel, tables, free or quarantined
-    /// memory).
+    /// memory). Or it was disposed, or its chain shortened, while the request waited.
     /// </summary>
     NotABuffer,
 

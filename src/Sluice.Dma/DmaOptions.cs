@@ -64,7 +64,10 @@ public sealed record DmaOptions
     /// </summary>
     public int PendingReports { get; init; } = 256;
 
-    /// <summary>How often waiting reports are delivered, in nanoseconds.</summary>
+    /// <summary>
+    /// How often waiting reports are delivered, in nanoseconds; and how often channel requests that wait for nothing
+    /// but memory of the machine are tried again.
+    /// </summary>
     public long ReportPeriodNanoseconds { get; init; } = 2_000_000;
 
     /// <summary>Names for memory that is no buffer, for reports; null when nobody knows any.</summary>
