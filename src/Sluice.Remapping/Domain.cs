@@ -323,7 +323,24 @@ public sealed partial class Domain : IDisposable
     private void Quarantine(ReadOnlySpan<PhysicalAddress> pages)
     {
         CountQuarantinedRange();
-        foreach (PhysicalAddress page in pages) { _frames.Quarantine(page); }
+        QuarantinePages(pages);
+    }
+
+    /// <summary>
+    /// Mappings may share a page, also with another domain's, and its owner may have withdrawn it already: it goes into
+    /// quarantine once, and is never in the way of the pages after it.
+    /// </summary>
+    private void QuarantinePages(ReadOnlySpan<PhysicalAddress> pages)
+    {
+        foreach (PhysicalAddress page in pages)
+        {
+            if (_frames.KindOf(page) != FrameKind.Buffer) { continue; }
+            try { _frames.Quarantine(page); }
+            catch (InvalidOperationException) when (_frames.KindOf(page) != FrameKind.Buffer)
+            {
+                // Another thread that shares the page was first: they all learn of a dead unit at the same time.
+            }
+        }
     }
 
     private InvalidOperationException NotMapped(LogicalAddress address) =>

@@ -30,6 +30,9 @@ internal sealed class TestFrames : IFrameAllocator
     /// <summary>Frames that may still be allocated; a test sets it to run out.</summary>
     public int Budget { get; set; } = int.MaxValue;
 
+    /// <summary>Runs before a frame goes into quarantine: another thread's turn.</summary>
+    public Action<PhysicalAddress>? Quarantining { get; set; }
+
     public int QuarantinedFrames => Count(FrameKind.Quarantined);
 
     public int Count(FrameKind kind)
@@ -87,12 +90,26 @@ internal sealed class TestFrames : IFrameAllocator
 
     public void Quarantine(PhysicalAddress frame)
     {
-        lock (_one) { _kinds[IndexOf(frame)] = FrameKind.Quarantined; }
+        Quarantining?.Invoke(frame);
+        lock (_one)
+        {
+            ref FrameKind kind = ref _kinds[IndexOf(frame)];
+            if (kind is FrameKind.Absent or FrameKind.Free or FrameKind.Quarantined)
+            {
+                throw new InvalidOperationException($"the frame at {frame} is {kind} and cannot be quarantined");
+            }
+            kind = FrameKind.Quarantined;
+        }
     }
 
     public void Release(PhysicalAddress frame)
     {
-        lock (_one) { _kinds[IndexOf(frame)] = FrameKind.Free; }
+        lock (_one)
+        {
+            ref FrameKind kind = ref _kinds[IndexOf(frame)];
+            if (kind != FrameKind.Quarantined) { throw new InvalidOperationException($"the frame at {frame} is {kind}"); }
+            kind = FrameKind.Free;
+        }
     }
 
     public FrameKind KindOf(PhysicalAddress address)
