@@ -78,7 +78,7 @@ public sealed partial class Domain
     /// <exception cref="InvalidOperationException">It is not mapped: unmapped twice, or another domain's.</exception>
     public UnmapStatus UnmapRange(in DomainRange range, ReadOnlySpan<PhysicalAddress> pages)
     {
-        if (_disposed) { return UnmapStatus.Unmapped; }
+        if (_disposed && !_dead) { return UnmapStatus.Unmapped; }
         TableGather gather = default;
         PageTableChange change = _tables.Unmap(range.Range, ref gather);
         if (_dead || !Invalidate(range.Range, onlyLeaves: gather.Count == 0))

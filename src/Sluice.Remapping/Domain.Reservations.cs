@@ -91,7 +91,7 @@ public sealed partial class Domain
         {
             throw new ArgumentException($"{pages.Length} pages for a mapping of {mapping.Pages}", nameof(pages));
         }
-        if (_disposed) { return UnmapStatus.Unmapped; }
+        if (_disposed && !_dead) { return UnmapStatus.Unmapped; }
         DomainReservation reservation = mapping.Reservation;
         PageTableChange change = _tables.UnmapLeaves(mapping.Range);
         if (_dead)

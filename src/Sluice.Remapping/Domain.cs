@@ -107,12 +107,13 @@ public sealed partial class Domain : IDisposable
     /// <exception cref="InvalidOperationException">It is not mapped: unmapped twice, or another domain's.</exception>
     public UnmapStatus Unmap(in DomainMapping mapping, ReadOnlySpan<PhysicalAddress> pages = default)
     {
-        if (_disposed) { return UnmapStatus.Unmapped; }
+        // Dead comes first: the tables of a domain that died outlive it, for its unit may still walk them.
         if (_dead)
         {
             Quarantine(mapping);
             return UnmapStatus.Quarantined;
         }
+        if (_disposed) { return UnmapStatus.Unmapped; }
         if (_deferred is not null) { return UnmapLater(mapping); }
         return pages.Length == mapping.Pages ? UnmapNow(mapping, pages) : UnmapSearching(mapping);
     }
@@ -123,7 +124,8 @@ public sealed partial class Domain : IDisposable
     public void FlushNow() => _deferred?.Flush();
 
     /// <summary>
-    /// Detaches its devices, leaves them blocked, and frees the tables. Mappings still live are gone with it.
+    /// Detaches its devices, leaves them blocked, and frees the tables. Mappings still live are gone with it. Where a
+    /// unit no longer answers the tables and the id are lost instead, and unmapping goes on to quarantine the pages.
     /// </summary>
     public void Dispose()
     {

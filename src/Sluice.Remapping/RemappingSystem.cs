@@ -130,12 +130,11 @@ public sealed partial class RemappingSystem : IDisposable
                 Detach(device);
             }
             domain.FlushNow();
-            bool dead = domain.IsDead;
             domain.MarkDisposed();
             _past = Add(_past, domain);
             Volatile.Write(ref _domains, [.. _domains.Where(other => other != domain)]);
             // A unit that no longer answers may still walk the tables: they, and the id, are lost with it.
-            if (dead) { return; }
+            if (domain.HasFailed) { return; }
             domain.Tables.FreeAll();
             _ids.Give(domain.Id);
         }
