@@ -10,7 +10,13 @@ namespace Sluice.Remapping;
 /// </summary>
 internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capacity)
 {
+    /// <summary>Instead of the number of a flush: it was refused, and none will come.</summary>
+    public const long Never = long.MaxValue;
+
     private const int Buckets = 24;
+
+    // More threads than this do not add between a look at the ring and an addition.
+    private const int Margin = 16;
     private readonly (LogicalSlot Slot, long Since, bool Kept)[] _pending = new (LogicalSlot, long, bool)[capacity];
     private readonly long[] _exposures = new long[Buckets];
     private readonly Lock _one = new();
@@ -18,13 +24,19 @@ internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capa
 
     public long Flushes { get; private set; }
 
+    /// <summary>Whether an addition soon may have to flush. A look without the lock.</summary>
+    public bool IsNearlyFull => Volatile.Read(ref _count) + Margin >= _pending.Length;
+
     /// <summary>The longest time from an unmap to its flush.</summary>
     public long LongestExposure { get; private set; }
 
     /// <summary>Adds a range whose entries are cleared; flushes when that fills the ring.</summary>
     /// <param name="slot">The range.</param>
     /// <param name="kept">Whether its owner keeps the addresses: then they do not go back at the flush.</param>
-    /// <returns>The flush that ends its exposure: over once <see cref="Flushes"/> is that many.</returns>
+    /// <returns>
+    /// The flush that ends its exposure: over once <see cref="Flushes"/> is that many. <see cref="Never"/> when this
+    /// call had to flush and a unit did not confirm: the range is lost, and counted unless it is kept.
+    /// </returns>
     public long Add(LogicalSlot slot, bool kept = false)
     {
         lock (_one)
@@ -32,12 +44,11 @@ internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capa
             if (_count == _pending.Length && !Flush())
             {
                 if (!kept) { domain.CountQuarantinedRange(); }
-                return long.MaxValue;
+                return Never;
             }
             long flush = Flushes + 1;
             _pending[_count++] = (slot, clock.Nanoseconds, kept);
-            if (_count == _pending.Length) { Flush(); }
-            return flush;
+            return _count < _pending.Length || Flush() ? flush : Never;
         }
     }
 

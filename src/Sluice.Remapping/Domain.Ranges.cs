@@ -16,9 +16,6 @@ public readonly record struct DomainRange(LogicalSpace Space, ulong PageSizes)
 // What stays mapped for long: bounds, alignment, large leaves, guard pages on both sides. Always strict.
 public sealed partial class Domain
 {
-    // Shorter runs cannot hold a large leaf.
-    private const int LargeRunPages = 512;
-
     /// <summary>The sizes of leaves that its units understand: bit n for 2^n bytes.</summary>
     public ulong PageSizes => _tables.PageSizes;
 
@@ -31,7 +28,9 @@ public sealed partial class Domain
     /// <param name="bounds">Where every byte lies.</param>
     /// <param name="alignmentLog2">The first byte is a multiple of this power of two; below 12 counts as 12.</param>
     /// <param name="range">Keep it for <see cref="UnmapRange"/>.</param>
-    /// <returns>Why not, if not; then nothing is mapped.</returns>
+    /// <returns>
+    /// Why not, if not; then nothing is mapped. With <see cref="MapStatus.Dead"/> pages may be quarantined.
+    /// </returns>
     /// <exception cref="ArgumentException">No page, a page that is not aligned, or no access.</exception>
     public MapStatus TryMapRange(
         ReadOnlySpan<PhysicalAddress> pages, DmaAccess access, LogicalRange bounds, int alignmentLog2,
@@ -55,7 +54,7 @@ public sealed partial class Domain
         {
             if (!TakeBack(space.Range.First, change.Bytes))
             {
-                CountQuarantinedRange();
+                Quarantine(Written(pages, change));
                 return MapStatus.Dead;
             }
             Addresses.Free(space);
@@ -110,7 +109,8 @@ public sealed partial class Domain
         for (int at = 0; all.IsDone && mapped < pages.Length;)
         {
             int run = at < pages.Length ? RunFrom(pages, at) : 0;
-            if (run is > 0 and < LargeRunPages)
+            // Nor can a shorter run hold a large leaf.
+            if (run is > 0 and < TablePages)
             {
                 at += run;
                 continue;

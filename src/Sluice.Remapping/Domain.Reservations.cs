@@ -22,7 +22,7 @@ public sealed partial class Domain
         if (!TryAllocate(pages, limit, out LogicalSlot slot)) { return MapStatus.NoLogicalSpace; }
         LogicalRange range = LogicalRange.FromLength(slot.First, (ulong)pages << PageLog2);
         PageTableStatus status = _tables.Prepare(range);
-        if (status != PageTableStatus.Done) { return RollBack(slot, new(status, range.Length)); }
+        if (status != PageTableStatus.Done) { return RollBack(slot, new(status, range.Length), default); }
         reservation = new(this, slot, pages);
         return MapStatus.Mapped;
     }
@@ -35,7 +35,10 @@ public sealed partial class Domain
     /// <param name="pages">Page-aligned addresses of <see cref="FrameKind.Buffer"/> frames.</param>
     /// <param name="access">What the device may do; exactly this stands in the tables.</param>
     /// <param name="mapping">Keep it for unmapping.</param>
-    /// <returns><see cref="MapStatus.Refused"/> or <see cref="MapStatus.Dead"/>, if not mapped.</returns>
+    /// <returns>
+    /// <see cref="MapStatus.Refused"/> or <see cref="MapStatus.Dead"/>, if not mapped; with the latter pages may be
+    /// quarantined.
+    /// </returns>
     /// <exception cref="ArgumentException">No page, an unaligned one, no access, another domain's reservation, or
     /// pages that pass its end.</exception>
     /// <exception cref="InvalidOperationException">The reservation was freed, or part of it is mapped.</exception>
@@ -68,7 +71,7 @@ public sealed partial class Domain
         }
         ReservedMapping wanted = new(reservation, firstPage, pages.Length);
         PageTableChange change = _tables.Map(wanted.First, pages, access);
-        if (!change.IsDone) { throw Overlap(wanted, change); }
+        if (!change.IsDone) { throw Overlap(wanted, pages, change); }
         if (_announces && !Announce(wanted.Range))
         {
             Quarantine(pages);
@@ -84,7 +87,10 @@ public sealed partial class Domain
     /// <param name="mapping">From <see cref="TryMapReserved"/>, not unmapped before.</param>
     /// <param name="pages">The pages that were mapped: they are quarantined when no unit confirms.</param>
     /// <exception cref="ArgumentException">Another number of pages than was mapped.</exception>
-    /// <exception cref="InvalidOperationException">It is not mapped: unmapped twice.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// It is not mapped, or not all of it: unmapped twice. What was cleared all the same is as unreachable as after any
+    /// other unmap.
+    /// </exception>
     public UnmapStatus UnmapReserved(in ReservedMapping mapping, ReadOnlySpan<PhysicalAddress> pages)
     {
         if (pages.Length != mapping.Pages)
@@ -99,21 +105,15 @@ public sealed partial class Domain
             Quarantine(pages);
             return UnmapStatus.Quarantined;
         }
-        if (change.Bytes != mapping.Range.Length) { throw NotMapped(mapping.First); }
-        if (_deferred is not null)
-        {
-            long flush = _deferred.Add(reservation.Slot, kept: true);
-            Volatile.Write(ref reservation.CleanAfterFlush, flush);
-            reservation.Leave(mapping.Pages);
-            return UnmapStatus.Pending;
-        }
-        if (!Invalidate(mapping.Range, onlyLeaves: true))
+        // Whatever was cleared has to become unreachable, also where it was somebody else's.
+        if (change.Bytes != 0 && !Withdraw(mapping))
         {
             Quarantine(pages);
             return UnmapStatus.Quarantined;
         }
-        reservation.Leave(mapping.Pages);
-        return UnmapStatus.Unmapped;
+        reservation.Leave((int)(change.Bytes >> PageLog2));
+        if (change.Bytes != mapping.Range.Length) { throw NotMapped(mapping.First); }
+        return _deferred is null ? UnmapStatus.Unmapped : UnmapStatus.Pending;
     }
 
     /// <summary>Gives a reservation back: its addresses and its tables.</summary>
@@ -153,14 +153,24 @@ public sealed partial class Domain
         Addresses.Free(reservation.Slot);
     }
 
+    /// <summary>By the policy: out of reach now, or with the next flush. False when a unit did not confirm.</summary>
+    private bool Withdraw(in ReservedMapping mapping)
+    {
+        if (_deferred is null) { return Invalidate(mapping.Range, onlyLeaves: true); }
+        long flush = _deferred.Add(mapping.Reservation.Slot, kept: true);
+        mapping.Reservation.CleanAfter(flush);
+        return flush != DeferredRing.Never;
+    }
+
     /// <summary>Something stands in the way: what was written before it goes again.</summary>
-    private InvalidOperationException Overlap(in ReservedMapping wanted, PageTableChange change)
+    private InvalidOperationException Overlap(
+        in ReservedMapping wanted, ReadOnlySpan<PhysicalAddress> pages, PageTableChange change)
     {
         if (change.Bytes != 0)
         {
             LogicalRange written = LogicalRange.FromLength(wanted.First, change.Bytes);
             _tables.UnmapLeaves(written);
-            Invalidate(written, onlyLeaves: true);
+            if (!Invalidate(written, onlyLeaves: true)) { Quarantine(Written(pages, change)); }
         }
         wanted.Reservation.Leave(wanted.Pages);
         return new(change.Status == PageTableStatus.AlreadyMapped

@@ -17,6 +17,9 @@ namespace Sluice.Remapping;
 public sealed partial class Domain : IDisposable
 {
     private const int PageLog2 = 12;
+
+    // A shorter run covers no table whole: unmapping it makes none superfluous.
+    private const int TablePages = 512;
     private readonly RemappingSystem _system;
     private readonly DomainTables _tables;
     private readonly IFrameAllocator _frames;
@@ -73,7 +76,9 @@ public sealed partial class Domain : IDisposable
     /// <param name="access">What the device may do; exactly this stands in the tables.</param>
     /// <param name="limit">The last logical byte the device can put on the bus.</param>
     /// <param name="mapping">Keep it for <see cref="Unmap"/>.</param>
-    /// <returns>Why not, if not; then nothing is mapped.</returns>
+    /// <returns>
+    /// Why not, if not; then nothing is mapped. With <see cref="MapStatus.Dead"/> pages may be quarantined.
+    /// </returns>
     /// <exception cref="ArgumentException">No page, a page that is not aligned, or no access.</exception>
     public MapStatus TryMap(
         ReadOnlySpan<PhysicalAddress> pages, DmaAccess access, LogicalAddress limit, out DomainMapping mapping)
@@ -83,7 +88,7 @@ public sealed partial class Domain : IDisposable
         if (status != MapStatus.Mapped) { return status; }
         if (!TryAllocate(pages.Length, limit, out LogicalSlot slot)) { return MapStatus.NoLogicalSpace; }
         PageTableChange change = _tables.Map(slot.First, pages, access);
-        if (!change.IsDone) { return RollBack(slot, change); }
+        if (!change.IsDone) { return RollBack(slot, change, pages); }
         mapping = new(slot.First, pages.Length, slot.Log2);
         if (_announces && !Announce(mapping.Range))
         {
@@ -101,10 +106,13 @@ public sealed partial class Domain : IDisposable
     /// <param name="mapping">From <see cref="TryMap"/>, not unmapped before.</param>
     /// <param name="pages">
     /// The pages that were mapped, if the caller still knows: they are quarantined when no unit confirms. Without them
-    /// the tables are searched first, which costs about 10 ns a page.
+    /// the tables are searched first, which costs about 10 ns a page; deferred only where this call may have to flush.
     /// </param>
     /// <returns>Whether the pages may be reused; <see cref="UnmapStatus.Quarantined"/> forbids it.</returns>
-    /// <exception cref="InvalidOperationException">It is not mapped: unmapped twice, or another domain's.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// It is not mapped, or not all of it: unmapped twice, or another domain's. What was cleared all the same is as
+    /// unreachable as after any other unmap.
+    /// </exception>
     public UnmapStatus Unmap(in DomainMapping mapping, ReadOnlySpan<PhysicalAddress> pages = default)
     {
         // Dead comes first: the tables of a domain that died outlive it, for its unit may still walk them.
@@ -114,8 +122,11 @@ public sealed partial class Domain : IDisposable
             return UnmapStatus.Quarantined;
         }
         if (_disposed) { return UnmapStatus.Unmapped; }
-        if (_deferred is not null) { return UnmapLater(mapping); }
-        return pages.Length == mapping.Pages ? UnmapNow(mapping, pages) : UnmapSearching(mapping);
+        if (pages.Length == mapping.Pages) { return UnmapFound(mapping, pages); }
+        // Who adds to the ring at once knows without its lock only that much. Should as many threads as its margin come
+        // in between, the answer is "quarantined" all the same, and the caller alone knows the pages.
+        bool mayFlush = _deferred is null || mapping.Pages >= TablePages || _deferred.IsNearlyFull;
+        return mayFlush ? UnmapSearching(mapping) : UnmapLater(mapping, default);
     }
 
     /// <summary>
@@ -236,6 +247,9 @@ public sealed partial class Domain : IDisposable
         return Addresses.TryAllocate(pages, limit, out slot);
     }
 
+    private UnmapStatus UnmapFound(in DomainMapping mapping, ReadOnlySpan<PhysicalAddress> pages) =>
+        _deferred is null ? UnmapNow(mapping, pages) : UnmapLater(mapping, pages);
+
     private UnmapStatus UnmapNow(in DomainMapping mapping, ReadOnlySpan<PhysicalAddress> pages)
     {
         TableGather gather = default;
@@ -261,13 +275,13 @@ public sealed partial class Domain : IDisposable
         {
             Span<PhysicalAddress> few = stackalloc PhysicalAddress[mapping.Pages];
             Find(mapping, few);
-            return UnmapNow(mapping, few);
+            return UnmapFound(mapping, few);
         }
         PhysicalAddress[] many = ArrayPool<PhysicalAddress>.Shared.Rent(mapping.Pages);
         try
         {
             Find(mapping, many.AsSpan(0, mapping.Pages));
-            return UnmapNow(mapping, many.AsSpan(0, mapping.Pages));
+            return UnmapFound(mapping, many.AsSpan(0, mapping.Pages));
         }
         finally
         {
@@ -275,24 +289,39 @@ public sealed partial class Domain : IDisposable
         }
     }
 
-    private UnmapStatus UnmapLater(in DomainMapping mapping)
+    private UnmapStatus UnmapLater(in DomainMapping mapping, ReadOnlySpan<PhysicalAddress> pages)
     {
         TableGather gather = default;
         PageTableChange change = _tables.Unmap(mapping.Range, ref gather);
-        if (change.Bytes != mapping.Range.Length) { throw NotMapped(mapping.First); }
-        _deferred!.Add(new(mapping.First, mapping.SlotLog2));
-        if (gather.Count == 0) { return UnmapStatus.Pending; }
-        // Tables are only freed once no unit can hold a pointer to them.
-        if (!_deferred.Flush()) { return UnmapStatus.Pending; }
-        _tables.Free(ref gather);
-        return UnmapStatus.Unmapped;
+        bool isWhole = change.Bytes == mapping.Range.Length;
+        if (change.Bytes == 0 && gather.Count == 0) { throw NotMapped(mapping.First); }
+        // Whatever was cleared is within reach until a flush. Addresses go back only from who has all of them.
+        bool confirmed = _deferred!.Add(new(mapping.First, mapping.SlotLog2), kept: !isWhole) != DeferredRing.Never;
+        UnmapStatus done = UnmapStatus.Pending;
+        if (gather.Count != 0)
+        {
+            // Tables are only freed once no unit can hold a pointer to them.
+            confirmed = confirmed && _deferred.Flush();
+            if (confirmed) { _tables.Free(ref gather); }
+            done = UnmapStatus.Unmapped;
+        }
+        if (!confirmed)
+        {
+            // The ring has counted the range.
+            QuarantinePages(pages);
+            return UnmapStatus.Quarantined;
+        }
+        return isWhole ? done : throw NotMapped(mapping.First);
     }
 
-    private MapStatus RollBack(LogicalSlot slot, PageTableChange change)
+    /// <summary>
+    /// Undoes a map that met an obstacle, and says why. Without a confirmation the pages it had written stay reachable.
+    /// </summary>
+    private MapStatus RollBack(LogicalSlot slot, PageTableChange change, ReadOnlySpan<PhysicalAddress> pages)
     {
         if (!TakeBack(slot.First, change.Bytes))
         {
-            CountQuarantinedRange();
+            Quarantine(Written(pages, change));
             return MapStatus.Dead;
         }
         Addresses.Free(slot);
@@ -300,6 +329,9 @@ public sealed partial class Domain : IDisposable
             ? MapStatus.NoMemory
             : throw new InvalidOperationException($"the tables of {this} refuse {slot.First}: {change.Status}");
     }
+
+    private static ReadOnlySpan<PhysicalAddress> Written(ReadOnlySpan<PhysicalAddress> pages, PageTableChange change) =>
+        pages[..(int)Math.Min((ulong)pages.Length, change.Bytes >> PageLog2)];
 
     private void Find(in DomainMapping mapping, Span<PhysicalAddress> pages)
     {

@@ -46,6 +46,21 @@ public sealed class DomainReservation
     /// <summary>Deferred policy: the flush after which nothing unmapped here is reachable.</summary>
     internal long CleanAfterFlush;
 
+    /// <summary>
+    /// Nothing unmapped here is reachable after <paramref name="flush"/>, or after a later one that somebody else has
+    /// named already: threads come here in another order than they left the ring.
+    /// </summary>
+    internal void CleanAfter(long flush)
+    {
+        // Between two flushes all but the first find their number there and store nothing.
+        for (long known = Volatile.Read(ref CleanAfterFlush); known < flush;)
+        {
+            long seen = Interlocked.CompareExchange(ref CleanAfterFlush, flush, known);
+            if (seen == known) { return; }
+            known = seen;
+        }
+    }
+
     internal bool TryEnter(int pages)
     {
         int mapped = Volatile.Read(ref _mapped);

@@ -106,4 +106,89 @@ public sealed class QuarantineTests
         Assert.Equal(UnmapStatus.Unmapped, domain.Unmap(mapping, pages));
         Assert.Equal(FrameKind.Buffer, platform.Frames.KindOf(pages[0]));
     }
+
+    // Seen failing: a rollback without confirmation that only counted the range: the pages that had been written were
+    // free for anything.
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void AMapThatCouldNotBeTakenBackQuarantinesWhatWasWritten(bool ranged)
+    {
+        using TestPlatform platform = new();
+        using RemappingSystem system = platform.Start();
+        Domain domain = system.CreateDomain(new() { AddressBits = 24 });
+        system.Attach(domain, Device);
+        PhysicalAddress[] pages = platform.Buffers(1_000);
+        // The middle table, the first leaves, and none for the second.
+        platform.TestFrames.Budget = 2;
+        StopAnswering(platform);
+        Assert.Equal(MapStatus.Dead, ranged
+            ? domain.TryMapRange(pages, DmaAccess.Read, new(default, domain.Last), 21, out _)
+            : domain.TryMap(pages, DmaAccess.Read, domain.Last, out _));
+        AssertQuarantined(platform, pages.AsSpan(0, 512));
+        Assert.Equal(512, platform.Frames.QuarantinedFrames);
+        Assert.Equal(1, domain.QuarantinedRanges);
+    }
+
+    // Seen failing: Overlap that ignored whether its rollback was confirmed.
+    [Fact]
+    public void AnOverlapThatCouldNotBeTakenBackQuarantinesWhatWasWritten()
+    {
+        using TestPlatform platform = new();
+        using RemappingSystem system = platform.Start();
+        Domain domain = system.CreateDomain(new());
+        system.Attach(domain, Device);
+        PhysicalAddress[] pages = platform.Buffers(700);
+        Assert.Equal(MapStatus.Mapped, domain.TryReserve(1_024, domain.Last, out DomainReservation? reservation));
+        domain.TryMapReserved(reservation!, 600, pages.AsSpan(0, 1), DmaAccess.Read, out _);
+        StopAnswering(platform);
+        Assert.Throws<InvalidOperationException>(
+            () => domain.TryMapReserved(reservation!, 0, pages, DmaAccess.Read, out _));
+        Assert.True(domain.IsDead);
+        AssertQuarantined(platform, pages.AsSpan(0, 512));
+    }
+
+    // Seen failing: UnmapLater answering "pending" although the flush that it caused was refused, because tables had
+    // become superfluous or because the ring was full.
+    [Theory]
+    [InlineData(1_024, 256, false)]
+    [InlineData(1_024, 256, true)]
+    [InlineData(2, 4, false)]
+    [InlineData(2, 4, true)]
+    public void ADeferredUnmapWhoseOwnFlushIsRefusedQuarantinesItsPages(int count, int ring, bool known)
+    {
+        using TestPlatform platform = new();
+        using RemappingSystem system = platform.Start(
+            options: new() { WaitNanoseconds = 1_000_000, DeferredMappings = ring });
+        Domain domain = system.CreateDomain(new() { Policy = InvalidationPolicy.Deferred });
+        system.Attach(domain, Device);
+        PhysicalAddress[] pages = platform.Buffers(count);
+        DomainMapping mapping = domain.MustMap(pages, DmaAccess.Read);
+        DomainMapping[] others = [.. Enumerable.Range(0, 3).Select(_ => domain.MustMap(pages, DmaAccess.Read))];
+        if (ring == 4)
+        {
+            foreach (DomainMapping other in others) { Assert.Equal(UnmapStatus.Pending, domain.Unmap(other)); }
+        }
+        StopAnswering(platform);
+        Assert.Equal(UnmapStatus.Quarantined, domain.Unmap(mapping, known ? pages : default));
+        AssertQuarantined(platform, pages);
+        Assert.Equal(ring == 4 ? 4 : 1, domain.QuarantinedRanges);
+    }
+
+    // Seen failing: DeferredRing.Add that threw away how the flush ended that filled it.
+    [Fact]
+    public void ADeferredReservationWhoseOwnFlushIsRefusedQuarantinesItsPages()
+    {
+        using TestPlatform platform = new();
+        using RemappingSystem system = platform.Start(
+            options: new() { WaitNanoseconds = 1_000_000, DeferredMappings = 1 });
+        Domain domain = system.CreateDomain(new() { Policy = InvalidationPolicy.Deferred });
+        system.Attach(domain, Device);
+        PhysicalAddress[] pages = platform.Buffers(2);
+        Assert.Equal(MapStatus.Mapped, domain.TryReserve(2, domain.Last, out DomainReservation? reservation));
+        domain.TryMapReserved(reservation!, 0, pages, DmaAccess.Read, out ReservedMapping mapping);
+        StopAnswering(platform);
+        Assert.Equal(UnmapStatus.Quarantined, domain.UnmapReserved(mapping, pages));
+        AssertQuarantined(platform, pages);
+    }
 }

@@ -209,4 +209,16 @@ public sealed class ReservationTests
             () => other.TryMapReserved(reservation, 0, platform.Buffers(1), DmaAccess.Read, out _));
         Assert.Equal(0, reservation.MappedPages);
     }
+
+    // Seen failing: CleanAfter storing what it was given: the earlier number of the thread that came later stood there,
+    // and a range was used again before the flush of its last unmap.
+    [Fact]
+    public void ThreadsThatNameTheirFlushInAnyOrderLeaveTheLastOne()
+    {
+        using TestPlatform platform = new();
+        using RemappingSystem system = platform.Start();
+        DomainReservation reservation = MustReserve(Start(platform, system, InvalidationPolicy.Deferred), 4);
+        foreach (long flush in (long[])[2, 6, 5, 6, 1]) { reservation.CleanAfter(flush); }
+        Assert.Equal(6, reservation.CleanAfterFlush);
+    }
 }
