@@ -159,9 +159,18 @@ public sealed partial class Domain : IDisposable
     }
 
     /// <summary>
-    /// Invalidations no longer go to <paramref name="unit"/>. It was flushed, and no device behind it is attached.
+    /// Invalidations no longer go to <paramref name="unit"/>: no device behind it is attached, and it has confirmed that
+    /// it forgot. A dead one stays in the list, for it did not; perhaps nobody has told the domain yet.
     /// </summary>
-    internal void Leave(VtdUnitDriver unit) => Volatile.Write(ref _units, [.. _units.Where(other => other != unit)]);
+    internal void Leave(VtdUnitDriver unit)
+    {
+        if (unit.IsDead)
+        {
+            _dead = true;
+            return;
+        }
+        Volatile.Write(ref _units, [.. _units.Where(other => other != unit)]);
+    }
 
     /// <summary>Whether a unit did not confirm something: what was unmapped last may still be within reach.</summary>
     internal bool HasFailed => _dead;
@@ -178,6 +187,8 @@ public sealed partial class Domain : IDisposable
         {
             confirmed &= unit.Queue.InvalidatePages(Id, range.First, range.Last, onlyLeaves);
         }
+        // Whoever has given the unit up may not have come to this domain yet.
+        if (!confirmed) { _dead = true; }
         return confirmed;
     }
 
@@ -186,6 +197,7 @@ public sealed partial class Domain : IDisposable
     {
         bool confirmed = true;
         foreach (VtdUnitDriver unit in Units) { confirmed &= unit.Queue.InvalidateDomain(Id); }
+        if (!confirmed) { _dead = true; }
         return confirmed;
     }
 

@@ -21,7 +21,8 @@ public sealed partial class RemappingSystem
     /// </summary>
     /// <exception cref="RemappingException">
     /// No unit serves the device, a function that shares its requester id is attached to another domain, a firmware
-    /// region for it lies where no device may reach, or a unit is dead. The device is as it was, or blocked.
+    /// region for it lies where no device may reach, no memory is left for a table, the device is in quarantine, or a
+    /// unit is dead. The device is as it was, or blocked and attached to nothing.
     /// </exception>
     public void Attach(Domain domain, PciAddress device)
     {
@@ -43,7 +44,7 @@ public sealed partial class RemappingSystem
                 foreach (PciAddress requester in RequestersOf(device)) { Publish(domain, unit, requester); }
                 _attached[device] = domain;
             }
-            catch (RemappingException)
+            catch
             {
                 _attached.Remove(device);
                 Withdraw(device);
@@ -71,8 +72,8 @@ public sealed partial class RemappingSystem
     /// at once. The other promises hold as well then.
     /// </returns>
     /// <exception cref="RemappingException">
-    /// The device is attached to nothing, a firmware region for it lies where no device may reach (it is as it was), or
-    /// a unit is dead (it is blocked).
+    /// The device is attached to nothing, it or another of its group is in quarantine, or a firmware region for it lies
+    /// where no device may reach: all are as they were. Or a unit is dead: all of them are blocked.
     /// </exception>
     public bool Switch(PciAddress device, Domain domain)
     {
@@ -86,14 +87,28 @@ public sealed partial class RemappingSystem
             }
             if (old == domain) { return true; }
             PciAddress[] members = [.. _attached.Keys.Where(other => other == device || SharesGroup(other, device))];
+            PciAddress[] requesters = [.. members.SelectMany(RequestersOf).Distinct()];
+            foreach (PciAddress requester in requesters) { unit.ThrowIfQuarantined(requester.Requester); }
             foreach (PciAddress member in members) { MapRegions(domain, member); }
             domain.Join(unit);
             bool atomic = true;
-            foreach (PciAddress requester in members.SelectMany(RequestersOf).Distinct().ToArray())
+            int tried = 0;
+            try
             {
-                // Before the switch: a unit that dies in it leaves its devices blocked, and in the new domain.
-                _entries[requester] = (domain, unit);
-                atomic &= unit.Switch(requester.Requester, EntryOf(domain));
+                foreach (PciAddress requester in requesters)
+                {
+                    tried++;
+                    atomic &= unit.Switch(requester.Requester, EntryOf(domain));
+                    _entries[requester] = (domain, unit);
+                }
+            }
+            catch
+            {
+                // One may have gone into quarantine since. A dead unit has blocked all, and both domains are dead.
+                if (!unit.IsDead) { SwitchBack(unit, requesters.AsSpan(0, tried), old); }
+                LeaveIfUnused(domain, unit);
+                LeaveIfUnused(old, unit);
+                throw;
             }
             foreach (PciAddress member in members) { _attached[member] = domain; }
             LeaveIfUnused(old, unit);
@@ -102,16 +117,20 @@ public sealed partial class RemappingSystem
     }
 
     /// <summary>
-    /// Blocks a device: when this returns it reaches nothing, and nothing of it is in flight. It need not be attached.
-    /// While another function that shares its requester id is attached, what the device sends under that id is still
-    /// taken for the other's.
+    /// Blocks a device: when this returns true it reaches nothing, and nothing of it is in flight. It need not be
+    /// attached. While another function that shares its requester id is attached, what the device sends under that id is
+    /// still taken for the other's.
     /// </summary>
-    public void Detach(PciAddress device)
+    /// <returns>
+    /// False when its unit no longer answers. The tables block the device then, but what the unit has cached may still
+    /// let it in: the domain that it left is dead, and whatever was mapped there must not be reused.
+    /// </returns>
+    public bool Detach(PciAddress device)
     {
         lock (_control)
         {
-            if (!_attached.Remove(device, out Domain? old)) { return; }
-            if (Withdraw(device) is { } unit) { LeaveIfUnused(old, unit); }
+            if (_attached.Remove(device, out Domain? old) && Withdraw(device) is { } unit) { LeaveIfUnused(old, unit); }
+            return FindUnit(GroupOf(device)?.Bridge ?? device) is not { IsDead: true };
         }
     }
 
@@ -149,8 +168,8 @@ public sealed partial class RemappingSystem
         [.. _units.SelectMany(unit => unit.Quarantined.Select(id => new PciAddress(unit.Description.Segment, id)))];
 
     /// <summary>
-    /// Lets a device out of quarantine: it reaches what it reached before, if it is attached still. Harmless when it is
-    /// in none.
+    /// Lets a device out of quarantine: it reaches the domain that it is still attached to. An attach that the quarantine
+    /// refused has detached it: then it stays blocked. Harmless when it is in none.
     /// </summary>
     /// <exception cref="RemappingException">The unit is dead; the device stays blocked.</exception>
     public void EndQuarantine(PciAddress device)
@@ -214,16 +233,30 @@ public sealed partial class RemappingSystem
         return unit;
     }
 
+    // What cannot go back stays blocked, as in quarantine: it belongs to the old domain, and EndQuarantine lets it in.
+    private void SwitchBack(VtdUnitDriver unit, ReadOnlySpan<PciAddress> requesters, Domain old)
+    {
+        foreach (PciAddress requester in requesters)
+        {
+            _entries[requester] = (old, unit);
+            try { unit.Switch(requester.Requester, EntryOf(old)); }
+            catch (RemappingException) { unit.Detach(requester.Requester); }
+        }
+    }
+
+    // Also when it is used still, a domain learns here that its unit is dead.
     private void LeaveIfUnused(Domain domain, VtdUnitDriver unit)
     {
-        if (!_entries.Values.Contains((domain, unit))) { domain.Leave(unit); }
+        if (unit.IsDead || !_entries.Values.Contains((domain, unit))) { domain.Leave(unit); }
     }
 
     private VtdUnitDriver UnitOf(PciAddress device) =>
+        FindUnit(device) ?? throw new RemappingException($"no remapping unit serves {device}");
+
+    private VtdUnitDriver? FindUnit(PciAddress device) =>
         Array.Find(_units, unit => unit.Description.Segment == device.Segment
             && unit.Description.Devices.Any(scope => scope.Covers(device.Requester)))
-        ?? Array.Find(_units, unit => unit.Description.Segment == device.Segment && unit.Description.IncludesAll)
-        ?? throw new RemappingException($"no remapping unit serves {device}");
+        ?? Array.Find(_units, unit => unit.Description.Segment == device.Segment && unit.Description.IncludesAll);
 
     private void MapRegions(Domain domain, PciAddress device)
     {

@@ -129,6 +129,14 @@ public sealed partial class RemappingSystem : IDisposable
             {
                 Detach(device);
             }
+            // And ids that nobody attached by name is in it with: those of a group, which a dead unit left here.
+            foreach (PciAddress requester in _entries.Keys.Where(key => _entries[key].Domain == domain).ToArray())
+            {
+                VtdUnitDriver unit = _entries[requester].Unit;
+                _entries.Remove(requester);
+                unit.Detach(requester.Requester);
+                LeaveIfUnused(domain, unit);
+            }
             domain.FlushNow();
             domain.MarkDisposed();
             _past = Add(_past, domain);

@@ -105,7 +105,9 @@ internal sealed class VtdUnitDriver
     /// <summary>
     /// Lets a device reach what <paramref name="entry"/> says, through "blocked" if it reached something else before.
     /// </summary>
-    /// <exception cref="RemappingException">No memory for a context table, or the unit is dead.</exception>
+    /// <exception cref="RemappingException">
+    /// No memory for a context table, the device is in quarantine, or the unit is dead.
+    /// </exception>
     public void Attach(RequesterId device, ContextEntry entry)
     {
         lock (_tablesLock)
@@ -139,7 +141,9 @@ internal sealed class VtdUnitDriver
     /// requests goes by the old entry or by the new one, and by the new one alone when this returns.
     /// </summary>
     /// <returns>False when it had to be blocked in between: nothing here stores 16 bytes at once.</returns>
-    /// <exception cref="RemappingException">The unit is dead; the device is blocked as far as it can be.</exception>
+    /// <exception cref="RemappingException">
+    /// The device is in quarantine, and as blocked as before; or the unit is dead, and blocks as far as it can.
+    /// </exception>
     public bool Switch(RequesterId device, ContextEntry entry)
     {
         lock (_tablesLock)
@@ -163,7 +167,8 @@ internal sealed class VtdUnitDriver
     }
 
     /// <summary>
-    /// Leaves a device blocked. On a dead unit the tables say so and the unit was told as far as it listens.
+    /// Leaves a device blocked. On a dead unit (<see cref="IsDead"/> afterwards) the tables say so, and nothing more is
+    /// known.
     /// </summary>
     public void Detach(RequesterId device)
     {
@@ -173,8 +178,18 @@ internal sealed class VtdUnitDriver
         }
     }
 
-    /// <summary>Makes table writes visible to a unit that keeps them back.</summary>
-    public bool TryFlushWrites() => !Capability.NeedsWriteBufferFlush || (!IsDead && _commands.TryFlushWriteBuffer());
+    /// <summary>
+    /// Makes table writes visible to a unit that keeps them back. One that does not confirm it in time is given up, as
+    /// with any other wait: nobody knows which tables it sees.
+    /// </summary>
+    public bool TryFlushWrites()
+    {
+        if (!Capability.NeedsWriteBufferFlush) { return true; }
+        if (IsDead) { return false; }
+        if (_commands.TryFlushWriteBuffer()) { return true; }
+        Queue.Die();
+        return false;
+    }
 
     /// <summary>Masks the fault event. Translation stays on, over tables in which nobody is attached.</summary>
     public void Stop()
@@ -191,6 +206,7 @@ internal sealed class VtdUnitDriver
         if (!_attached.Remove(device, out ushort domainId)) { return; }
         _contexts.Clear(device, _silenced.Contains(device));
         TryFlushWrites();
+        // Not confirmed means dead by now, and the domain keeps a dead unit in its list (Domain.Leave).
         Queue.InvalidateDevice(domainId, device);
     }
 
@@ -232,6 +248,17 @@ internal sealed class VtdUnitDriver
         lock (_tablesLock) { return _quarantined.Remove(device); }
     }
 
+    /// <summary>Refuses a device in quarantine. One that is in none now may be soon.</summary>
+    /// <exception cref="RemappingException">It is in quarantine.</exception>
+    public void ThrowIfQuarantined(RequesterId device)
+    {
+        lock (_tablesLock)
+        {
+            if (!_quarantined.Contains(device)) { return; }
+        }
+        throw new RemappingException($"{device} raised too many faults and is in quarantine: it stays blocked");
+    }
+
     private bool TryQuarantine(RequesterId device)
     {
         if (_tablesLock.IsHeldByCurrentThread) { return false; }
@@ -240,12 +267,6 @@ internal sealed class VtdUnitDriver
             if (!IsDead && _quarantined.Add(device)) { Block(device); }
             return true;
         }
-    }
-
-    private void ThrowIfQuarantined(RequesterId device)
-    {
-        if (!_quarantined.Contains(device)) { return; }
-        throw new RemappingException($"{device} raised too many faults and is in quarantine: it stays blocked");
     }
 
     private void OnQueueDeath()
