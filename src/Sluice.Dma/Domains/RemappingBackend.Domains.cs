@@ -10,6 +10,9 @@ internal sealed partial class RemappingBackend
     private DmaDomain? _home;
     private DmaDomain? _place;
 
+    // Closed, and the unit has confirmed that the device reaches nothing.
+    private bool _isOut;
+
     /// <inheritdoc/>
     public DmaDomain? Place => Volatile.Read(ref _place);
 
@@ -60,7 +63,7 @@ internal sealed partial class RemappingBackend
     public void Close(bool leaked)
     {
         // By now the device alone counts: others in the domain go on, and a domain with a leak in it stays.
-        system.Detach(address);
+        _isOut = system.Detach(address);
         _place!.Leave(this);
         if (!leaked) { _place.Release(); }
         _home!.Release();
@@ -72,8 +75,8 @@ internal sealed partial class RemappingBackend
     /// <inheritdoc/>
     public bool Forget(Mapping mapping)
     {
-        // With nobody left in the domain, nobody reaches what stands in its tables.
-        if (!_place!.IsSharedWith(this)) { return true; }
+        // With nobody left in the domain, nobody reaches what stands in its tables: unless a dead unit still does.
+        if (!_place!.IsSharedWith(this)) { return _isOut; }
         return mapping.Common.Pages is { } pages
             ? domain.UnmapRange(mapping.Common.Range, pages) != UnmapStatus.Quarantined && !domain.IsDead
             : Unmap(mapping) && Flushed();
