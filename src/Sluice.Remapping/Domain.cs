@@ -159,8 +159,8 @@ public sealed partial class Domain : IDisposable
     }
 
     /// <summary>
-    /// Invalidations no longer go to <paramref name="unit"/>: no device behind it is attached, and it has confirmed that
-    /// it forgot. A dead one stays in the list, for it did not; perhaps nobody has told the domain yet.
+    /// Invalidations no longer go to <paramref name="unit"/>: no device behind it is attached, and it has confirmed
+    /// that it forgot. A dead one stays in the list, for it did not; perhaps nobody has told the domain yet.
     /// </summary>
     internal void Leave(VtdUnitDriver unit)
     {

@@ -118,8 +118,8 @@ public sealed partial class RemappingSystem
 
     /// <summary>
     /// Blocks a device: when this returns true it reaches nothing, and nothing of it is in flight. It need not be
-    /// attached. While another function that shares its requester id is attached, what the device sends under that id is
-    /// still taken for the other's.
+    /// attached. While another function that shares its requester id is attached, what the device sends under that id
+    /// is still taken for the other's.
     /// </summary>
     /// <returns>
     /// False when its unit no longer answers. The tables block the device then, but what the unit has cached may still
@@ -129,8 +129,13 @@ public sealed partial class RemappingSystem
     {
         lock (_control)
         {
-            if (_attached.Remove(device, out Domain? old) && Withdraw(device) is { } unit) { LeaveIfUnused(old, unit); }
-            return FindUnit(GroupOf(device)?.Bridge ?? device) is not { IsDead: true };
+            VtdUnitDriver? unit = FindUnit(GroupOf(device)?.Bridge ?? device);
+            bool attached = _attached.Remove(device, out Domain? old);
+            if (attached) { Withdraw(device); }
+            // One that dies from here on has confirmed.
+            bool isDead = unit is { IsDead: true };
+            if (attached) { LeaveIfUnused(old!, unit!); }
+            return !isDead;
         }
     }
 
@@ -168,8 +173,8 @@ public sealed partial class RemappingSystem
         [.. _units.SelectMany(unit => unit.Quarantined.Select(id => new PciAddress(unit.Description.Segment, id)))];
 
     /// <summary>
-    /// Lets a device out of quarantine: it reaches the domain that it is still attached to. An attach that the quarantine
-    /// refused has detached it: then it stays blocked. Harmless when it is in none.
+    /// Lets a device out of quarantine: it reaches the domain that it is still attached to. An attach that the
+    /// quarantine refused has detached it: then it stays blocked. Harmless when it is in none.
     /// </summary>
     /// <exception cref="RemappingException">The unit is dead; the device stays blocked.</exception>
     public void EndQuarantine(PciAddress device)
@@ -216,21 +221,18 @@ public sealed partial class RemappingSystem
     }
 
     // Takes away the entries of a device that no attached one needs.
-    private VtdUnitDriver? Withdraw(PciAddress device)
+    private void Withdraw(PciAddress device)
     {
         HashSet<PciAddress> needed =
             [.. _attached.Keys.Where(other => SharesGroup(other, device)).SelectMany(RequestersOf)];
-        VtdUnitDriver? unit = null;
         foreach (PciAddress requester in RequestersOf(device))
         {
             if (needed.Contains(requester) || !_entries.Remove(requester, out (Domain, VtdUnitDriver Unit) entry))
             {
                 continue;
             }
-            unit = entry.Unit;
-            unit.Detach(requester.Requester);
+            entry.Unit.Detach(requester.Requester);
         }
-        return unit;
     }
 
     // What cannot go back stays blocked, as in quarantine: it belongs to the old domain, and EndQuarantine lets it in.

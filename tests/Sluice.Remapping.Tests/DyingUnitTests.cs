@@ -11,8 +11,9 @@ public sealed class DyingUnitTests
     private static readonly PciAddress Device = PciAddress.From(0, 4, 0);
     private static readonly PciAddress Other = PciAddress.From(0, 5, 0);
 
-    // Seen failing: Detach that took the unit from the domain's list without its confirmation: the thread that had given
-    // it up found the domain no more, every unmap was "confirmed", and a disposal freed tables that could be walked.
+    // Seen failing: Detach that took the unit from the domain's list without its confirmation: the thread that had
+    // given it up found the domain no more, every unmap was "confirmed", and a disposal freed tables that could be
+    // walked.
     [Theory]
     [InlineData("detach")]
     [InlineData("detach one of two")]

@@ -1,6 +1,8 @@
 namespace Sluice.Remapping.Tests;
 
-/// <summary>What is unmapped twice, or by somebody else's mapping, throws; and what was cleared is out of reach.</summary>
+/// <summary>
+/// What is unmapped twice, or by somebody else's mapping, throws; and what was cleared is out of reach.
+/// </summary>
 public sealed class MisuseTests
 {
     private static readonly PciAddress Device = PciAddress.From(0, 4, 0);

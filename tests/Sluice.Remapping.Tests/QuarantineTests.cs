@@ -2,7 +2,9 @@ using Sluice.Formats.Vtd;
 
 namespace Sluice.Remapping.Tests;
 
-/// <summary>What no unit confirmed to be out of reach stays out of circulation: every page of it, whoever asks.</summary>
+/// <summary>
+/// What no unit confirmed to be out of reach stays out of circulation: every page of it, whoever asks.
+/// </summary>
 public sealed class QuarantineTests
 {
     private static readonly PciAddress Device = PciAddress.From(0, 4, 0);
@@ -18,8 +20,8 @@ public sealed class QuarantineTests
         }
     }
 
-    // Seen failing: Quarantine of a page that is in quarantine already: the second unmap threw, and its last page stayed
-    // an ordinary buffer.
+    // Seen failing: Quarantine of a page that is in quarantine already: the second unmap threw, and its last page
+    // stayed an ordinary buffer.
     [Fact]
     public void APageThatTwoMappingsShareIsQuarantinedOnceAndTheOthersBesideIt()
     {

@@ -107,7 +107,10 @@ internal sealed class TestFrames : IFrameAllocator
         lock (_one)
         {
             ref FrameKind kind = ref _kinds[IndexOf(frame)];
-            if (kind != FrameKind.Quarantined) { throw new InvalidOperationException($"the frame at {frame} is {kind}"); }
+            if (kind != FrameKind.Quarantined)
+            {
+                throw new InvalidOperationException($"the frame at {frame} is {kind}");
+            }
             kind = FrameKind.Free;
         }
     }
