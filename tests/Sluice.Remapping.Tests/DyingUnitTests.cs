@@ -56,6 +56,37 @@ public sealed class DyingUnitTests
         Assert.NotEqual(domain.Id, system.CreateDomain(new()).Id);
     }
 
+    // Seen failing: Invalidate and InvalidateAll that only said no: the next page was mapped in a domain whose unit was
+    // given up.
+    [Theory]
+    [InlineData(InvalidationPolicy.Strict)]
+    [InlineData(InvalidationPolicy.Deferred)]
+    public void ADomainWhoseInvalidationIsRefusedIsDeadBeforeItIsTold(InvalidationPolicy policy)
+    {
+        using TestPlatform platform = new();
+        TestMemory memory = new(platform.Memory);
+        using RemappingSystem system = platform.Start(tableMemory: memory);
+        Domain domain = system.CreateDomain(new() { Policy = policy });
+        Domain witness = system.CreateDomain(new());
+        system.Attach(domain, Device);
+        system.Attach(witness, Other);
+        PhysicalAddress[] pages = platform.Buffers(2);
+        DomainMapping mapping = domain.MustMap([pages[0]], DmaAccess.Read);
+        DomainMapping last = witness.MustMap([pages[1]], DmaAccess.Read);
+        platform.Registers.OnWrite = static (offset, _) => offset != VtdRegister.InvalidationQueueTail;
+        bool done = false;
+        memory.AfterStore = () =>
+        {
+            memory.AfterStore = null;
+            domain.Unmap(mapping);
+            domain.FlushNow();
+            done = domain.IsDead
+                && domain.TryMap([pages[0]], DmaAccess.Read, domain.Last, out _) == MapStatus.Dead;
+        };
+        Assert.Equal(UnmapStatus.Quarantined, witness.Unmap(last));
+        Assert.True(done);
+    }
+
     // Seen failing: TryFlushWrites that only said no: the detach went on as if the unit had seen the tables change, and
     // unmapping was confirmed.
     [Fact]
