@@ -43,7 +43,7 @@ public delegate IoAllocationAction DriverControl(
 /// <summary>DRIVER_LIST_CONTROL (AdapterListControl): the list is the driver's, to be put. At DISPATCH_LEVEL.</summary>
 /// <param name="device">The device object of the request.</param>
 /// <param name="irp">The device object's current IRP when the request was made.</param>
-/// <param name="list">The list. It has no element when the device's DMA ended while the request waited.</param>
+/// <param name="list">The list. It has no element when the request waited and then could not be served.</param>
 /// <param name="context">What the request passed.</param>
 public delegate void DriverListControl(WdmDeviceObject device, Irp? irp, ScatterGatherList list, object? context);
 

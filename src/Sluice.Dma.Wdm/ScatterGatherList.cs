@@ -30,9 +30,11 @@ public sealed class ScatterGatherList
     internal DmaDirection Direction;
     internal bool MdlBuilt;
 
-    // While the call that made the request runs: its thread, and what it will return.
-    internal int CallerThread;
-    internal NtStatus CallStatus;
+    // Which of the requests that were made with this object it stands for now: the memory of a buffer serves many.
+    internal long Ticket;
+
+    // Why it has no element.
+    internal NtStatus Refusal;
 
     // The line of those whom only what is set aside can serve.
     internal ScatterGatherList? NextStarved;
@@ -41,7 +43,10 @@ public sealed class ScatterGatherList
     internal ScatterGatherList(WdmAdapter adapter, ScatterGatherRequest request, ScatterGatherBuffer? buffer = null) =>
         (Adapter, Request, Buffer) = (adapter, request, buffer);
 
-    /// <summary>Elements in the list; 0 when the device's DMA ended while the request waited.</summary>
+    /// <summary>
+    /// Elements in the list; 0 when the request waited and then could not be served: the device's DMA ended meanwhile,
+    /// or a page of the buffer is none any more.
+    /// </summary>
     public int NumberOfElements => Lease == default ? 0 : Lease.Count;
 
     /// <summary>One element.</summary>

@@ -10,6 +10,11 @@ public sealed partial class WdmAdapter
             list.Adapter.Granted(list, lease, failure);
         };
 
+    // The request that the calling thread is making, and what the call will return. It is the thread's and not the
+    // list's: another thread may serve the list, put it and ask again in its memory before this call has returned.
+    [ThreadStatic]
+    private static ListCall _call;
+
     /// <summary>
     /// GetScatterGatherList: makes a buffer reachable for the device and calls back with the list of its logical
     /// addresses, now or when map registers are free. Any number may be outstanding.
@@ -172,6 +177,7 @@ public sealed partial class WdmAdapter
         (list.Device, list.Irp, list.Mdl) = (device, device.CurrentIrp, mdl);
         (list.Offset, list.Length, list.Direction) = (offset, length, Direction(writeToDevice));
         (list.Lease, list.Routine, list.Context, list.Transfer, list.MdlBuilt) = (default, null, null, null, false);
+        (list.Ticket, list.Refusal) = (list.Ticket + 1, NtStatus.Success);
     }
 
     private NtStatus Claim(ScatterGatherBuffer buffer, int registers)
@@ -186,7 +192,8 @@ public sealed partial class WdmAdapter
     // Maps now, or takes a place in a line. Success means that the routine ran or will.
     private NtStatus Begin(ScatterGatherList list)
     {
-        if (Volatile.Read(ref _firstStarved) is not null)
+        // Who was withdrawn while it was served, and asks again in the same memory: that is still being written to.
+        if (Volatile.Read(ref _firstStarved) is not null || Volatile.Read(ref _inService) == list)
         {
             Starve(list);
             return NtStatus.Success;
@@ -200,22 +207,21 @@ public sealed partial class WdmAdapter
             else { Finish(list); }
             return reserved;
         }
-        (list.CallerThread, list.CallStatus) = (Environment.CurrentManagedThreadId, NtStatus.Success);
+        ListCall outer = _call;
+        _call = new(list, list.Ticket, NtStatus.Success);
         try
         {
             Adapter.BuildScatterGatherList(
                 list.Request, list.Mdl, list.Offset, list.Length, list.Direction, ListGranted, list, 0,
                 nameof(GetScatterGatherList), Driver);
+            return _call.Status;
         }
         catch (DmaViolationException) when (list.Lease == default)
         {
             Finish(list);
             throw;
         }
-        // The routine may have put this list and begun the next in its memory: it finds all this as new.
-        NtStatus status = list.CallStatus;
-        (list.CallerThread, list.CallStatus) = (0, NtStatus.Success);
-        return status;
+        finally { _call = outer; }
     }
 
     private void Granted(ScatterGatherList list, ScatterGatherLease lease, DmaFailure failure)
@@ -225,13 +231,14 @@ public sealed partial class WdmAdapter
             Starve(list);
             return;
         }
-        list.Lease = lease;
+        (list.Lease, list.Refusal) = (lease, failure.ToStatus());
         if (failure != DmaFailure.None)
         {
+            bool inCall = _call.List == list && _call.Ticket == list.Ticket;
             Finish(list);
-            if (list.CallerThread == Environment.CurrentManagedThreadId)
+            if (inCall)
             {
-                list.CallStatus = failure.ToStatus();
+                _call = _call with { Status = failure.ToStatus() };
                 return;
             }
         }
@@ -250,4 +257,6 @@ public sealed partial class WdmAdapter
         list.Transfer?.End();
         list.Buffer?.Give();
     }
+
+    private readonly record struct ListCall(ScatterGatherList? List, long Ticket, NtStatus Status);
 }

@@ -106,11 +106,12 @@ public sealed partial class WdmAdapter
             return status;
         }
         if (flags == DmaFlags.None) { return Begin(list); }
-        bool mapped = TryMapReserved(list, own: true, out ScatterGatherLease lease, out status);
-        if (!mapped && !TryMapOrdinary(list, own: true, out lease, out status))
-        {
-            status = NtStatus.InsufficientResources;
-        }
+        // A request withdrawn while it was served may still write to this memory: nothing is free now.
+        ScatterGatherLease lease = default;
+        bool mapped = Volatile.Read(ref _inService) != list
+            && (TryMapReserved(list, own: true, out lease, out status)
+                || TryMapOrdinary(list, own: true, out lease, out status));
+        if (!mapped) { status = NtStatus.InsufficientResources; }
         if (!status.IsSuccess())
         {
             Finish(list);

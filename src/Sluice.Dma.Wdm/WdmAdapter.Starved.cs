@@ -1,3 +1,6 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Runtime.ExceptionServices;
+
 namespace Sluice.Dma.Wdm;
 
 // Requests for lists that the machine has no memory for. What was set aside at the start serves them one at a time, in
@@ -10,16 +13,23 @@ public sealed partial class WdmAdapter
     private bool _servingStarved;
     private bool _serveStarvedAgain;
 
+    // Whose memory the server writes to outside the lock, or still has to clear of what nobody wants.
+    private ScatterGatherList? _inService;
+
     // True when what is set aside was free: the list is mapped, or never will be.
     // A broken rule is thrown in the driver's own call, and a status in anybody else's.
-    private bool TryMapReserved(ScatterGatherList list, bool own, out ScatterGatherLease lease, out NtStatus status)
+    private bool TryMapReserved(ScatterGatherList list, bool own, out ScatterGatherLease lease, out NtStatus status) =>
+        TryMapReserved(list, new(list), own, out lease, out status);
+
+    private bool TryMapReserved(
+        ScatterGatherList list, in Asked asked, bool own, out ScatterGatherLease lease, out NtStatus status)
     {
         (lease, status) = (default, NtStatus.Success);
         if (_reserve is not { } reserve) { return false; }
         try
         {
             return reserve.TryGetScatterGatherList(
-                list.Mdl, list.Offset, list.Length, list.Direction, out lease, 0,
+                asked.Mdl, asked.Offset, asked.Length, asked.Direction, out lease, 0,
                 nameof(BuildScatterGatherList), Driver);
         }
         catch (DmaViolationException) when (own)
@@ -44,51 +54,74 @@ public sealed partial class WdmAdapter
         ServeStarved();
     }
 
-    // One thread at a time, outside the lock; whoever comes meanwhile asks it for another round.
+    // One thread at a time, outside the lock; whoever comes meanwhile, from inside a routine too, asks it for another
+    // round: the stack is as deep for a hundred thousand as for one. A routine that throws does so when the others were
+    // served.
     private void ServeStarved()
     {
-        while (true)
+        lock (_starvedLock)
         {
-            ScatterGatherList? list;
-            lock (_starvedLock)
-            {
-                list = _firstStarved;
-                _serveStarvedAgain |= _servingStarved;
-                if (_servingStarved || list is null) { return; }
-                (_servingStarved, _serveStarvedAgain) = (true, false);
-            }
-            bool answered = TryMapReserved(list, own: false, out ScatterGatherLease lease, out NtStatus status)
-                || TryMapOrdinary(list, own: false, out lease, out status);
+            _serveStarvedAgain = true;
+            if (_servingStarved || _firstStarved is null) { return; }
+            _servingStarved = true;
+        }
+        ExceptionDispatchInfo? thrown = null;
+        while (NextStarved(out ScatterGatherList? list, out Asked asked))
+        {
+            bool answered = TryMapReserved(list, asked, own: false, out ScatterGatherLease lease, out NtStatus status)
+                || TryMapOrdinary(list, asked, own: false, out lease, out status);
             bool ours;
-            bool again;
+            bool over;
             lock (_starvedLock)
             {
-                ours = answered && RemoveStarved(list);
-                again = _serveStarvedAgain;
-                _servingStarved = false;
+                ours = answered && RemoveStarved(list, asked.Ticket);
+                over = !answered && !_serveStarvedAgain;
+                _servingStarved = !over;
+                if (ours || over) { _inService = null; }
             }
-            if (ours)
+            if (over) { break; }
+            try
             {
-                list.Lease = lease;
-                if (!status.IsSuccess()) { Finish(list); }
-                Deliver(list);
+                if (ours)
+                {
+                    (list.Lease, list.Refusal) = (lease, status);
+                    if (!status.IsSuccess()) { Finish(list); }
+                    Deliver(list);
+                }
+                else if (answered && status.IsSuccess())
+                {
+                    // Cancelled while it was served: nobody sees the list.
+                    Adapter.PutScatterGatherList(lease, nameof(CancelAdapterChannel), Driver);
+                }
             }
-            else if (answered && status.IsSuccess())
-            {
-                // Cancelled while it was served: nobody sees the list.
-                Adapter.PutScatterGatherList(lease, nameof(CancelAdapterChannel), Driver);
-            }
-            if (!answered && !again) { return; }
+            catch (Exception e) { thrown ??= ExceptionDispatchInfo.Capture(e); }
+        }
+        thrown?.Throw();
+    }
+
+    // What was asked is copied here: whoever withdraws it may ask for something else in the same memory at once.
+    private bool NextStarved([NotNullWhen(true)] out ScatterGatherList? list, out Asked asked)
+    {
+        lock (_starvedLock)
+        {
+            list = _firstStarved;
+            asked = list is null ? default : new(list);
+            (_servingStarved, _serveStarvedAgain, _inService) = (list is not null, false, list);
+            return list is not null;
         }
     }
 
-    private bool TryMapOrdinary(ScatterGatherList list, bool own, out ScatterGatherLease lease, out NtStatus status)
+    private bool TryMapOrdinary(ScatterGatherList list, bool own, out ScatterGatherLease lease, out NtStatus status) =>
+        TryMapOrdinary(list, new(list), own, out lease, out status);
+
+    private bool TryMapOrdinary(
+        ScatterGatherList list, in Asked asked, bool own, out ScatterGatherLease lease, out NtStatus status)
     {
         DmaFailure failure;
         try
         {
             failure = Adapter.TryBuildScatterGatherList(
-                list.Request, list.Mdl, list.Offset, list.Length, list.Direction, out lease, 0,
+                list.Request, asked.Mdl, asked.Offset, asked.Length, asked.Direction, out lease, 0,
                 nameof(BuildScatterGatherList), Driver);
         }
         catch (DmaViolationException) when (own)
@@ -97,6 +130,8 @@ public sealed partial class WdmAdapter
             throw;
         }
         catch (DmaViolationException e) { (lease, failure) = (default, e.Failure); }
+        // Its buffer was disposed while it waited. It alone hears of it: the line goes on.
+        catch (ObjectDisposedException) when (!own) { (lease, failure) = (default, DmaFailure.NotABuffer); }
         status = failure.ToStatus();
         return failure != DmaFailure.OutOfResources;
     }
@@ -106,16 +141,17 @@ public sealed partial class WdmAdapter
         bool ours = list.Request.TryCancel();
         if (!ours)
         {
-            lock (_starvedLock) { ours = RemoveStarved(list); }
+            lock (_starvedLock) { ours = RemoveStarved(list, list.Ticket); }
         }
         if (ours) { list.Buffer?.Give(); }
         return ours;
     }
 
-    // Inside the lock. True for exactly one caller per starving list.
-    private bool RemoveStarved(ScatterGatherList list)
+    // Inside the lock. True for exactly one caller per starving request; a later one of the same object has another
+    // ticket.
+    private bool RemoveStarved(ScatterGatherList list, long ticket)
     {
-        if (!list.Starving) { return false; }
+        if (!list.Starving || list.Ticket != ticket) { return false; }
         ScatterGatherList? before = null;
         for (ScatterGatherList? at = _firstStarved; at != list; at = at!.NextStarved) { before = at; }
         if (before is null) { _firstStarved = list.NextStarved; }
@@ -123,5 +159,14 @@ public sealed partial class WdmAdapter
         if (_lastStarved == list) { _lastStarved = before; }
         (list.Starving, list.NextStarved) = (false, null);
         return true;
+    }
+
+    // What one request is for.
+    private readonly record struct Asked(Mdl Mdl, uint Offset, uint Length, DmaDirection Direction, long Ticket)
+    {
+        internal Asked(ScatterGatherList list)
+            : this(list.Mdl, list.Offset, list.Length, list.Direction, list.Ticket)
+        {
+        }
     }
 }
