@@ -103,5 +103,15 @@ public sealed class DmaTransferContext
         }
     }
 
-    internal void Poison() => IsPoisoned = true;
+    // A full fence: whoever poisons looks for a transfer to stop next, and whoever starts one looks here next.
+    internal void Poison()
+    {
+        IsPoisoned = true;
+        Interlocked.MemoryBarrier();
+    }
+
+    /// <summary>
+    /// Map registers that are kept for many requests outlive the one that was cancelled: the next is a new one.
+    /// </summary>
+    internal void Renew() => IsPoisoned = false;
 }

@@ -9,14 +9,21 @@ public sealed class MapRegisterBase
     internal readonly Lock Lock = new();
     internal readonly WdmAdapter Adapter;
     internal readonly WdmDeviceObject Device;
-    internal readonly DmaChannel Channel;
+
+    // Null when the device's DMA had ended before the request's turn came: then nothing can be mapped.
+    internal readonly DmaChannel? Channel;
     internal readonly DmaTransferContext? Transfer;
 
     // Version 1 to 2: one piece for each MapTransfer that was not flushed.
     internal readonly List<MappedRun> Runs = [];
 
-    // Version 3: what the last MapTransferEx mapped, until it is flushed.
+    // Version 3: what the last MapTransferEx mapped, until it is flushed; and whether one is mapping now, which it does
+    // outside the lock.
     internal MappedTransfer? Mapped;
+    internal bool IsMapping;
+
+    // Runs when the routine that was given this has returned and what it gave back is free.
+    internal Action? Afterwards;
 
     // What verification remembers; null while it is off.
     internal readonly VerifiedRegisters? Verified;
@@ -26,14 +33,16 @@ public sealed class MapRegisterBase
     internal bool IsFreed;
 
     internal MapRegisterBase(
-        WdmAdapter adapter, WdmDeviceObject device, DmaChannel channel, DmaTransferContext? transfer) =>
-        (Adapter, Device, Channel, Transfer, Verified) = (adapter, device, channel, transfer,
-            adapter.Adapter.Verifier is { } verifier ? new(verifier, channel.MapRegisters) : null);
+        WdmAdapter adapter, WdmDeviceObject device, DmaChannel? channel, int registers, DmaTransferContext? transfer)
+    {
+        (Adapter, Device, Channel, NumberOfMapRegisters) = (adapter, device, channel, registers);
+        (Transfer, Verified) = (transfer, adapter.Adapter.Verifier is { } verifier ? new(verifier, registers) : null);
+    }
 
     /// <summary>How many.</summary>
-    public int NumberOfMapRegisters => Channel.MapRegisters;
+    public int NumberOfMapRegisters { get; }
 
-    internal bool IsMapped => Runs.Count > 0 || Mapped is not null;
+    internal bool IsMapped => Runs.Count > 0 || Mapped is not null || IsMapping;
 }
 
 /// <summary>A run that MapTransfer mapped.</summary>

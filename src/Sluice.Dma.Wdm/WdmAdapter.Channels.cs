@@ -13,6 +13,9 @@ public sealed partial class WdmAdapter
     // Who has the channel and keeps it: KeepObject, or a synchronous request without a callback.
     private MapRegisterBase? _kept;
 
+    // How many keep nothing: their turn came when the device's DMA had ended. Any number may, and all are alike.
+    private int _keptOfNothing;
+
     // The thread that runs an AdapterControl of ours, or 0: there is one at a time, because the channel is exclusive.
     private int _controlThread;
 
@@ -25,7 +28,9 @@ public sealed partial class WdmAdapter
     /// </remarks>
     /// <param name="device">Whose current IRP the callback gets.</param>
     /// <param name="numberOfMapRegisters">1 to <see cref="NumberOfMapRegisters"/>.</param>
-    /// <param name="executionRoutine">AdapterControl; exactly once after success.</param>
+    /// <param name="executionRoutine">AdapterControl; exactly once after success. When the device's DMA ended while the
+    /// request waited, it gets map registers through which nothing can be mapped. When the adapter was put meanwhile, it
+    /// does not run.</param>
     /// <param name="context">Handed to it.</param>
     /// <returns>Success, granted or queued; InsufficientResources: more than were granted at the start;
     /// InvalidParameter: fewer than one; DeviceBusy: the device object waits already; InvalidDeviceRequest: called from
@@ -38,7 +43,7 @@ public sealed partial class WdmAdapter
         ArgumentNullException.ThrowIfNull(executionRoutine);
         VerifyRegisters(DdiFunction.AllocateAdapterChannel, device, numberOfMapRegisters);
         NtStatus status = CheckRegisters(numberOfMapRegisters);
-        return status.IsSuccess() ? Queue(new(this, device, executionRoutine, context, null), numberOfMapRegisters)
+        return status.IsSuccess() ? Queue(new(this, device, numberOfMapRegisters, executionRoutine, context, null))
             : status;
     }
 
@@ -122,6 +127,7 @@ public sealed partial class WdmAdapter
     public void FreeAdapterChannel()
     {
         Enter(DdiFunction.FreeAdapterChannel);
+        if (Volatile.Read(ref _kept) is null && TakeKeptOfNothing()) { return; }
         if (Volatile.Read(ref _kept) is null)
         {
             Tell(DdiFunction.FreeAdapterChannel, VerificationRule.ChannelFreedTwice, 0,
@@ -158,7 +164,7 @@ public sealed partial class WdmAdapter
         : _controlThread == Environment.CurrentManagedThreadId ? NtStatus.InvalidDeviceRequest
         : NtStatus.Success;
 
-    private NtStatus Queue(WdmChannelRequest request, int registers)
+    private NtStatus Queue(WdmChannelRequest request)
     {
         if (Interlocked.CompareExchange(ref request.Device.QueuedChannel, request, null) is not null)
         {
@@ -169,28 +175,33 @@ public sealed partial class WdmAdapter
             request.Device.QueuedChannel = null;
             return status;
         }
-        try { Adapter.AllocateChannel(request.Inner, registers, ChannelGranted, request); }
+        request.CallerThread = Environment.CurrentManagedThreadId;
+        try { Adapter.AllocateChannel(request.Inner, request.MapRegisters, ChannelGranted, request); }
         catch (DmaException e) { Granted(request, null, e.Failure); }
+        finally { request.CallerThread = 0; }
         return request.Status;
     }
 
     private void Granted(WdmChannelRequest request, DmaChannel? channel, DmaFailure failure)
     {
         Interlocked.CompareExchange(ref request.Device.QueuedChannel, null, request);
-        if (channel is null)
+        // A call that is still to return says why. Later only the routine can hear of it; and when the adapter was put,
+        // nobody is there to hear.
+        bool silent = request.CallerThread == Environment.CurrentManagedThreadId || failure == DmaFailure.Disposed;
+        if (channel is null && silent)
         {
             request.Transfer?.End();
             request.Status = failure.ToStatus();
             return;
         }
-        MapRegisterBase granted = new(this, request.Device, channel, request.Transfer);
+        MapRegisterBase granted = new(this, request.Device, channel, request.MapRegisters, request.Transfer);
         request.Transfer?.Granted(granted);
         Control(granted, request.Irp, request.Routine, request.Context);
     }
 
     private void Control(MapRegisterBase granted, Irp? irp, DriverControl routine, object? context)
     {
-        _kept = granted;
+        if (granted.Channel is not null) { _kept = granted; }
         _controlThread = Environment.CurrentManagedThreadId;
         IoAllocationAction action;
         try
@@ -199,10 +210,20 @@ public sealed partial class WdmAdapter
         }
         finally { _controlThread = 0; }
         Apply(granted, action);
+        if (granted.Afterwards is not { } afterwards) { return; }
+        using (IrqlScheduler.Callback()) { afterwards(); }
     }
 
     private void Apply(MapRegisterBase granted, IoAllocationAction action)
     {
+        if (granted.Channel is not { } channel)
+        {
+            granted.RegistersOnly = action == IoAllocationAction.DeallocateObjectKeepRegisters;
+            granted.IsFreed = action == IoAllocationAction.DeallocateObject;
+            if (action == IoAllocationAction.KeepObject) { Interlocked.Increment(ref _keptOfNothing); }
+            granted.Transfer?.End();
+            return;
+        }
         switch (action)
         {
             case IoAllocationAction.KeepObject:
@@ -210,7 +231,7 @@ public sealed partial class WdmAdapter
             case IoAllocationAction.DeallocateObjectKeepRegisters:
                 granted.RegistersOnly = true;
                 Interlocked.CompareExchange(ref _kept, null, granted);
-                granted.Channel.Release();
+                channel.Release();
                 break;
             default:
                 Deallocate(granted, nameof(IoAllocationAction.DeallocateObject));
@@ -238,8 +259,22 @@ public sealed partial class WdmAdapter
                 : $"{how} by {Driver} while its map registers are mapped: flush first");
         }
         Interlocked.CompareExchange(ref _kept, null, granted);
+        if (granted.Channel is not { } channel) { return; }
         granted.Transfer?.End();
-        granted.Channel.Dispose();
+        channel.Dispose();
+    }
+
+    // Frees a channel that somebody keeps and that is none.
+    private bool TakeKeptOfNothing()
+    {
+        int kept = Volatile.Read(ref _keptOfNothing);
+        while (kept > 0)
+        {
+            int seen = Interlocked.CompareExchange(ref _keptOfNothing, kept - 1, kept);
+            if (seen == kept) { return true; }
+            kept = seen;
+        }
+        return false;
     }
 
     // A piece through the channel's registers; what was set aside helps out when the machine has no memory for tables.
@@ -247,9 +282,10 @@ public sealed partial class WdmAdapter
         MapRegisterBase registers, Mdl mdl, uint offset, uint length, DmaDirection direction, int elements,
         out uint mapped)
     {
-        DmaFailure failure = registers.Channel.TryMap(
-            mdl, offset, length, direction, out ScatterGatherLease lease, out mapped, elements, 0, nameof(MapTransfer),
-            Driver);
+        (ScatterGatherLease lease, mapped) = (default, 0);
+        DmaFailure failure = registers.Channel?.TryMap(
+            mdl, offset, length, direction, out lease, out mapped, elements, 0, nameof(MapTransfer), Driver)
+            ?? DmaFailure.Dead;
         return failure == DmaFailure.None ? lease : throw new DmaException(failure,
             $"{Driver} cannot map {length} bytes through {registers.NumberOfMapRegisters} map registers: {failure}");
     }

@@ -24,7 +24,9 @@ public sealed partial class WdmAdapter
     /// <param name="completionContext">Handed to it.</param>
     /// <returns>Success, for all bytes or fewer; InvalidParameter: a bad range, no room for one element, the last map
     /// is not flushed, or a completion routine of a bus master; BufferTooSmall: the chain ends before;
-    /// InsufficientResources; Cancelled: <see cref="CancelMappedTransfer"/> was called.</returns>
+    /// InsufficientResources; AccessDenied; DeviceNotConnected; Cancelled: <see cref="CancelMappedTransfer"/> was called
+    /// (when that comes while the controller is being started, this succeeds and the completion routine says
+    /// it).</returns>
     public NtStatus MapTransferEx(
         Mdl mdl, MapRegisterBase mapRegisterBase, ulong offset, uint deviceOffset, ref uint length, bool writeToDevice,
         ScatterGatherBuffer? buffer, DmaCompletionRoutine? completionRoutine, object? completionContext)
@@ -40,28 +42,50 @@ public sealed partial class WdmAdapter
         bool room = buffer is null ? IsSubordinate : buffer.Elements > 0 && buffer.List.Adapter == this;
         if (!room || (completionRoutine is not null && !IsSubordinate)) { return NtStatus.InvalidParameter; }
 
-        ScatterGatherList list = buffer?.List ?? NewList();
         lock (mapRegisterBase.Lock)
         {
             if (mapRegisterBase.IsMapped) { return NtStatus.InvalidParameter; }
             buffer?.Take();
-            DmaDirection direction = Direction(writeToDevice);
-            int elements = buffer?.Elements ?? int.MaxValue;
-            DmaFailure failure = mapRegisterBase.Channel.TryMap(
-                mdl, (uint)offset, length, direction, out ScatterGatherLease lease, out uint mapped, elements, 0,
-                nameof(MapTransferEx), Driver);
-            if (failure != DmaFailure.None)
-            {
-                buffer?.Give();
-                return failure.ToStatus();
-            }
-            Ask(list, mapRegisterBase.Device, mdl, (uint)offset, mapped, writeToDevice);
-            (list.Lease, length) = (lease, mapped);
-            mapRegisterBase.Mapped = new(mdl, (uint)offset, mapped, direction, list);
+            mapRegisterBase.IsMapping = true;
         }
+        status = MapPiece(mapRegisterBase, mdl, (uint)offset, ref length, writeToDevice, buffer, out var list);
+        if (!status.IsSuccess()) { return status; }
         VerifyMapped(DdiFunction.MapTransferEx, mapRegisterBase, mdl, (uint)offset, length, Direction(writeToDevice));
-        if (IsSubordinate) { Start(mapRegisterBase.Device, list, deviceOffset, completionRoutine, completionContext); }
+        if (!IsSubordinate) { return NtStatus.Success; }
+        Start(mapRegisterBase.Device, list!, deviceOffset, completionRoutine, completionContext);
+        // A cancel that came since the check above found nothing to stop: now there is. Its routine says cancelled.
+        Interlocked.MemoryBarrier();
+        if (mapRegisterBase.Transfer is { IsPoisoned: true }) { Controller.Cancel(Line); }
         return NtStatus.Success;
+    }
+
+    // Outside the lock of the map registers: a list that is shortened gives back, and that serves whoever waits. What was
+    // taken for the list goes back when none comes of it, whatever the reason.
+    private NtStatus MapPiece(
+        MapRegisterBase registers, Mdl mdl, uint offset, ref uint length, bool writeToDevice,
+        ScatterGatherBuffer? buffer, out ScatterGatherList? list)
+    {
+        MappedTransfer? done = null;
+        DmaDirection direction = Direction(writeToDevice);
+        list = null;
+        try
+        {
+            (ScatterGatherLease lease, uint mapped) = (default, 0);
+            DmaFailure failure = registers.Channel?.TryMap(
+                mdl, offset, length, direction, out lease, out mapped, buffer?.Elements ?? int.MaxValue, 0,
+                nameof(MapTransferEx), Driver) ?? DmaFailure.Dead;
+            if (failure != DmaFailure.None) { return failure.ToStatus(); }
+            list = buffer?.List ?? NewList();
+            Ask(list, registers.Device, mdl, offset, mapped, writeToDevice);
+            (list.Lease, length) = (lease, mapped);
+            done = new(mdl, offset, mapped, direction, list);
+            return NtStatus.Success;
+        }
+        finally
+        {
+            lock (registers.Lock) { (registers.Mapped, registers.IsMapping) = (done, false); }
+            if (done is null) { buffer?.Give(); }
+        }
     }
 
     /// <summary>

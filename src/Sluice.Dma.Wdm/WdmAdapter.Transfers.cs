@@ -68,7 +68,8 @@ public sealed partial class WdmAdapter
         if (!status.IsSuccess()) { return status; }
         if (!synchronous)
         {
-            return Queue(new(this, device, executionRoutine!, executionContext, transferContext), numberOfMapRegisters);
+            return Queue(
+                new(this, device, numberOfMapRegisters, executionRoutine!, executionContext, transferContext));
         }
         status = transferContext.Begin(this, Adapter.Verifier);
         if (!status.IsSuccess()) { return status; }
@@ -84,7 +85,7 @@ public sealed partial class WdmAdapter
             transferContext.End();
             return status;
         }
-        MapRegisterBase granted = new(this, device, channel, transferContext);
+        MapRegisterBase granted = new(this, device, channel, numberOfMapRegisters, transferContext);
         transferContext.Granted(granted);
         if (executionRoutine is null) { _kept = mapRegisterBase!.Value = granted; }
         else { Control(granted, device.CurrentIrp, executionRoutine, executionContext); }
@@ -136,6 +137,7 @@ public sealed partial class WdmAdapter
         if (allocationAction == IoAllocationAction.KeepObject) { return; }
         if (Volatile.Read(ref _kept) is not { } kept || kept.Device != device)
         {
+            if (TakeKeptOfNothing()) { return; }
             throw new InvalidOperationException(
                 $"{Driver} frees an adapter object that this device object does not keep");
         }

@@ -2,16 +2,20 @@ namespace Sluice.Dma.Wdm;
 
 /// <summary>A request for a channel that waits, or is being granted.</summary>
 internal sealed class WdmChannelRequest(
-    WdmAdapter adapter, WdmDeviceObject device, DriverControl routine, object? context, DmaTransferContext? transfer)
+    WdmAdapter adapter, WdmDeviceObject device, int registers, DriverControl routine, object? context,
+    DmaTransferContext? transfer)
 {
     internal readonly DmaChannelRequest Inner = new(adapter.Adapter);
     internal readonly WdmAdapter Adapter = adapter;
     internal readonly WdmDeviceObject Device = device;
     internal readonly Irp? Irp = device.CurrentIrp;
+    internal readonly int MapRegisters = registers;
     internal readonly DriverControl Routine = routine;
     internal readonly object? Context = context;
     internal readonly DmaTransferContext? Transfer = transfer;
 
-    // Why there is no channel, when that is known before the call that made the request returns.
+    // The thread of the call that made the request, until that returns; and why there is no channel, when it is that
+    // thread which finds out.
+    internal int CallerThread;
     internal NtStatus Status;
 }

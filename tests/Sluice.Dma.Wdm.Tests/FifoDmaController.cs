@@ -25,9 +25,13 @@ internal sealed class FifoDmaController(TestPlatform platform, PciAddress reques
 
     internal int Started { get; private set; }
 
+    /// <summary>Runs before a transfer is under way: when a stop finds nothing to stop.</summary>
+    internal Action? Starting { get; set; }
+
     public void Start(int line, in SystemDmaTransfer transfer, Action<DmaCompletionStatus> completed)
     {
         Line at = _lines[line];
+        Starting?.Invoke();
         Assert.Null(at.Completed);
         (at.Transfer, at.Completed, at.Position) = (transfer, completed, 0);
         Started++;

@@ -112,6 +112,35 @@ public sealed class SystemDmaTests
         }
     }
 
+    // Seen failing: a stop that came between the check and the start stopped nothing, and the data moved.
+    [Theory]
+    [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
+    public void T14_ACancelWhileTheControllerIsBeingStartedStopsIt(string backend)
+    {
+        (Lab lab, FifoDmaController controller) = Start(backend);
+        using (lab)
+        {
+            WdmAdapter adapter = lab.Get(Subordinate(4096));
+            Mdl mdl = lab.Buffer(4096);
+            byte[] before = Lab.Bytes(mdl, 0, 4096);
+            Array.ForEach(Lab.Random(4096, 3), controller.Fifo(RequestLine).Enqueue);
+            DmaTransferContext context = new();
+            MapRegisterBase registers = Ask(lab, adapter, context, 1);
+            controller.Starting = () =>
+                Assert.Equal(NtStatus.Success, adapter.CancelMappedTransfer(lab.Device, context));
+            List<DmaCompletionStatus> completions = [];
+            uint length = 4096;
+            Assert.Equal(NtStatus.Success, adapter.MapTransferEx(
+                mdl, registers, 0, 0, ref length, false, null, (_, _, _, status) => completions.Add(status), null));
+            Assert.Equal([DmaCompletionStatus.Cancelled], completions);
+            Assert.Equal((0u, 0u), (adapter.ReadDmaCounter(), controller.Step(RequestLine, 4096)));
+            Assert.Equal(NtStatus.Success, adapter.FlushAdapterBuffersEx(mdl, registers, 0, 4096, false));
+            Assert.Equal(before, Lab.Bytes(mdl, 0, 4096));
+            adapter.FreeAdapterObject(lab.Device, IoAllocationAction.DeallocateObject);
+            adapter.PutDmaAdapter();
+        }
+    }
+
     // Seen failing: a flush that left the controller running.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
