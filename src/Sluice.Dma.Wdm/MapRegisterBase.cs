@@ -18,9 +18,9 @@ public sealed class MapRegisterBase
     internal readonly List<MappedRun> Runs = [];
 
     // Version 3: what the last MapTransferEx mapped, until it is flushed; and whether one is mapping now, which it does
-    // outside the lock.
+    // outside the lock. It writes what it mapped first, and whoever looks does so the other way round.
     internal MappedTransfer? Mapped;
-    internal bool IsMapping;
+    internal volatile bool IsMapping;
 
     // Runs when the routine that was given this has returned and what it gave back is free.
     internal Action? Afterwards;
@@ -42,7 +42,7 @@ public sealed class MapRegisterBase
     /// <summary>How many.</summary>
     public int NumberOfMapRegisters { get; }
 
-    internal bool IsMapped => Runs.Count > 0 || Mapped is not null || IsMapping;
+    internal bool IsMapped => Runs.Count > 0 || IsMapping || Mapped is not null;
 }
 
 /// <summary>A run that MapTransfer mapped.</summary>

@@ -34,7 +34,8 @@ public sealed partial class WdmAdapter
     /// <param name="context">Handed to it.</param>
     /// <returns>Success, granted or queued; InsufficientResources: more than were granted at the start;
     /// InvalidParameter: fewer than one; DeviceBusy: the device object waits already; InvalidDeviceRequest: called from
-    /// inside an AdapterControl, or the adapter was put. The callback never runs after an error.</returns>
+    /// inside an AdapterControl, or the adapter was put; DeviceNotConnected: the device is blocked. The callback never
+    /// runs after an error.</returns>
     public NtStatus AllocateAdapterChannel(
         WdmDeviceObject device, int numberOfMapRegisters, DriverControl executionRoutine, object? context)
     {
@@ -72,7 +73,8 @@ public sealed partial class WdmAdapter
         DmaDirection direction = Direction(writeToDevice);
         uint wanted = Math.Min(length, mdl.ByteCount - offset);
         ScatterGatherLease lease = Map(mapRegisterBase, mdl, offset, wanted, direction,
-            IsSubordinate ? int.MaxValue : 1, out length);
+            IsSubordinate ? int.MaxValue : 1, out uint mapped);
+        length = mapped;
         lock (mapRegisterBase.Lock) { mapRegisterBase.Runs.Add(new(mdl, offset, length, direction, lease)); }
         VerifyMapped(DdiFunction.MapTransfer, mapRegisterBase, mdl, offset, length, direction);
         if (IsSubordinate) { StartRun(mdl, offset, length, direction, lease); }

@@ -83,7 +83,8 @@ public sealed partial class WdmAdapter
         }
         finally
         {
-            lock (registers.Lock) { (registers.Mapped, registers.IsMapping) = (done, false); }
+            registers.Mapped = done;
+            registers.IsMapping = false;
             if (done is null) { buffer?.Give(); }
         }
     }

@@ -263,6 +263,54 @@ public sealed class ChannelTests
             }, null, true));
     }
 
+    // Seen failing: a request that had been told success never called back when the device died while it waited.
+    [Theory]
+    [InlineData(Keep)]
+    [InlineData(Free)]
+    [InlineData(KeepRegisters)]
+    public void D11_WhoWaitsForAChannelWhenTheDeviceDiesGetsRegistersThatMapNothing(IoAllocationAction action)
+    {
+        using Lab lab = new("remapping");
+        WdmAdapter adapter = lab.Get(4096);
+        WdmDeviceObject[] devices = [.. Enumerable.Range(0, 2).Select(static i => new WdmDeviceObject(Lab.Slot, $"d{i}"))];
+        Mdl mdl = lab.Buffer(4096), lost = lab.Buffer(4096);
+        ScatterGatherBuffer buffer = new(adapter, ScatterGatherBuffer.BytesFor(1));
+        ScatterGatherList broken = lab.List(adapter, lost, 0, 4096, true);
+        lab.AtDispatch(() => adapter.AllocateAdapterChannel(lab.Device, 1, static (_, _, _, _) => Keep, null));
+        List<MapRegisterBase> granted = [];
+        DmaTransferContext context = new();
+        Assert.Equal(NtStatus.Success, adapter.InitializeDmaTransferContext(context));
+        Assert.Equal(NtStatus.Success, lab.AtDispatch(() => adapter.AllocateAdapterChannelEx(devices[0], context, 1,
+            DmaFlags.None, (_, _, registers, _) => { granted.Add(registers); return action; }, null, null)));
+        Assert.Equal(NtStatus.Success, lab.AtDispatch(() => adapter.AllocateAdapterChannel(devices[1], 1,
+            (_, _, registers, _) => { granted.Add(registers); return action; }, null)));
+        lab.Platform.UnitIsDeaf = true;
+        lab.Put(adapter, broken, true);
+        Assert.Empty(granted);
+        lab.AtDispatch(adapter.FreeAdapterChannel);
+        Assert.Equal([1, 1], granted.Select(static g => g.NumberOfMapRegisters));
+
+        uint length = 4096;
+        foreach (MapRegisterBase registers in granted)
+        {
+            Assert.Equal(NtStatus.DeviceNotConnected,
+                adapter.MapTransferEx(mdl, registers, 0, 0, ref length, true, buffer, null, null));
+            Assert.Equal(DmaFailure.Dead, Assert.Throws<DmaException>(() =>
+                adapter.MapTransfer(mdl, registers, VirtualAddress.Of(mdl), ref length, true)).Failure);
+            Assert.Equal(4096u, length);
+            Assert.Equal(NtStatus.InvalidParameter, adapter.FlushAdapterBuffersEx(mdl, registers, 0, 4096, true));
+            if (action == KeepRegisters) { lab.AtDispatch(() => adapter.FreeMapRegisters(registers, 1)); }
+            if (action == Keep) { lab.AtDispatch(adapter.FreeAdapterChannel); }
+        }
+        Assert.Throws<InvalidOperationException>(() => lab.AtDispatch(adapter.FreeAdapterChannel));
+        // The context is its driver's again, and whoever asks now hears it in the call.
+        Assert.Equal(NtStatus.Success, adapter.InitializeDmaTransferContext(context));
+        Assert.Equal(NtStatus.DeviceNotConnected, lab.AtDispatch(() =>
+            adapter.AllocateAdapterChannel(lab.Device, 1, static (_, _, _, _) => throw new TimeoutException(), null)));
+        adapter.PutDmaAdapter();
+        foreach (DmaLeak leak in lab.System.Leaks.ToArray()) { leak.Release(); }
+    }
+
     internal static MapRegisterBase Granted(Lab lab, WdmAdapter adapter, int registers)
     {
         MapRegisterBase? granted = null;

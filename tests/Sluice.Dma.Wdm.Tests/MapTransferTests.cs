@@ -82,7 +82,7 @@ public sealed class MapTransferTests
     [Theory]
     [InlineData("remapping")]
     [InlineData("deferred")]
-    public void RegistersThatAreBeingMappedAreNeitherMappedNorFreedByAnother(string backend)
+    public void D12_RegistersThatAreBeingMappedAreNeitherMappedNorFreedByAnother(string backend)
     {
         const uint Long = 513 * 4096;
         using Lab lab = new(backend, bytesPerBank: 8 << 20);

@@ -245,6 +245,40 @@ public sealed class ScatterGatherTests
         adapter.PutDmaAdapter();
     }
 
+    // Seen failing: the status of the inner call returned by the outer one, whose routine had run.
+    [Theory]
+    [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
+    public void T09_WhatARoutineBuildsInTheSameMemoryHasAStatusOfItsOwn(string backend)
+    {
+        using Lab lab = new(backend, registers: 2);
+        WdmAdapter adapter = lab.Get(4096);
+        Mdl mdl = lab.Buffer(8192), bad = lab.Buffer(4096);
+        ScatterGatherBuffer buffer = new(adapter, ScatterGatherBuffer.BytesFor(2));
+        ScatterGatherList held = lab.List(adapter, mdl, 0, 8192, true);
+        lab.Platform.TestFrames.Mark(bad.Pages[0], FrameKind.Kernel);
+        // Registers come back after the request found none and before it waits: it is served in its own call.
+        lab.Platform.TestClock.Asked = () =>
+        {
+            lab.Platform.TestClock.Asked = null;
+            lab.Put(adapter, held, true);
+        };
+        (int served, NtStatus inner) = (0, NtStatus.Success);
+        lab.AtDispatch(() =>
+        {
+            Assert.Equal(NtStatus.Success, adapter.BuildScatterGatherList(
+                lab.Device, mdl, VirtualAddress.Of(mdl), 8192, (_, _, list, _) =>
+                {
+                    served++;
+                    adapter.PutScatterGatherList(list, true);
+                    inner = adapter.BuildScatterGatherList(
+                        lab.Device, bad, VirtualAddress.Of(bad), 4096, (_, _, _, _) => served++, null, true, buffer);
+                }, null, true, buffer));
+        });
+        Assert.Equal((1, NtStatus.AccessDenied), (served, inner));
+        lab.Platform.TestFrames.Mark(bad.Pages[0], FrameKind.Buffer);
+        adapter.PutDmaAdapter();
+    }
+
     // Seen failing: a second MDL of one list.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
