@@ -15,7 +15,8 @@ public enum WdfDmaProfile
     /// <summary>A bus master of 64 bits that takes lists.</summary>
     ScatterGather64,
 
-    /// <summary>As <see cref="ScatterGather"/>, with transfers both ways at once.</summary>
+    /// <summary>As <see cref="ScatterGather"/>, with transfers both ways at once: lists do not wait for each
+    /// other.</summary>
     ScatterGatherDuplex,
 
     /// <summary>As <see cref="ScatterGather64"/>, with transfers both ways at once.</summary>
@@ -24,7 +25,8 @@ public enum WdfDmaProfile
     /// <summary>A device whose data the platform's controller moves.</summary>
     System,
 
-    /// <summary>As <see cref="System"/>, both ways at once.</summary>
+    /// <summary>As <see cref="System"/>, both ways. There is one channel, so transfers of the two directions run in
+    /// turn.</summary>
     SystemDuplex,
 }
 
@@ -39,6 +41,12 @@ public sealed record WdfDmaEnablerConfig
 
     /// <summary>Address bits when the profile's are not right, 24 to 64; 0 for the profile's.</summary>
     public int AddressWidthOverride { get; init; }
+
+    /// <summary>
+    /// WdmDmaVersionOverride: 2 or 3, the version of the DMA functions below; 0 for 3. Version 2 is for bus masters of 32
+    /// or 64 bits: nothing can be withdrawn, executed immediately, or required to be one transfer.
+    /// </summary>
+    public int WdmDmaVersionOverride { get; init; }
 
     /// <summary>WDF_DMA_ENABLER_CONFIG_NO_SGLIST_PREALLOCATION: lists are got, not built in memory taken
     /// beforehand.</summary>
@@ -62,8 +70,8 @@ public sealed record WdfDmaEnablerConfig
 /// WDFDMAENABLER: a device's DMA as the framework sees it: an adapter, and how long its transfers may be.
 /// </summary>
 /// <remarks>
-/// Duplex profiles share one adapter: lists do not need its channel, so both directions run at once. Safe from any
-/// thread.
+/// Duplex profiles share one adapter. Lists do not need its channel, so both directions run at once; with the system
+/// profile they share the one channel, and run in turn. Safe from any thread.
 /// </remarks>
 public sealed partial class WdfDmaEnabler : IDisposable
 {
@@ -90,6 +98,8 @@ public sealed partial class WdfDmaEnabler : IDisposable
 
     internal bool TakesLists => Config.Profile is not (WdfDmaProfile.Packet or WdfDmaProfile.Packet64) && !IsSystem;
 
+    internal bool UsesVersion3 => Config.WdmDmaVersionOverride != 2;
+
     internal bool IsSystem => Config.Profile is WdfDmaProfile.System or WdfDmaProfile.SystemDuplex;
 
     /// <summary>WdfDmaEnablerCreate.</summary>
@@ -98,8 +108,8 @@ public sealed partial class WdfDmaEnabler : IDisposable
     /// <param name="device">The device.</param>
     /// <param name="config">What it does.</param>
     /// <param name="enabler">The enabler; null after an error.</param>
-    /// <returns>Success; InvalidParameter: a width below 24 or above 64, no length, or no device for a system profile;
-    /// InsufficientResources: no adapter.</returns>
+    /// <returns>Success; InvalidParameter: a width below 24 or above 64, no length, no device for a system profile, or
+    /// a version that is none or cannot do what is asked; InsufficientResources: no adapter.</returns>
     public static NtStatus Create(
         WdmDma dma, WdmDeviceObject device, WdfDmaEnablerConfig config, out WdfDmaEnabler? enabler)
     {
@@ -120,8 +130,23 @@ public sealed partial class WdfDmaEnabler : IDisposable
     {
         if (config.MaximumLength == 0 || config.MaximumScatterGatherElements < 1) { return null; }
         if (config.AddressWidthOverride is not 0 and (< FewestBits or > 64)) { return null; }
+        if (config.WdmDmaVersionOverride is not (0 or 2 or 3)) { return null; }
         bool wide = config.Profile is WdfDmaProfile.Packet64 or WdfDmaProfile.ScatterGather64
             or WdfDmaProfile.ScatterGather64Duplex;
+        bool lists = config.Profile is not (WdfDmaProfile.Packet or WdfDmaProfile.Packet64);
+        bool system = config.Profile is WdfDmaProfile.System or WdfDmaProfile.SystemDuplex;
+        if (config.WdmDmaVersionOverride == 2)
+        {
+            return system || config.AddressWidthOverride != 0 || config.RequireSingleTransfer ? null : new()
+            {
+                Version = 2,
+                Master = true,
+                ScatterGather = lists,
+                Dma32BitAddresses = !wide,
+                Dma64BitAddresses = wide,
+                MaximumLength = config.MaximumLength,
+            };
+        }
         return config.Profile switch
         {
             WdfDmaProfile.System or WdfDmaProfile.SystemDuplex =>
@@ -131,7 +156,7 @@ public sealed partial class WdfDmaEnabler : IDisposable
             {
                 Version = 3,
                 Master = true,
-                ScatterGather = config.Profile is not (WdfDmaProfile.Packet or WdfDmaProfile.Packet64),
+                ScatterGather = lists,
                 DmaAddressWidth = config.AddressWidthOverride != 0 ? config.AddressWidthOverride : wide ? 64 : 32,
                 MaximumLength = config.MaximumLength,
             },

@@ -48,17 +48,27 @@ public sealed partial class WdfDmaTransaction
         using (IrqlScheduler.Callback()) { Adapter.FreeMapRegisters(reserved, reserved.NumberOfMapRegisters); }
     }
 
+    // Begins a transfer. What fails before this returns is its result; what fails later is told by a callback.
     private NtStatus Stage()
     {
-        _state = State.Waiting;
-        _current = NextLength();
-        _begun = NtStatus.Success;
+        (_state, _current) = (State.Waiting, NextLength());
+        (WdfDmaTransaction? transaction, long round, NtStatus outer) = (_staged, _stagedRound, _stagedStatus);
+        (_staged, _stagedRound, _stagedStatus) = (this, ++_round, NtStatus.Success);
         NtStatus status;
-        using (IrqlScheduler.Callback()) { status = _enabler.TakesLists ? StageList() : StagePacket(); }
-        if (status.IsSuccess()) { status = _begun; }
+        try
+        {
+            using (IrqlScheduler.Callback()) { status = _enabler.TakesLists ? StageList() : StagePacket(); }
+            if (status.IsSuccess()) { status = _stagedStatus; }
+        }
+        finally { (_staged, _stagedRound, _stagedStatus) = (transaction, round, outer); }
         if (!status.IsSuccess()) { End(); }
         return status;
     }
+
+    // Whether this thread is in the call that began the present transfer, and will return what becomes of it.
+    private bool IsStaging => _staged == this && _stagedRound == _round;
+
+    private DmaFlags Flags => _immediate ? DmaFlags.SynchronousCallback : DmaFlags.None;
 
     // What is left, what a transfer may have, and what the map registers hold.
     private uint NextLength()
@@ -78,71 +88,88 @@ public sealed partial class WdfDmaTransaction
 
     private NtStatus StageList()
     {
-        Adapter.InitializeDmaTransferContext(_context);
         ulong at = _start + _done;
+        if (!_enabler.UsesVersion3) { return StageListOfVersion2(_mdl!, at); }
+        Adapter.InitializeDmaTransferContext(_context);
         if (_buffer is not { } buffer)
         {
             return Adapter.GetScatterGatherListEx(
-                _device, _context, _mdl!, at, _current, DmaFlags.None, Take, null, _write, null, null, null);
+                _device, _context, _mdl!, at, _current, Flags, Take, null, _write, null, null, null);
         }
         return Adapter.BuildScatterGatherListEx(
-            _device, _context, _mdl!, at, _current, DmaFlags.None, Take, null, _write, buffer, null, null, null);
+            _device, _context, _mdl!, at, _current, Flags, Take, null, _write, buffer, null, null, null);
+    }
+
+    // The functions without a context want a start in the first MDL of the chain they are given.
+    private NtStatus StageListOfVersion2(Mdl mdl, ulong offset)
+    {
+        while (offset >= mdl.ByteCount) { (offset, mdl) = (offset - mdl.ByteCount, mdl.Next!); }
+        VirtualAddress va = VirtualAddress.Of(mdl) + (uint)offset;
+        return _buffer is not { } buffer
+            ? Adapter.GetScatterGatherList(_device, mdl, va, _current, Take, null, _write)
+            : Adapter.BuildScatterGatherList(_device, mdl, va, _current, Take, null, _write, buffer);
     }
 
     private void Take(WdmDeviceObject device, Irp? irp, ScatterGatherList list, object? context)
     {
-        if (list.NumberOfElements == 0 || list.NumberOfElements > MostElements)
+        int elements = list.NumberOfElements;
+        if (elements > 0 && elements <= MostElements)
         {
-            _begun = list.NumberOfElements == 0 ? NtStatus.DeviceNotConnected : NtStatus.WdfTooFragmented;
-            Adapter.PutScatterGatherList(list, _write);
-            End();
+            _list = list;
+            Program(list, _round);
             return;
         }
-        _list = list;
-        Program(list);
+        NtStatus why = elements == 0 ? list.Refusal : NtStatus.WdfTooFragmented;
+        bool inCall = IsStaging;
+        Adapter.PutScatterGatherList(list, _write);
+        if (inCall) { _stagedStatus = why; }
+        else { Fail(why); }
     }
 
     private NtStatus StagePacket()
     {
         // A transaction keeps its channel from its first transfer to its last.
-        if ((_reserved ?? _registers) is { } held)
-        {
-            Map(held);
-            return _begun;
-        }
+        if ((_reserved ?? _registers) is { } held) { return Map(held); }
         Adapter.InitializeDmaTransferContext(_context);
         int registers = DmaAdapter.CountMapRegisters(_mdl!, (uint)(_start + _done), _current);
-        return Adapter.AllocateAdapterChannelEx(
-            _device, _context, registers, DmaFlags.None, (_, _, granted, _) =>
-            {
-                Map(granted);
-                return IoAllocationAction.KeepObject;
-            }, null, null);
+        return Adapter.AllocateAdapterChannelEx(_device, _context, registers, Flags, Control, null, null);
     }
 
-    private void Map(MapRegisterBase registers)
+    private IoAllocationAction Control(WdmDeviceObject device, Irp? irp, MapRegisterBase granted, object? context)
     {
+        NtStatus why = Map(granted);
+        if (why.IsSuccess()) { return IoAllocationAction.KeepObject; }
+        // The channel goes back before anybody hears why, so that whoever hears may use it.
+        _registers = null;
+        if (IsStaging) { _stagedStatus = why; }
+        else { granted.Afterwards = () => Fail(why); }
+        return IoAllocationAction.DeallocateObject;
+    }
+
+    private NtStatus Map(MapRegisterBase registers)
+    {
+        long round = _round;
         _registers = registers;
+        if (!ConfigureChannel()) { return NtStatus.Success; }
         uint length = _current;
+        (DmaCompletionRoutine? completed, object? context) = BeginCompletion(round);
         NtStatus status = Adapter.MapTransferEx(
-            _mdl!, registers, _start + _done, 0, ref length, _write, _buffer, null, null);
-        if (!status.IsSuccess())
-        {
-            _begun = status;
-            return;
-        }
+            _mdl!, registers, _start + _done, _deviceOffset, ref length, _write, _buffer, completed, context);
+        if (!status.IsSuccess()) { return status; }
         (_isMapped, _current) = (true, length);
-        Program(_buffer!.List);
+        Program(_buffer!.List, round);
+        return NtStatus.Success;
     }
 
     // A callback that completes its transfer has the next one mapped at once, but programmed only when it has returned:
     // the stack is as deep for a million transfers as for one. A completion on another thread programs by itself.
-    private void Program(ScatterGatherList list)
+    private void Program(ScatterGatherList list, long round)
     {
         _state = State.Transferring;
         int me = Environment.CurrentManagedThreadId;
         if (Volatile.Read(ref _programmer) == me)
         {
+            _nextRound = round;
             Volatile.Write(ref _next, list);
             return;
         }
@@ -152,6 +179,10 @@ public sealed partial class WdfDmaTransaction
             Volatile.Write(ref _programmer, me);
             try { _program!(this, _programContext, _write, next); }
             catch (Exception e) { thrown ??= ExceptionDispatchInfo.Capture(e); }
+            try { EndProgramming(round); }
+            catch (Exception e) { thrown ??= ExceptionDispatchInfo.Capture(e); }
+            // Written before the list it belongs to.
+            round = _nextRound;
             if (Interlocked.CompareExchange(ref _programmer, 0, me) != me) { break; }
         }
         thrown?.Throw();
@@ -165,6 +196,7 @@ public sealed partial class WdfDmaTransaction
                 "a DMA transaction completes a transfer that it does not have in flight");
         }
         ArgumentOutOfRangeException.ThrowIfGreaterThan(length, _current);
+        EndCompletion();
         using (IrqlScheduler.Callback())
         {
             if (_list is { } list)

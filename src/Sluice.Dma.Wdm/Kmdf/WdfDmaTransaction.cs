@@ -44,11 +44,14 @@ public sealed partial class WdfDmaTransaction
     private MapRegisterBase? _registers;
     private bool _isMapped;
     private MapRegisterBase? _reserved;
-    private NtStatus _begun;
+
+    // Why the transfer whose turn came could not be mapped, until the driver has ended it.
+    private NtStatus _failed;
 
     // The thread inside the callback, and what was mapped for it to program next.
     private int _programmer;
     private ScatterGatherList? _next;
+    private long _nextRound;
 
     private enum State
     {
@@ -90,7 +93,12 @@ public sealed partial class WdfDmaTransaction
     }
 
     /// <summary>WdfDmaTransactionSetSingleTransferRequirement: whether this transaction must not be split.</summary>
-    public void SetSingleTransferRequirement(bool required) => _single = required;
+    /// <exception cref="InvalidOperationException">The enabler uses DMA version 2.</exception>
+    public void SetSingleTransferRequirement(bool required)
+    {
+        ThrowWithoutVersion3();
+        _single = required;
+    }
 
     /// <summary>WdfDmaTransactionInitializeUsingRequest: for the buffer of an I/O request.</summary>
     /// <returns>As <see cref="Initialize(WdfProgramDma, bool, Mdl, ulong, uint)"/>; InvalidParameter without a
@@ -98,9 +106,10 @@ public sealed partial class WdfDmaTransaction
     public NtStatus Initialize(WdfProgramDma program, bool writeToDevice, Irp request)
     {
         ArgumentNullException.ThrowIfNull(request);
-        return request.Mdl is { } mdl && mdl.ChainByteCount <= uint.MaxValue
-            ? Initialize(program, writeToDevice, mdl, 0, (uint)mdl.ChainByteCount)
-            : NtStatus.InvalidParameter;
+        if (request.Mdl is not { } mdl || mdl.ChainByteCount > uint.MaxValue) { return NtStatus.InvalidParameter; }
+        NtStatus status = Initialize(program, writeToDevice, mdl, 0, (uint)mdl.ChainByteCount);
+        if (status.IsSuccess()) { Request = request; }
+        return status;
     }
 
     /// <summary>WdfDmaTransactionInitializeUsingOffset: makes it ready for an I/O.</summary>
@@ -109,8 +118,8 @@ public sealed partial class WdfDmaTransaction
     /// <param name="mdl">The buffer; it may be a chain.</param>
     /// <param name="offset">The first byte, counted from the MDL's start.</param>
     /// <param name="length">Bytes, at least 1, more than a transfer's if need be.</param>
-    /// <returns>Success; InvalidParameter: a bad range; InvalidDeviceRequest: it is in use; and when one transfer is
-    /// required: WdfTooManyTransfers: longer than a transfer; WdfNotEnoughMapRegisters; WdfTooFragmented: more elements
+    /// <returns>Success; InvalidParameter: a bad range, or one that passes the chain's first 4 GiB;
+    /// InvalidDeviceRequest: it is in use; and when one transfer is required: WdfTooManyTransfers: longer than a transfer; WdfNotEnoughMapRegisters; WdfTooFragmented: more elements
     /// than the device takes.</returns>
     public NtStatus Initialize(WdfProgramDma program, bool writeToDevice, Mdl mdl, ulong offset, uint length)
     {
@@ -119,6 +128,8 @@ public sealed partial class WdfDmaTransaction
         if (_state is State.Waiting or State.Transferring) { return NtStatus.InvalidDeviceRequest; }
         NtStatus status = Adapter.GetDmaTransferInfo(mdl, offset, length, writeToDevice, 1, out DmaTransferInfo info);
         if (!status.IsSuccess()) { return status; }
+        // Every transfer names its first byte with 32 bits.
+        if (offset + length > 1UL << 32) { return NtStatus.InvalidParameter; }
         if (_single)
         {
             // A unit joins pages into one element; where nothing does, each page may be one.
@@ -129,16 +140,21 @@ public sealed partial class WdfDmaTransaction
         }
         (_program, _write, _mdl, _start, _length) = (program, writeToDevice, mdl, offset, length);
         (_done, _current, _cancelled, _state) = (0, 0, false, State.Initialized);
+        (_failed, _deviceOffset, _info, Request) = (NtStatus.Success, 0, info, null);
+        // The registers that are set aside outlive the I/O that was stopped.
+        if (_reserved is not null) { _context.Renew(); }
         return NtStatus.Success;
     }
 
     /// <summary>WdfDmaTransactionExecute: begins the first transfer.</summary>
     /// <remarks>
-    /// At DISPATCH_LEVEL or below. The callback runs before this returns, or when map registers are free.
+    /// At DISPATCH_LEVEL or below. The callback runs before this returns, or when map registers are free. When the
+    /// transfer cannot be mapped then, the callback of <see cref="SetTransferCompleteCallback"/> runs instead.
     /// </remarks>
     /// <param name="context">Handed to the callback.</param>
     /// <returns>Success; InvalidDeviceRequest: not initialized; WdfTooFragmented: more elements than the device takes;
-    /// or why the transfer cannot be mapped. The transaction is over after an error.</returns>
+    /// InsufficientResources: to be executed immediately, and not free now; or why the transfer cannot be mapped. The
+    /// transaction is over after an error.</returns>
     public NtStatus Execute(object? context)
     {
         if (_state != State.Initialized) { return NtStatus.InvalidDeviceRequest; }
@@ -149,7 +165,7 @@ public sealed partial class WdfDmaTransaction
     /// <summary>WdfDmaTransactionDmaCompleted: the device did the whole transfer.</summary>
     /// <param name="status">MoreProcessingRequired: the next transfer was begun. Success: all is done. Cancelled: it
     /// was cancelled meanwhile. WdfTooManyTransfers: bytes are left, and one transfer was required. Else: why the next
-    /// transfer cannot be mapped.</param>
+    /// transfer, or the one whose turn had come, cannot be mapped.</param>
     /// <returns>True when the transaction is over.</returns>
     /// <exception cref="InvalidOperationException">No transfer is in flight.</exception>
     public bool DmaCompleted(out NtStatus status) => DmaCompletedWithLength(_current, out status);
@@ -164,7 +180,8 @@ public sealed partial class WdfDmaTransaction
     public bool DmaCompletedWithLength(uint length, out NtStatus status)
     {
         EndTransfer(length);
-        status = _done == _length ? NtStatus.Success
+        status = !_failed.IsSuccess() ? _failed
+            : _done == _length ? NtStatus.Success
             : _cancelled ? NtStatus.Cancelled
             : _single ? NtStatus.WdfTooManyTransfers
             : NtStatus.MoreProcessingRequired;
@@ -180,38 +197,43 @@ public sealed partial class WdfDmaTransaction
 
     /// <summary>WdfDmaTransactionDmaCompletedFinal: the device did so much, and there is no more to come.</summary>
     /// <param name="length">Bytes, at most <see cref="CurrentTransferLength"/>.</param>
-    /// <param name="status">Success, or WdfTooManyTransfers when one transfer was required and bytes are left.</param>
+    /// <param name="status">Success; WdfTooManyTransfers when one transfer was required and bytes are left; or why the
+    /// transfer whose turn had come cannot be mapped.</param>
     /// <returns>True: the transaction is over.</returns>
     /// <exception cref="InvalidOperationException">No transfer is in flight.</exception>
     public bool DmaCompletedFinal(uint length, out NtStatus status)
     {
         EndTransfer(length);
-        status = _single && _done != _length ? NtStatus.WdfTooManyTransfers : NtStatus.Success;
+        status = !_failed.IsSuccess() ? _failed
+            : _single && _done != _length ? NtStatus.WdfTooManyTransfers : NtStatus.Success;
         End();
         return true;
     }
 
     /// <summary>WdfDmaTransactionCancel: withdraws the transfer that waits for map registers.</summary>
-    /// <remarks>At DISPATCH_LEVEL or below.</remarks>
-    /// <returns>True: the callback will not run, and the transaction is over. False: a transfer is in flight, and the
-    /// next completion says cancelled unless it is the last.</returns>
+    /// <remarks>At DISPATCH_LEVEL or below. DMA version 2 has no way to withdraw anything.</remarks>
+    /// <returns>True: the callback will not run, and the transaction is over. False: a transfer is in flight, or about
+    /// to be, and the next completion says cancelled unless it is the last.</returns>
     public bool Cancel()
     {
         _cancelled = true;
-        if (_state != State.Waiting || !Adapter.CancelAdapterChannel(_device, _context)) { return false; }
+        if (_state != State.Waiting || !_enabler.UsesVersion3 || !Adapter.CancelAdapterChannel(_device, _context)) { return false; }
         End();
         return true;
     }
 
     /// <summary>WdfDmaTransactionStopSystemTransfer: stops the controller; the transfer is then completed with what it
-    /// did.</summary>
+    /// did. It ends this I/O; the next, through the same map registers, is not stopped.</summary>
     public void StopSystemTransfer()
     {
         _cancelled = true;
         if (_enabler.IsSystem) { Adapter.CancelMappedTransfer(_device, _context); }
     }
 
-    /// <summary>WdfDmaTransactionRelease: ready for another I/O.</summary>
+    /// <summary>
+    /// WdfDmaTransactionRelease: ready for another I/O. It forgets what was set for this one: callbacks, the offset, and
+    /// that it is to be executed immediately.
+    /// </summary>
     /// <exception cref="InvalidOperationException">A transfer is in flight, or waits.</exception>
     public void Release()
     {
@@ -219,6 +241,8 @@ public sealed partial class WdfDmaTransaction
         {
             throw new InvalidOperationException("a DMA transaction is released while a transfer of it is in flight");
         }
-        (_state, _mdl, _program, _programContext) = (State.Created, null, null, null);
+        (_state, _mdl, _program, _programContext, Request) = (State.Created, null, null, null, null);
+        (_transferComplete, _completeContext, _configureChannel, _configureContext) = (null, null, null, null);
+        (_deviceOffset, _immediate) = (0, false);
     }
 }
