@@ -29,8 +29,8 @@ public sealed partial class WdmAdapter
     /// <param name="device">Whose current IRP the callback gets.</param>
     /// <param name="numberOfMapRegisters">1 to <see cref="NumberOfMapRegisters"/>.</param>
     /// <param name="executionRoutine">AdapterControl; exactly once after success. When the device's DMA ended while the
-    /// request waited, it gets map registers through which nothing can be mapped. When the adapter was put meanwhile, it
-    /// does not run.</param>
+    /// request waited, it gets map registers through which nothing can be mapped. When the adapter was put meanwhile,
+    /// it does not run.</param>
     /// <param name="context">Handed to it.</param>
     /// <returns>Success, granted or queued; InsufficientResources: more than were granted at the start;
     /// InvalidParameter: fewer than one; DeviceBusy: the device object waits already; InvalidDeviceRequest: called from

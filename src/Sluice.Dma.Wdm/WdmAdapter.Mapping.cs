@@ -24,8 +24,8 @@ public sealed partial class WdmAdapter
     /// <param name="completionContext">Handed to it.</param>
     /// <returns>Success, for all bytes or fewer; InvalidParameter: a bad range, no room for one element, the last map
     /// is not flushed, or a completion routine of a bus master; BufferTooSmall: the chain ends before;
-    /// InsufficientResources; AccessDenied; DeviceNotConnected; Cancelled: <see cref="CancelMappedTransfer"/> was called
-    /// (when that comes while the controller is being started, this succeeds and the completion routine says
+    /// InsufficientResources; AccessDenied; DeviceNotConnected; Cancelled: <see cref="CancelMappedTransfer"/> was
+    /// called (when that comes while the controller is being started, this succeeds and the completion routine says
     /// it).</returns>
     public NtStatus MapTransferEx(
         Mdl mdl, MapRegisterBase mapRegisterBase, ulong offset, uint deviceOffset, ref uint length, bool writeToDevice,
@@ -59,8 +59,8 @@ public sealed partial class WdmAdapter
         return NtStatus.Success;
     }
 
-    // Outside the lock of the map registers: a list that is shortened gives back, and that serves whoever waits. What was
-    // taken for the list goes back when none comes of it, whatever the reason.
+    // Outside the lock of the map registers: a list that is shortened gives back, and that serves whoever waits. What
+    // was taken for the list goes back when none comes of it, whatever the reason.
     private NtStatus MapPiece(
         MapRegisterBase registers, Mdl mdl, uint offset, ref uint length, bool writeToDevice,
         ScatterGatherBuffer? buffer, out ScatterGatherList? list)

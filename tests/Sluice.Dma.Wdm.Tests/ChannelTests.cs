@@ -272,7 +272,7 @@ public sealed class ChannelTests
     {
         using Lab lab = new("remapping");
         WdmAdapter adapter = lab.Get(4096);
-        WdmDeviceObject[] devices = [.. Enumerable.Range(0, 2).Select(static i => new WdmDeviceObject(Lab.Slot, $"d{i}"))];
+        WdmDeviceObject[] devices = [new(Lab.Slot, "d0"), new(Lab.Slot, "d1")];
         Mdl mdl = lab.Buffer(4096), lost = lab.Buffer(4096);
         ScatterGatherBuffer buffer = new(adapter, ScatterGatherBuffer.BytesFor(1));
         ScatterGatherList broken = lab.List(adapter, lost, 0, 4096, true);

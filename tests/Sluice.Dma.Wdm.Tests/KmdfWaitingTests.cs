@@ -100,6 +100,46 @@ public sealed class KmdfWaitingTests
         }
     }
 
+    // Seen failing: the channel kept by a transaction whose buffer was disposed while it waited, and the exception in
+    // another driver's call.
+    [Theory]
+    [MemberData(nameof(KmdfTests.Profiles), MemberType = typeof(KmdfTests))]
+    public void ABufferThatIsGoneIsToldToItsOwnDriverAlone(string backend, WdfDmaProfile profile)
+    {
+        using Lab lab = new(backend, registers: 4);
+        using WdfDmaEnabler enabler = Enabler(lab, new() { Profile = profile, MaximumLength = 4096 });
+        Mdl gone = lab.Buffer(4096), all = lab.Buffer(3 * 4096);
+        WdfDmaTransaction transaction = new(enabler);
+        List<NtStatus> told = [];
+        ScatterGatherList held = lab.List(enabler.Adapter, all, 0, 4096, true);
+        Assert.True(enabler.Adapter.Adapter.TryAllocateChannel(
+            Math.Min(3, enabler.Adapter.Adapter.MostMapRegisters), out DmaChannel? channel));
+        Assert.Equal(NtStatus.Success, transaction.Initialize(static (_, _, _, _) => true, true, gone, 0, 4096));
+        transaction.SetTransferCompleteCallback((t, _, _, _, _) =>
+        {
+            Assert.True(t.DmaCompleted(out NtStatus why));
+            told.Add(why);
+        }, null);
+        Assert.Equal(NtStatus.Success, transaction.Execute(null));
+        gone.Dispose();
+        channel.Dispose();
+        lab.Put(enabler.Adapter, held, true);
+        Assert.Equal([NtStatus.AccessDenied], told);
+        transaction.Release();
+        if (profile == WdfDmaProfile.Packet64)
+        {
+            // In its own call it is thrown, and nothing is kept either.
+            Assert.Equal(NtStatus.Success, transaction.Initialize(static (_, _, _, _) => true, true, gone, 0, 4096));
+            Assert.Throws<ObjectDisposedException>(() => transaction.Execute(null));
+        }
+        Assert.True(enabler.Adapter.Adapter.TryAllocateChannel(1, out channel));
+        channel.Dispose();
+        Assert.Equal(NtStatus.Success, transaction.Initialize(static (_, _, _, _) => true, true, all, 0, 4096));
+        Assert.Equal(NtStatus.Success, transaction.Execute(null));
+        Assert.True(transaction.DmaCompleted(out _));
+        Assert.Equal(0, enabler.Adapter.Adapter.Statistics.Outstanding);
+    }
+
     // Seen failing: success from the call, and the reason by the callback before the call had returned.
     [Theory]
     [MemberData(nameof(KmdfTests.Profiles), MemberType = typeof(KmdfTests))]

@@ -43,8 +43,8 @@ public sealed record WdfDmaEnablerConfig
     public int AddressWidthOverride { get; init; }
 
     /// <summary>
-    /// WdmDmaVersionOverride: 2 or 3, the version of the DMA functions below; 0 for 3. Version 2 is for bus masters of 32
-    /// or 64 bits: nothing can be withdrawn, executed immediately, or required to be one transfer.
+    /// WdmDmaVersionOverride: 2 or 3, the version of the DMA functions below; 0 for 3. Version 2 is for bus masters of
+    /// 32 or 64 bits: nothing can be withdrawn, executed immediately, or required to be one transfer.
     /// </summary>
     public int WdmDmaVersionOverride { get; init; }
 

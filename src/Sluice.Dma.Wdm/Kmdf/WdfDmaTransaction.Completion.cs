@@ -56,11 +56,11 @@ public sealed partial class WdfDmaTransaction
     /// profiles), and, in every profile, when a transfer that waited cannot be mapped in its turn.
     /// </summary>
     /// <remarks>
-    /// After Initialize; Release forgets it. It runs once for each transfer, at DISPATCH_LEVEL, never before the transfer
-    /// was programmed, and not for a transfer that was completed before. A transfer that cannot be mapped in its turn is
-    /// told as Error, or Cancelled, without having been programmed: its transaction then holds nothing, and completing
-    /// it (<see cref="DmaCompletedFinal"/> with 0, for one) ends it and says why. Without a callback such a transaction
-    /// just ends. Not while a transfer waits or is in flight.
+    /// After Initialize; Release forgets it. It runs once for each transfer, at DISPATCH_LEVEL, never before the
+    /// transfer was programmed, and not for a transfer that was completed before. A transfer that cannot be mapped in
+    /// its turn is told as Error, or Cancelled, without having been programmed: its transaction then holds nothing, and
+    /// completing it (<see cref="DmaCompletedFinal"/> with 0, for one) ends it and says why. Without a callback such a
+    /// transaction just ends. A callback set while a transfer waits may be too late for it.
     /// </remarks>
     /// <param name="callback">Who is told; null for nobody.</param>
     /// <param name="context">Handed to it.</param>

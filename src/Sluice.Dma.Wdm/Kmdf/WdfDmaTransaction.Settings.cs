@@ -42,7 +42,10 @@ public sealed partial class WdfDmaTransaction
     /// <exception cref="InvalidOperationException">It is not initialized.</exception>
     public void GetTransferInfo(out int mapRegisterCount, out int scatterGatherElementCount)
     {
-        if (_mdl is null) { throw new InvalidOperationException("a DMA transaction is asked before it is initialized"); }
+        if (_mdl is null)
+        {
+            throw new InvalidOperationException("a DMA transaction is asked before it is initialized");
+        }
         (mapRegisterCount, scatterGatherElementCount) = (_info.MapRegisterCount, _info.ScatterGatherElementCount);
     }
 
@@ -96,7 +99,8 @@ public sealed partial class WdfDmaTransaction
     private void ThrowWithoutController()
     {
         if (_enabler.IsSystem) { return; }
-        throw new InvalidOperationException($"a DMA transaction of profile {_enabler.Config.Profile} has no controller");
+        throw new InvalidOperationException(
+            $"a DMA transaction of profile {_enabler.Config.Profile} has no controller");
     }
 
     private void ThrowWithoutVersion3()

@@ -153,8 +153,22 @@ public sealed partial class WdfDmaTransaction
         if (!ConfigureChannel()) { return NtStatus.Success; }
         uint length = _current;
         (DmaCompletionRoutine? completed, object? context) = BeginCompletion(round);
-        NtStatus status = Adapter.MapTransferEx(
-            _mdl!, registers, _start + _done, _deviceOffset, ref length, _write, _buffer, completed, context);
+        NtStatus status;
+        try
+        {
+            status = Adapter.MapTransferEx(
+                _mdl!, registers, _start + _done, _deviceOffset, ref length, _write, _buffer, completed, context);
+        }
+        catch (Exception e) when (e is DmaException or ObjectDisposedException)
+        {
+            // A broken rule, or a buffer that is gone, is thrown in the driver's own call and nowhere else.
+            if (IsStaging)
+            {
+                End();
+                throw;
+            }
+            status = e is DmaException { Failure: DmaFailure why } ? why.ToStatus() : NtStatus.AccessDenied;
+        }
         if (!status.IsSuccess()) { return status; }
         (_isMapped, _current) = (true, length);
         Program(_buffer!.List, round);

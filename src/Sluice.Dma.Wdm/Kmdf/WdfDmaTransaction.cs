@@ -119,8 +119,8 @@ public sealed partial class WdfDmaTransaction
     /// <param name="offset">The first byte, counted from the MDL's start.</param>
     /// <param name="length">Bytes, at least 1, more than a transfer's if need be.</param>
     /// <returns>Success; InvalidParameter: a bad range, or one that passes the chain's first 4 GiB;
-    /// InvalidDeviceRequest: it is in use; and when one transfer is required: WdfTooManyTransfers: longer than a transfer; WdfNotEnoughMapRegisters; WdfTooFragmented: more elements
-    /// than the device takes.</returns>
+    /// InvalidDeviceRequest: it is in use; and when one transfer is required: WdfTooManyTransfers: longer than a
+    /// transfer; WdfNotEnoughMapRegisters; WdfTooFragmented: more elements than the device takes.</returns>
     public NtStatus Initialize(WdfProgramDma program, bool writeToDevice, Mdl mdl, ulong offset, uint length)
     {
         ArgumentNullException.ThrowIfNull(program);
@@ -217,7 +217,8 @@ public sealed partial class WdfDmaTransaction
     public bool Cancel()
     {
         _cancelled = true;
-        if (_state != State.Waiting || !_enabler.UsesVersion3 || !Adapter.CancelAdapterChannel(_device, _context)) { return false; }
+        if (_state != State.Waiting || !_enabler.UsesVersion3) { return false; }
+        if (!Adapter.CancelAdapterChannel(_device, _context)) { return false; }
         End();
         return true;
     }
@@ -231,8 +232,8 @@ public sealed partial class WdfDmaTransaction
     }
 
     /// <summary>
-    /// WdfDmaTransactionRelease: ready for another I/O. It forgets what was set for this one: callbacks, the offset, and
-    /// that it is to be executed immediately.
+    /// WdfDmaTransactionRelease: ready for another I/O. It forgets what was set for this one: callbacks, the offset,
+    /// and that it is to be executed immediately.
     /// </summary>
     /// <exception cref="InvalidOperationException">A transfer is in flight, or waits.</exception>
     public void Release()
