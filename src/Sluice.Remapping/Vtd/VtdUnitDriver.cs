@@ -254,7 +254,14 @@ internal sealed class VtdUnitDriver
         _contexts.BlockAll();
         _onDeath(this);
         // The queue may be all that is broken: through registers the caches can still be emptied.
-        if (_commands.TryClear(VtdGlobal.QueuedInvalidationEnable)) { _commands.TryInvalidateAll(); }
+        try
+        {
+            if (_commands.TryClear(VtdGlobal.QueuedInvalidationEnable)) { _commands.TryInvalidateAll(); }
+        }
+        catch (Exception)
+        {
+            // The registers are gone as well. The tables say "blocked", and more cannot be done.
+        }
     }
 
     private void ConnectFaults()
@@ -294,5 +301,7 @@ internal sealed class VtdUnitDriver
         if (!confirmed) { throw Failed(what); }
     }
 
-    private RemappingException Failed(string what) => new($"{this} did not confirm {what} in time");
+    private RemappingException Failed(string what) => Queue.Cause is { } cause
+        ? new($"{this} did not confirm {what}: {cause.Message}", cause)
+        : new($"{this} did not confirm {what} in time");
 }
