@@ -212,4 +212,39 @@ public sealed class DeadUnitTests
         Assert.Contains("port model", cause.Message, StringComparison.Ordinal);
         system.Dispose();
     }
+
+    // Seen failing: a slot remembered as replaced until somebody happens to wait: a refusal a whole turn of the queue
+    // later killed the unit.
+    [Fact]
+    public void ARefusalInASlotThatWasReplacedLongAgoIsAFirstOne()
+    {
+        using TestPlatform platform = new();
+        using RemappingSystem system = platform.Start();
+        Domain domain = system.CreateDomain(new());
+        system.Attach(domain, Device);
+        ulong tail = platform.Unit.Registers.Read64(VtdRegister.InvalidationQueueTail);
+        ulong queue = platform.Unit.Registers.Read64(VtdRegister.InvalidationQueueAddress) & ~0xFFFUL;
+        domain.Invalidate(new(default, new(0xFFF)), onlyLeaves: true);
+        // The fault interrupt repairs it before its submitter looks.
+        platform.Registers.OnRead = offset => offset switch
+        {
+            VtdRegister.FaultStatus => VtdFaultStatus.QueueError,
+            VtdRegister.InvalidationQueueHead => tail,
+            _ => null,
+        };
+        domain.Units[0].Queue.Recover();
+        platform.Registers.OnRead = null;
+        Assert.Equal(1, system.Statistics.QueueErrors);
+        for (int turn = 0; turn < 127; turn++) { Assert.True(domain.InvalidateAll()); }
+        Assert.Equal(tail, platform.Unit.Registers.Read64(VtdRegister.InvalidationQueueTail));
+        platform.Registers.OnWrite = (offset, _) =>
+        {
+            if (offset == VtdRegister.InvalidationQueueTail) { platform.Memory.TryWrite64(new(queue + tail), 0xF); }
+            platform.Registers.OnWrite = null;
+            return true;
+        };
+        Assert.True(domain.InvalidateAll());
+        Assert.Equal(2, system.Statistics.QueueErrors);
+        Assert.Equal(0, system.Statistics.DeadUnits);
+    }
 }

@@ -156,6 +156,8 @@ internal sealed class InvalidationQueue
             // Everything up to the last wait descriptor has been consumed once its number is there.
             if (!HasReached(_issued)) { return false; }
             _used = 0;
+            // A replacement was consumed too: only here do slots come into use again, for something else.
+            _replacedSlot = -1;
         }
         if (_dead) { return false; }
         foreach (InvalidationDescriptor descriptor in descriptors)
@@ -226,7 +228,6 @@ internal sealed class InvalidationQueue
                 return false;
             }
         }
-        _replacedSlot = -1;
         return true;
     }
 
