@@ -33,18 +33,20 @@ internal sealed class PciBridges(IPlatform platform)
     }
 
     /// <summary>
-    /// The groups behind bridges that replace requester ids, as firmware numbered the buses. Follows bridges whose bus
-    /// numbers grow, so whatever they claim the search ends.
+    /// The groups behind bridges that replace requester ids, as firmware numbered the buses. Goes through every bus at
+    /// most once and only to higher ones, so whatever bridges claim, the search ends after 65,536 functions.
     /// </summary>
     public IReadOnlyList<AliasGroup> FindGroups()
     {
         List<AliasGroup> groups = [];
-        FindGroups(bus: 0, groups);
+        FindGroups(bus: 0, groups, new bool[256]);
         return groups;
     }
 
-    private void FindGroups(int bus, List<AliasGroup> groups)
+    private void FindGroups(int bus, List<AliasGroup> groups, bool[] seen)
     {
+        if (seen[bus]) { return; }
+        seen[bus] = true;
         for (int device = 0; device < 32; device++)
         {
             int functions = 1;
@@ -56,7 +58,7 @@ internal sealed class PciBridges(IPlatform platform)
                 if ((header & MultiFunction) != 0) { functions = 8; }
                 if (!TryGetBuses(address, out byte first, out byte last) || first <= bus || last < first) { continue; }
                 if (ReplacesRequesters(address)) { groups.Add(new(address, first, last)); }
-                else { FindGroups(first, groups); }
+                else { FindGroups(first, groups, seen); }
             }
         }
     }
