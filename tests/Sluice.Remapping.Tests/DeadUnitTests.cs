@@ -131,8 +131,8 @@ public sealed class DeadUnitTests
         Assert.Null(platform.Reach(Device, mapping.First, DmaAccess.Read));
     }
 
-    // Seen failing: register accesses inside the queue's gate without a finally: the submitter got the exception with its
-    // pages still free to be reused, and the next one spun for good.
+    // Seen failing: register accesses inside the queue's gate without a finally: the submitter got the exception with
+    // its pages still free to be reused, and the next one spun for good.
     [Theory]
     [InlineData(VtdRegister.InvalidationQueueTail, "write", 1, UnmapStatus.Quarantined)]
     [InlineData(VtdRegister.FaultStatus, "read", 1, UnmapStatus.Quarantined)]

@@ -71,7 +71,8 @@ public sealed class DiscoveryTests
         }
     }
 
-    // Seen failing: any width taken as it stands: with 64 bits every table entry had reserved bits, and every TryMap threw.
+    // Seen failing: any width taken as it stands: with 64 bits every table entry had reserved bits, and every TryMap
+    // threw.
     [Theory]
     [InlineData(1, false)]
     [InlineData(31, false)]

@@ -129,7 +129,8 @@ public sealed class ShadowPoolTests
         Assert.Equal(0, platform.TestFrames.Count(FrameKind.Buffer));
     }
 
-    // Seen failing: Dispose leaving the idle slots where TryRent looks, and Return adding to them: freed pages were lent.
+    // Seen failing: Dispose leaving the idle slots where TryRent looks, and Return adding to them: freed pages were
+    // lent.
     [Fact]
     public void APoolThatEndedLendsNothingAnyMore()
     {
@@ -151,8 +152,8 @@ public sealed class ShadowPoolTests
         Assert.Equal(1, platform.Frames.QuarantinedFrames);
     }
 
-    // Seen failing: "rented" read twice without the gate: a slot rented in between was lent unmapped, and its pages were
-    // neither freed nor quarantined.
+    // Seen failing: "rented" read twice without the gate: a slot rented in between was lent unmapped, and its pages
+    // were neither freed nor quarantined.
     [Fact]
     public void ASlotRentedWhileThePoolEndsIsEitherKeptOrNotLent()
     {

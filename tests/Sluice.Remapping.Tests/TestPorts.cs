@@ -6,7 +6,9 @@ internal sealed class TestPorts : IPortIo
     private readonly Dictionary<uint, byte> _bytes = [];
     private uint _address;
 
-    /// <summary>What bytes there are, by bus (23:16), device and function (15:8) and offset, instead of bridges.</summary>
+    /// <summary>
+    /// What bytes there are, by bus (23:16), device and function (15:8) and offset, instead of bridges.
+    /// </summary>
     public Func<uint, byte>? OnRead { get; set; }
 
     /// <summary>A bridge; of the given kind of PCI Express port (4: root port), or conventional without one.</summary>

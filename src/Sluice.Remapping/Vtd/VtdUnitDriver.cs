@@ -30,8 +30,8 @@ internal sealed class VtdUnitDriver
 
     /// <summary>Reads the unit's capabilities and prepares tables and queue; nothing about DMA changes yet.</summary>
     /// <exception cref="RemappingException">
-    /// Nothing is where its registers should be, the unit does not answer or lacks what this driver needs, or memory ran
-    /// out.
+    /// Nothing is where its registers should be, the unit does not answer or lacks what this driver needs, or memory
+    /// ran out.
     /// </exception>
     public VtdUnitDriver(
         IPlatform platform, IPhysicalMemory tableMemory, VtdUnitDescription description, RemappingOptions options,
