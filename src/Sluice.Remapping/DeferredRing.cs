@@ -8,6 +8,11 @@ namespace Sluice.Remapping;
 /// invalidation of the domain ends that for all of them, and only then do their addresses go back. Safe from any
 /// thread.
 /// </summary>
+/// <remarks>
+/// On a machine that runs on one thread the wait inside a flush may run an interrupt handler that adds and flushes here
+/// again. What it adds comes after what the flush under way began with, and is for a later one. A flush inside a flush
+/// covers everything there is, and leaves nothing of it to the outer one.
+/// </remarks>
 internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capacity)
 {
     /// <summary>Instead of the number of a flush: it was refused, and none will come.</summary>
@@ -21,6 +26,7 @@ internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capa
     private readonly long[] _exposures = new long[Buckets];
     private readonly Lock _one = new();
     private int _count;
+    private int _underWay;
 
     public long Flushes { get; private set; }
 
@@ -46,7 +52,8 @@ internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capa
                 if (!kept) { domain.CountQuarantinedRange(); }
                 return Never;
             }
-            long flush = Flushes + 1;
+            // Those under way began before: any of them may miss it.
+            long flush = Flushes + _underWay + 1;
             _pending[_count++] = (slot, clock.Nanoseconds, kept);
             return _count < _pending.Length || Flush() ? flush : Never;
         }
@@ -69,17 +76,12 @@ internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capa
         {
             if (_count == 0) { return !domain.IsDead; }
             int count = _count;
-            bool confirmed = domain.InvalidateAll();
-            long now = clock.Nanoseconds;
-            for (int i = 0; i < count; i++)
-            {
-                (LogicalSlot slot, long since, bool kept) = _pending[i];
-                Measure(now - since);
-                if (kept) { continue; }
-                if (confirmed) { domain.Addresses.Free(slot); }
-                else { domain.CountQuarantinedRange(); }
-            }
-            _count = 0;
+            long before = Flushes;
+            bool confirmed;
+            _underWay++;
+            try { confirmed = domain.InvalidateAll(); }
+            finally { _underWay--; }
+            if (Flushes == before) { TakeOut(count, confirmed); }
             Flushes++;
             return confirmed;
         }
@@ -98,6 +100,21 @@ internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capa
     public IReadOnlyList<long> AddExposures(IReadOnlyList<long> others)
     {
         lock (_one) { return [.. _exposures.Select((count, n) => n < others.Count ? count + others[n] : count)]; }
+    }
+
+    /// <summary>Ends the oldest <paramref name="count"/>; what came meanwhile moves up.</summary>
+    private void TakeOut(int count, bool confirmed)
+    {
+        long now = clock.Nanoseconds;
+        foreach ((LogicalSlot slot, long since, bool kept) in _pending.AsSpan(0, count))
+        {
+            Measure(now - since);
+            if (kept) { continue; }
+            if (confirmed) { domain.Addresses.Free(slot); }
+            else { domain.CountQuarantinedRange(); }
+        }
+        _pending.AsSpan(count, _count - count).CopyTo(_pending);
+        _count -= count;
     }
 
     private void Measure(long exposure)

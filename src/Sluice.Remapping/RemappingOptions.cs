@@ -6,7 +6,11 @@ public sealed record RemappingOptions
     /// <summary>The invalidation queue holds 2^n pages of 256 descriptors, 0 to 7.</summary>
     public int QueuePagesLog2 { get; init; }
 
-    /// <summary>How long a unit may take to answer one command before it is declared dead, in nanoseconds.</summary>
+    /// <summary>
+    /// How long a unit may take to answer one command before it is declared dead, in nanoseconds. Counted from when the
+    /// register write that gives the command has returned: a unit that is software may do the work inside that write,
+    /// for as long as it bounds that itself.
+    /// </summary>
     public long WaitNanoseconds { get; init; } = 1_000_000_000;
 
     /// <summary>Deferred policy: mappings a domain may hold until they are flushed, 1 to 65,536.</summary>

@@ -49,7 +49,9 @@ public sealed class ShadowPool : IDisposable
     /// <summary>
     /// Takes a slot of at least <paramref name="pages"/> pages, mapped with exactly <paramref name="access"/>.
     /// </summary>
-    /// <returns>False when the pool is at its limit, or memory or logical addresses have run out.</returns>
+    /// <returns>
+    /// False when the pool is at its limit or disposed, or memory or logical addresses have run out.
+    /// </returns>
     /// <exception cref="ArgumentOutOfRangeException">
     /// No pages, more than <see cref="LargestSlot"/>, or no access.
     /// </exception>
@@ -75,17 +77,28 @@ public sealed class ShadowPool : IDisposable
         return buffer is not null;
     }
 
-    /// <summary>Gives a slot back. The transfer is over as far as the driver knows.</summary>
+    /// <summary>
+    /// Gives a slot back. The transfer is over as far as the driver knows. After <see cref="Dispose"/> it stays
+    /// quarantined.
+    /// </summary>
     /// <exception cref="InvalidOperationException">It is not rented: returned twice.</exception>
     public void Return(in ShadowSlot slot)
     {
         ShadowBuffer buffer = slot.Buffer
             ?? throw new InvalidOperationException("an empty shadow slot cannot be returned");
+        bool rented;
         _gate.Enter();
-        bool rented = buffer.IsRented;
-        buffer.IsRented = false;
-        if (rented) { _free[(int)buffer.Access, buffer.Log2].Push(buffer); }
-        _gate.Exit();
+        try
+        {
+            rented = buffer.IsRented;
+            buffer.IsRented = false;
+            // A stack may grow, and that may throw.
+            if (rented && !_disposed) { _free[(int)buffer.Access, buffer.Log2].Push(buffer); }
+        }
+        finally
+        {
+            _gate.Exit();
+        }
         if (!rented)
         {
             throw new InvalidOperationException($"the shadow slot at {buffer.Mapping.First} was returned twice");
@@ -100,16 +113,19 @@ public sealed class ShadowPool : IDisposable
         lock (_growing)
         {
             if (_disposed) { return; }
+            List<ShadowBuffer> idle = new(_all.Count);
+            List<ShadowBuffer> rented = new(_all.Count);
+            // Once for each, where nobody can rent it or bring it back meanwhile; afterwards nobody finds one.
+            _gate.Enter();
             _disposed = true;
-            foreach (ShadowBuffer buffer in _all)
-            {
-                if (buffer.IsRented) { Quarantine(buffer.Pages); }
-                else { _domain.Unmap(buffer.Mapping); }
-            }
+            foreach (ShadowBuffer buffer in _all) { (buffer.IsRented ? rented : idle).Add(buffer); }
+            Array.Clear(_free);
+            _gate.Exit();
+            foreach (ShadowBuffer buffer in rented) { Quarantine(buffer.Pages); }
+            foreach (ShadowBuffer buffer in idle) { _domain.Unmap(buffer.Mapping); }
             _domain.FlushNow();
-            foreach (ShadowBuffer buffer in _all)
+            foreach (ShadowBuffer buffer in idle)
             {
-                if (buffer.IsRented) { continue; }
                 // What no unit confirmed to be gone is perhaps still within reach.
                 if (_domain.HasFailed) { Quarantine(buffer.Pages); }
                 else { Free(buffer.Pages); }
@@ -154,18 +170,24 @@ public sealed class ShadowPool : IDisposable
     {
         List<ShadowBuffer> idle = [];
         _gate.Enter();
-        int had = 0;
-        for (int i = 0; i < _free.Length; i++) { had += FreeAt(i).Pages; }
-        for (int i = 0; had >= pages && i < _free.Length; i++)
+        try
         {
-            for (ref Stack free = ref FreeAt(i); pages > 0 && free.Count != 0; pages -= idle[^1].Pages.Length)
+            int had = 0;
+            for (int i = 0; i < _free.Length; i++) { had += FreeAt(i).Pages; }
+            for (int i = 0; had >= pages && i < _free.Length; i++)
             {
-                idle.Add(free.TakeOldest());
-                had -= idle[^1].Pages.Length;
+                for (ref Stack free = ref FreeAt(i); pages > 0 && free.Count != 0; pages -= idle[^1].Pages.Length)
+                {
+                    idle.Add(free.TakeOldest());
+                    had -= idle[^1].Pages.Length;
+                }
             }
+            return idle;
         }
-        _gate.Exit();
-        return idle;
+        finally
+        {
+            _gate.Exit();
+        }
     }
 
     private ref Stack FreeAt(int index) => ref _free[index / _free.GetLength(1), index % _free.GetLength(1)];
@@ -195,9 +217,15 @@ public sealed class ShadowPool : IDisposable
             if (!TryMake(access, log2, out ShadowBuffer? buffer)) { break; }
             _all.Add(buffer!);
             _gate.Enter();
-            _pages += 1 << log2;
-            _free[(int)access, log2].Push(buffer!);
-            _gate.Exit();
+            try
+            {
+                _pages += 1 << log2;
+                _free[(int)access, log2].Push(buffer!);
+            }
+            finally
+            {
+                _gate.Exit();
+            }
         }
         return made != 0;
     }

@@ -130,4 +130,121 @@ public sealed class DeadUnitTests
         Assert.True(domain.IsDead);
         Assert.Null(platform.Reach(Device, mapping.First, DmaAccess.Read));
     }
+
+    // Seen failing: register accesses inside the queue's gate without a finally: the submitter got the exception with
+    // its pages still free to be reused, and the next one spun for good.
+    [Theory]
+    [InlineData(VtdRegister.InvalidationQueueTail, "write", 1, UnmapStatus.Quarantined)]
+    [InlineData(VtdRegister.FaultStatus, "read", 1, UnmapStatus.Quarantined)]
+    [InlineData(VtdRegister.FaultStatus, "read", 2, UnmapStatus.Quarantined)]
+    [InlineData(VtdRegister.InvalidationQueueHead, "read", 1, UnmapStatus.Quarantined)]
+    [InlineData(VtdRegister.FaultStatus, "write", 1, UnmapStatus.Quarantined)]
+    // The unit had gone on and confirmed before this one threw.
+    [InlineData(VtdRegister.InvalidationQueueTail, "write", 2, UnmapStatus.Unmapped)]
+    public void ARegisterThatThrowsKillsTheUnitAndHoldsNobodyUp(
+        uint register, string access, int time, UnmapStatus expected)
+    {
+        using TestPlatform platform = new();
+        // Ended only if all is well: it would wait for the gate too.
+        RemappingSystem system = platform.Start();
+        Domain domain = system.CreateDomain(new());
+        system.Attach(domain, Device);
+        PhysicalAddress[] pages = platform.Buffers(2);
+        DomainMapping mapping = domain.MustMap(pages, DmaAccess.Read);
+        Assert.NotNull(platform.Reach(Device, mapping.First, DmaAccess.Read));
+        int tails = 0;
+        platform.Registers.OnWrite = (offset, tail) =>
+        {
+            Touch(offset, "write");
+            // Refused, so that the queue has something to recover from.
+            if (offset == VtdRegister.InvalidationQueueTail && tails++ == 0)
+            {
+                ulong queue = platform.Unit.Registers.Read64(VtdRegister.InvalidationQueueAddress) & ~0xFFFUL;
+                platform.Memory.TryWrite64(new(queue + ((tail - 32) & 0xFFF)), 0xF);
+            }
+            return true;
+        };
+        platform.Registers.OnRead = offset =>
+        {
+            Touch(offset, "read");
+            return null;
+        };
+        UnmapStatus? status = null;
+        Exception? thrown = Record.Exception(() => status = domain.Unmap(mapping));
+        bool? confirmed = null;
+        Thread next = new(() => confirmed = domain.Units[0].Queue.InvalidateDomain(domain.Id)) { IsBackground = true };
+        next.Start();
+        Assert.True(next.Join(5_000), "the next submitter comes back");
+        Assert.False(confirmed);
+        Assert.Null(thrown);
+        Assert.Equal(expected, status);
+        Assert.Equal(1, system.Statistics.DeadUnits);
+        Assert.Equal(expected == UnmapStatus.Quarantined ? 2 : 0, platform.Frames.QuarantinedFrames);
+        Assert.Null(platform.Reach(Device, mapping.First, DmaAccess.Read));
+        system.Dispose();
+
+        void Touch(uint offset, string how)
+        {
+            if (offset == register && how == access && --time == 0)
+            {
+                throw new InvalidOperationException("the machine is gone");
+            }
+        }
+    }
+
+    // Seen failing: the same.
+    [Fact]
+    public void AnUnmapInsideADevicesOwnDmaKillsTheUnitWhoseReasonIsKept()
+    {
+        using TestPlatform platform = new();
+        RemappingSystem system = platform.Start();
+        Domain domain = system.CreateDomain(new());
+        system.Attach(domain, Device);
+        PhysicalAddress[] pages = platform.Buffers(1);
+        DomainMapping mapping = domain.MustMap(pages, DmaAccess.Read);
+        TranslationPort model = platform.Unit.Connect("model");
+        model.Enter();
+        UnmapStatus status = domain.Unmap(mapping);
+        model.Exit();
+        Assert.Equal(UnmapStatus.Quarantined, status);
+        Assert.Null(platform.Reach(Device, mapping.First, DmaAccess.Read));
+        Exception cause = Assert.IsType<InvalidOperationException>(domain.Units[0].Queue.Cause);
+        Assert.Contains("port model", cause.Message, StringComparison.Ordinal);
+        system.Dispose();
+    }
+
+    // Seen failing: a slot remembered as replaced until somebody happens to wait: a refusal a whole turn of the queue
+    // later killed the unit.
+    [Fact]
+    public void ARefusalInASlotThatWasReplacedLongAgoIsAFirstOne()
+    {
+        using TestPlatform platform = new();
+        using RemappingSystem system = platform.Start();
+        Domain domain = system.CreateDomain(new());
+        system.Attach(domain, Device);
+        ulong tail = platform.Unit.Registers.Read64(VtdRegister.InvalidationQueueTail);
+        ulong queue = platform.Unit.Registers.Read64(VtdRegister.InvalidationQueueAddress) & ~0xFFFUL;
+        domain.Invalidate(new(default, new(0xFFF)), onlyLeaves: true);
+        // The fault interrupt repairs it before its submitter looks.
+        platform.Registers.OnRead = offset => offset switch
+        {
+            VtdRegister.FaultStatus => VtdFaultStatus.QueueError,
+            VtdRegister.InvalidationQueueHead => tail,
+            _ => null,
+        };
+        domain.Units[0].Queue.Recover();
+        platform.Registers.OnRead = null;
+        Assert.Equal(1, system.Statistics.QueueErrors);
+        for (int turn = 0; turn < 127; turn++) { Assert.True(domain.InvalidateAll()); }
+        Assert.Equal(tail, platform.Unit.Registers.Read64(VtdRegister.InvalidationQueueTail));
+        platform.Registers.OnWrite = (offset, _) =>
+        {
+            if (offset == VtdRegister.InvalidationQueueTail) { platform.Memory.TryWrite64(new(queue + tail), 0xF); }
+            platform.Registers.OnWrite = null;
+            return true;
+        };
+        Assert.True(domain.InvalidateAll());
+        Assert.Equal(2, system.Statistics.QueueErrors);
+        Assert.Equal(0, system.Statistics.DeadUnits);
+    }
 }

@@ -71,6 +71,68 @@ public sealed class DiscoveryTests
         }
     }
 
+    // Seen failing: any width taken as it stands: with 64 bits every table entry had reserved bits, and every TryMap
+    // threw.
+    [Theory]
+    [InlineData(1, false)]
+    [InlineData(31, false)]
+    [InlineData(32, true)]
+    [InlineData(52, true)]
+    [InlineData(53, false)]
+    [InlineData(64, false)]
+    [InlineData(256, false)]
+    public void APhysicalAddressWidthThatNoMachineHasIsRefused(int bits, bool possible)
+    {
+        using TestPlatform platform = new();
+        byte[] dmar = Dmar(Unit(1, 0, 0xFED9_0000, []));
+        dmar[36] = (byte)(bits - 1);
+        Seal(dmar);
+        WriteTables(platform, dmar);
+        if (!possible)
+        {
+            Refused(platform, "ACPI018");
+            return;
+        }
+        Assert.Equal(bits, FirmwareDiscovery.Find(platform).HostAddressBits);
+    }
+
+    // Seen failing: the platform's ArgumentOutOfRangeException coming out of Start.
+    [Theory]
+    [InlineData(0UL, 0, "ACPI016")]
+    [InlineData(ulong.MaxValue, 0, "ACPI016")]
+    [InlineData(0xFED9_0010UL, 0, "0xFED90010")]
+    [InlineData(1UL << 39, 0, "0x8000000000")]
+    [InlineData((1UL << 39) - 0x1000, 1, "0x7FFFFFF000")]
+    [InlineData(0xFED7_0000UL, 0, "0xFED70000")]
+    [InlineData(0xFED9_0000UL, 15, "0xFED90000")]
+    public void AUnitWhoseRegistersAreNotThereIsRefused(ulong registers, int pagesLog2, string word)
+    {
+        using TestPlatform platform = new();
+        byte[] unit = Unit(1, 0, registers, []);
+        unit[5] = (byte)pagesLog2;
+        WriteTables(platform, Dmar(unit));
+        Refused(platform, word);
+    }
+
+    // Seen failing: buses 0 to 0 taken at their word: the unit claimed all of bus 0, and a path went round through it.
+    [Theory]
+    [InlineData(0, 0)]
+    [InlineData(0, 255)]
+    [InlineData(5, 4)]
+    public void ABridgeWhoseBusesAreNotNumberedHasNoneBehindIt(byte first, byte last)
+    {
+        using TestPlatform platform = new();
+        platform.TestPorts.AddBridge(0, 0x1C, 0, first, last);
+        WriteTables(platform, Dmar(
+            [
+                .. Unit(0, 0, 0xFED8_0000, [.. Scope(2, 0, 0x1C, 0), .. Scope(1, 0, 0x1C, 0, 3, 0)]),
+                .. Unit(1, 0, 0xFED9_0000, []),
+            ]));
+        ScopeMatch only = Assert.Single(FirmwareDiscovery.Find(platform).Units[0].Devices);
+        Assert.True(only.Covers(RequesterId.From(0, 0x1C, 0)));
+        Assert.False(only.Covers(RequesterId.From(0, 3, 0)));
+    }
+
     private static void Refused(TestPlatform platform, string word)
     {
         RemappingException refused = Assert.Throws<RemappingException>(

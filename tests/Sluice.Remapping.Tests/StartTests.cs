@@ -101,6 +101,19 @@ public sealed class StartTests
         Assert.True(platform.TestClock.Nanoseconds < 10_000_000, "the wait is bounded");
     }
 
+    // Seen failing: what a register access threw coming out of Start as it was.
+    [Fact]
+    public void AUnitWhoseQueueThrowsFailsTheStartWithTheReason()
+    {
+        using TestPlatform platform = new();
+        platform.Registers.OnWrite = (offset, value) => offset != VtdRegister.InvalidationQueueTail || value == 0
+            ? true
+            : throw new InvalidOperationException("the machine is gone");
+        RemappingException failure = Assert.Throws<RemappingException>(() => platform.Start());
+        Assert.Contains("the machine is gone", failure.Message, StringComparison.Ordinal);
+        Assert.IsType<InvalidOperationException>(failure.InnerException);
+    }
+
     [Fact]
     public void AUnitThatDoesNotAnswerIsRefused()
     {

@@ -68,9 +68,10 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
     public RegisterWindow MapRegisters(PhysicalAddress first, uint length)
     {
-        if (first == UnitRegisters) { return Registers; }
-        Assert.Equal(SecondRegisters, first);
-        return Second.Registers;
+        RegisterWindow? found = first == UnitRegisters ? Registers : first == SecondRegisters ? Second.Registers : null;
+        return found is not null && length <= found.Length
+            ? found
+            : throw new ArgumentOutOfRangeException(nameof(first), $"no device answers at {first} for {length} bytes");
     }
 
     public IInterruptLine ConnectInterrupt(string name, Action handler)

@@ -6,6 +6,11 @@ internal sealed class TestPorts : IPortIo
     private readonly Dictionary<uint, byte> _bytes = [];
     private uint _address;
 
+    /// <summary>
+    /// What bytes there are, by bus (23:16), device and function (15:8) and offset, instead of bridges.
+    /// </summary>
+    public Func<uint, byte>? OnRead { get; set; }
+
     /// <summary>A bridge; of the given kind of PCI Express port (4: root port), or conventional without one.</summary>
     public void AddBridge(int bus, int device, int function, byte secondary, byte subordinate, int? portType = 4)
     {
@@ -21,8 +26,11 @@ internal sealed class TestPorts : IPortIo
         _bytes[id | 0x52] = (byte)(2 | ((portType ?? 0) << 4));
     }
 
-    public byte In8(ushort port) => _bytes.GetValueOrDefault(
-        (_address & 0x7FFF_FFFC) + (uint)(port - 0xCFC), (byte)0xFF);
+    public byte In8(ushort port)
+    {
+        uint at = (_address & 0x7FFF_FFFC) + (uint)(port - 0xCFC);
+        return OnRead?.Invoke(at) ?? _bytes.GetValueOrDefault(at, (byte)0xFF);
+    }
 
     public ushort In16(ushort port) => throw new NotSupportedException();
 

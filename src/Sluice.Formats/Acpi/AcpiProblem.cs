@@ -57,6 +57,9 @@ public enum AcpiProblem
 
     /// <summary>More tables or structures than any real firmware has; the rest is not read.</summary>
     TooMany = 17,
+
+    /// <summary>A width of physical addresses that no machine has: below 32 bits or above 52.</summary>
+    BadAddressWidth = 18,
 }
 
 /// <summary>One thing wrong with firmware tables.</summary>

@@ -8,6 +8,8 @@ internal sealed class DmarParser(AcpiTable table)
     private const int FirstStructure = 48;
     private const int Head = 4;
     private const int ScopeHead = 6;
+    private const int LeastAddressBits = 32;
+    private const int MostAddressBits = 52;
 
     private readonly List<AcpiDiagnostic> _diagnostics = [];
     private readonly List<DmarUnit> _units = [];
@@ -27,6 +29,10 @@ internal sealed class DmarParser(AcpiTable table)
         }
         if (bytes.Length < FirstStructure) { Report(AcpiProblem.TableTooShort, 4, $"{bytes.Length} bytes, 48 needed"); }
         int addressBits = bytes.Length > 36 ? bytes[36] + 1 : 0;
+        if (bytes.Length > 36 && addressBits is < LeastAddressBits or > MostAddressBits)
+        {
+            Report(AcpiProblem.BadAddressWidth, 36, $"physical addresses of {addressBits} bits, 32 to 52 are possible");
+        }
         byte flags = bytes.Length > 37 ? bytes[37] : (byte)0;
         int offset = FirstStructure;
         while (bytes.Length - offset >= Head)

@@ -8,7 +8,9 @@ namespace Sluice.Formats.Acpi;
 /// </code>
 /// </summary>
 /// <remarks>VT-d specification 8. <see cref="Parse"/> never throws and never trusts a length.</remarks>
-/// <param name="HostAddressBits">The width of physical addresses that devices can reach.</param>
+/// <param name="HostAddressBits">
+/// The width of physical addresses that devices can reach: 1 to 256 as it stands in the table, 32 to 52 in a sound one.
+/// </param>
 /// <param name="Flags">
 /// Bit 0 interrupt remapping, bit 1 firmware asks not to use x2APIC, bit 2 firmware protects against DMA before boot.
 /// </param>

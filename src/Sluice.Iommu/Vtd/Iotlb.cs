@@ -12,7 +12,8 @@ namespace Sluice.Iommu;
 /// </summary>
 /// <remarks>
 /// A walk may be overtaken by an invalidation, and must not put back what was just dropped: a fill names the epoch that
-/// it read before its walk began, and every invalidation starts a new epoch under the lock that fills take.
+/// it read before its walk began, which is before the root table's address, and every invalidation starts a new epoch
+/// under the lock that fills take.
 /// </remarks>
 internal sealed class Iotlb
 {
@@ -42,7 +43,7 @@ internal sealed class Iotlb
 
     internal SetAssociativeCache Pages1G { get; }
 
-    /// <summary>Read it before a walk begins.</summary>
+    /// <summary>Read it before a walk begins: before the root table's address too.</summary>
     internal long Epoch => Volatile.Read(ref _epoch.Value);
 
     internal long FillsDropped => Volatile.Read(ref _fillsDropped.Value);

@@ -89,7 +89,9 @@ public sealed record VtdOptions
 
     /// <summary>
     /// How long an invalidation waits for a DMA in flight before it gives up: a device model that never leaves its
-    /// port.
+    /// port. The register write that runs the queue takes that long and then throws; driver software does not get to
+    /// count that time against its own limit, and whoever else writes to the queue waits behind it. Far above what a
+    /// busy host takes from a thread, because a DMA given up wrongly costs the whole unit.
     /// </summary>
     public TimeSpan DrainLimit { get; init; } = TimeSpan.FromSeconds(10);
 

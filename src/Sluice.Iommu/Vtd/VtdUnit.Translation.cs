@@ -20,13 +20,16 @@ public sealed partial class VtdUnit
         TranslationPort port, RequesterId requester, LogicalAddress address, DmaAccess access, out PhysicalRun run)
     {
         run = default;
+        // The epoch before all that a fill rests on, the root table too; both loads acquire. After a root read first
+        // another may be set and everything invalidated before the epoch is read: what is then walked from the old root
+        // would count as new, and stay.
+        long epoch = _caches.Epoch;
         RootPointer root = Root;
         if (!root.IsEnabled)
         {
             run = RunOf(new(address.Value), RunLog2);
             return true;
         }
-        long epoch = _caches.Epoch;
         CachedContext context = FindContext(root, requester, epoch, out bool walked);
         VtdFaultReason reason = context.IsRefused ? context.Reason
             : address.Value >> context.AddressBits != 0 ? VtdFaultReason.AddressBeyondWidth

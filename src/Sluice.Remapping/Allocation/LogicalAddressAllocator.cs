@@ -67,9 +67,9 @@ public sealed partial class LogicalAddressAllocator
 
     /// <summary>
     /// Takes a slot for <paramref name="pages"/> pages and an unmapped guard page behind them. When space is short the
-    /// quarantine is emptied, and then the guard given up.
+    /// quarantine is emptied, and then the guard given up; 2^20 pages, a whole window, never have one.
     /// </summary>
-    /// <param name="pages">1 to 2^20.</param>
+    /// <param name="pages">1 to 2^20; above that nothing is found.</param>
     /// <param name="limit">The last byte the slot may contain.</param>
     /// <param name="slot">The slot.</param>
     /// <returns>False when no aligned free range of that size is left below the limit.</returns>
@@ -79,21 +79,33 @@ public sealed partial class LogicalAddressAllocator
         slot = default;
         if (pages > 1 << Arena.SizeLog2 || limit.Value < 0x1FFF) { return false; }
         ulong lastPage = Math.Min(_lastPage, LastWholePage(limit));
-        int guarded = Log2Ceiling(pages + 1);
+        // A whole window has no room for its guard page.
+        int guarded = Math.Min(Log2Ceiling(pages + 1), Arena.SizeLog2);
         int bare = Log2Ceiling(pages);
-        _gate.Enter();
-        bool found = TryRing(guarded, lastPage, out ulong page)
-            || TryArenas(guarded, lastPage, out page)
-            || (Flush() && TryArenas(guarded, lastPage, out page));
         int log2 = guarded;
-        if (!found && bare != guarded)
+        bool found;
+        _gate.Enter();
+        try
         {
-            log2 = bare;
-            found = TryArenas(bare, lastPage, out page);
+            found = TryRing(guarded, lastPage, out ulong page)
+                || TryArenas(guarded, lastPage, out page)
+                || (Flush() && TryArenas(guarded, lastPage, out page));
+            if (!found && bare != guarded)
+            {
+                log2 = bare;
+                found = TryArenas(bare, lastPage, out page);
+            }
+            if (found)
+            {
+                _allocations++;
+                slot = new(new(page << PageLog2), (byte)log2);
+            }
         }
-        if (found) { _allocations++; }
-        _gate.Exit();
-        slot = found ? new(new(page << PageLog2), (byte)log2) : default;
+        finally
+        {
+            // A new window or a new size allocates, and may throw.
+            _gate.Exit();
+        }
         return found;
     }
 
@@ -106,16 +118,24 @@ public sealed partial class LogicalAddressAllocator
         {
             throw new ArgumentException($"{slot} is no slot of this allocator", nameof(slot));
         }
+        bool known;
         _gate.Enter();
-        if (Rings(page)[slot.Log2] is not { } ring)
+        try
+        {
+            SlotRing? ring = Rings(page)[slot.Log2];
+            known = ring is not null;
+            if (known)
+            {
+                if (ring!.IsFull) { GiveToArena(slot.Log2, ring.TakeOldest()); }
+                ring.Add(page);
+                _frees++;
+            }
+        }
+        finally
         {
             _gate.Exit();
-            throw new ArgumentException($"{slot} is no slot of this allocator", nameof(slot));
         }
-        if (ring.IsFull) { GiveToArena(slot.Log2, ring.TakeOldest()); }
-        ring.Add(page);
-        _frees++;
-        _gate.Exit();
+        if (!known) { throw new ArgumentException($"{slot} is no slot of this allocator", nameof(slot)); }
     }
 
     /// <summary>

@@ -1,8 +1,10 @@
 namespace Sluice.Remapping.Allocation;
 
 /// <summary>
-/// A lock for a few dozen instructions. Not reentrant, not fair, and never held over a wait: whoever spins here waits
-/// for somebody who is running, except when the scheduler took the processor away, and then yields.
+/// A lock for a few dozen instructions. Not reentrant, not fair, and never held over a wait of ours: whoever spins here
+/// waits for somebody who is running, except when the scheduler took the processor away, and then yields. The one
+/// exception is <see cref="Vtd.InvalidationQueue"/>, which writes a register inside: a unit that is software may take
+/// its time over that. Where something inside may throw, leave it in a <c>finally</c>.
 /// </summary>
 internal struct SpinGate
 {

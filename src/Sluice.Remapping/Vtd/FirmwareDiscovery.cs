@@ -4,12 +4,14 @@ namespace Sluice.Remapping.Vtd;
 
 /// <summary>Finds remapping units in the firmware's tables.</summary>
 /// <remarks>
-/// A table that lost part of itself is refused: half a description of who must be kept apart is worse than none. A
-/// scope that leads to no device, or into a segment that the port space cannot reach, is left out; such a device ends
-/// up blocked.
+/// A table that lost part of itself is refused: half a description of who must be kept apart is worse than none. So is
+/// one whose numbers no machine has, because everything is computed from them. A scope that leads to no device, or into
+/// a segment that the port space cannot reach, is left out; such a device ends up blocked.
 /// </remarks>
 internal static class FirmwareDiscovery
 {
+    private const int RegisterPageLog2 = 12;
+
     /// <summary>What the DMAR table says.</summary>
     /// <exception cref="RemappingException">There is no usable table.</exception>
     public static FirmwareDescription Find(IPlatform platform)
@@ -42,12 +44,17 @@ internal static class FirmwareDiscovery
         {
             throw new RemappingException("the firmware's DMAR table names the same remapping unit twice");
         }
+        if (dmar.Units.FirstOrDefault(unit => !unit.Registers.IsAligned(RegisterPageLog2)) is { } odd)
+        {
+            throw new RemappingException(
+                $"the firmware's DMAR table is damaged: the registers of a unit at {odd.Registers}, not on a page");
+        }
         PciBridges bridges = new(platform);
         return new(
             dmar.HostAddressBits,
             [
                 .. dmar.Units.Select(unit => new VtdUnitDescription(
-                    unit.Registers, 4096u << unit.RegisterPagesLog2, unit.Segment, unit.IncludesAll,
+                    unit.Registers, 1u << RegisterPageLog2 << unit.RegisterPagesLog2, unit.Segment, unit.IncludesAll,
                     Resolve(unit.Scopes, unit.Segment, bridges))),
             ],
             [
@@ -75,7 +82,9 @@ internal static class FirmwareDiscovery
         return matches;
     }
 
+    // What is lost, or was never right; the offset of a page is looked at by unit.
     private static bool LosesSomething(AcpiProblem problem) => problem is
         AcpiProblem.BadChecksum or AcpiProblem.Unreachable or AcpiProblem.TableTooShort or AcpiProblem.TableTooLong
-        or AcpiProblem.StructureTooShort or AcpiProblem.StructureTooLong or AcpiProblem.TooMany;
+        or AcpiProblem.StructureTooShort or AcpiProblem.StructureTooLong or AcpiProblem.TooMany
+        or AcpiProblem.NoRegisters or AcpiProblem.BadAddressWidth;
 }

@@ -9,7 +9,12 @@ namespace Sluice.Remapping.Vtd;
 /// </summary>
 /// <remarks>
 /// Wait descriptors are fences and store ever-growing numbers into one word, so "my number or a later one" is all a
-/// waiter has to see, and nobody holds the gate while waiting. VT-d specification 6.5.2; fault handling 6.5.2.10.
+/// waiter has to see, and nobody holds the gate while polling for it. The tail register is written inside the gate,
+/// because tails must not overtake each other. Hardware takes that write at once; a unit that is software may execute
+/// the queue inside it, drain included, and then the next submitter yields for as long as that takes.
+/// <para>A register access that throws is a unit that no longer answers: it is given up, with the exception as the
+/// cause. Whatever was submitted then is not confirmed, so its pages are quarantined.</para>
+/// <para>VT-d specification 6.5.2; fault handling 6.5.2.10.</para>
 /// </remarks>
 internal sealed class InvalidationQueue
 {
@@ -58,6 +63,9 @@ internal sealed class InvalidationQueue
     /// <summary>Whether the unit stopped answering; then nothing more is submitted.</summary>
     public bool IsDead => _dead;
 
+    /// <summary>What a register access threw, if that is what ended it.</summary>
+    public Exception? Cause { get; private set; }
+
     /// <summary>Drops a run of pages, or more, from the IOTLB.</summary>
     /// <param name="domainId">The domain.</param>
     /// <param name="first">The first byte of the run.</param>
@@ -92,23 +100,23 @@ internal sealed class InvalidationQueue
     /// </summary>
     public void Recover()
     {
-        if ((_registers.Read32(VtdRegister.FaultStatus) & VtdFaultStatus.QueueError) == 0) { return; }
         bool hopeless = false;
-        _gate.Enter();
-        if ((_registers.Read32(VtdRegister.FaultStatus) & VtdFaultStatus.QueueError) != 0)
+        Exception? cause = null;
+        try
         {
-            int slot = (int)(_registers.Read64(VtdRegister.InvalidationQueueHead) >> 4) & (_written.Length - 1);
-            QueueErrors++;
-            hopeless = slot == _replacedSlot;
-            if (!hopeless) { Replace(slot); }
+            if ((_registers.Read32(VtdRegister.FaultStatus) & VtdFaultStatus.QueueError) == 0) { return; }
+            _gate.Enter();
+            try { hopeless = !TryReplace(); }
+            finally { _gate.Exit(); }
         }
-        _gate.Exit();
-        if (hopeless) { Die(); }
+        catch (Exception e) { (hopeless, cause) = (true, e); }
+        if (hopeless) { Die(cause); }
     }
 
-    /// <summary>Gives the unit up: every wait ends, nothing more is submitted.</summary>
-    public void Die()
+    /// <summary>Gives the unit up: every wait ends, nothing more is submitted. Never inside the gate.</summary>
+    private void Die(Exception? cause)
     {
+        Cause ??= cause;
         _dead = true;
         _died();
     }
@@ -125,23 +133,33 @@ internal sealed class InvalidationQueue
 
     private bool TryAppend(ReadOnlySpan<InvalidationDescriptor> descriptors, out uint number)
     {
-        _gate.Enter();
+        number = 0;
+        try
+        {
+            _gate.Enter();
+            try { return TryAppendInGate(descriptors, out number); }
+            finally { _gate.Exit(); }
+        }
+        catch (Exception e)
+        {
+            // The gate is free by now.
+            Die(e);
+            return false;
+        }
+    }
+
+    private bool TryAppendInGate(ReadOnlySpan<InvalidationDescriptor> descriptors, out uint number)
+    {
         number = _issued;
         if (_used + descriptors.Length + 1 >= _written.Length)
         {
             // Everything up to the last wait descriptor has been consumed once its number is there.
-            if (!HasReached(_issued))
-            {
-                _gate.Exit();
-                return false;
-            }
+            if (!HasReached(_issued)) { return false; }
             _used = 0;
+            // A replacement was consumed too: only here do slots come into use again, for something else.
+            _replacedSlot = -1;
         }
-        if (_dead)
-        {
-            _gate.Exit();
-            return false;
-        }
+        if (_dead) { return false; }
         foreach (InvalidationDescriptor descriptor in descriptors)
         {
             Count(descriptor);
@@ -151,7 +169,6 @@ internal sealed class InvalidationQueue
         Waits++;
         Append(InvalidationDescriptor.ForWait(_status, number));
         _registers.Write64(VtdRegister.InvalidationQueueTail, (ulong)_tail * InvalidationDescriptor.Size);
-        _gate.Exit();
         return true;
     }
 
@@ -171,11 +188,15 @@ internal sealed class InvalidationQueue
     }
 
     /// <summary>
-    /// The unit stopped at <paramref name="slot"/>. Skipping it would leave something cached, so the widest form of
-    /// what was written there takes its place; if the unit refuses that too, it is given up.
+    /// Where the unit stopped, if it still is. Skipping the slot would leave something cached, so the widest form of
+    /// what was written there takes its place. False when the unit refused that too.
     /// </summary>
-    private void Replace(int slot)
+    private bool TryReplace()
     {
+        if ((_registers.Read32(VtdRegister.FaultStatus) & VtdFaultStatus.QueueError) == 0) { return true; }
+        int slot = (int)(_registers.Read64(VtdRegister.InvalidationQueueHead) >> 4) & (_written.Length - 1);
+        QueueErrors++;
+        if (slot == _replacedSlot) { return false; }
         InvalidationDescriptor meant = _written[slot];
         _replacedSlot = slot;
         Store(slot, meant.Type switch
@@ -186,6 +207,7 @@ internal sealed class InvalidationQueue
         });
         _registers.Write32(VtdRegister.FaultStatus, VtdFaultStatus.QueueError);
         _registers.Write64(VtdRegister.InvalidationQueueTail, (ulong)_tail * InvalidationDescriptor.Size);
+        return true;
     }
 
     private bool HasReached(uint number)
@@ -202,11 +224,10 @@ internal sealed class InvalidationQueue
             Recover();
             if (limit.HasPassed && !HasReached(number))
             {
-                Die();
+                Die(cause: null);
                 return false;
             }
         }
-        _replacedSlot = -1;
         return true;
     }
 

@@ -20,31 +20,38 @@ internal sealed class PciBridges(IPlatform platform)
     private const int ExpressToPci = 7;
     private const int PciToExpress = 8;
 
-    /// <summary>The bus behind a bridge; null when there is no bridge.</summary>
+    /// <summary>
+    /// The bus behind a bridge; null when there is no bridge, or its buses are not numbered, or not as buses are.
+    /// </summary>
     public byte? SecondaryBusOf(PciAddress bridge) => TryGetBuses(bridge, out byte first, out _) ? first : null;
 
-    /// <summary>All buses behind a bridge; false when there is no bridge.</summary>
+    /// <summary>
+    /// All buses behind a bridge; false when there is no bridge, or when it has no numbers yet (0 and 0) or none that
+    /// could be: what is behind a bridge has higher numbers than the bus that it is on.
+    /// </summary>
     public bool TryGetBuses(PciAddress bridge, out byte first, out byte last)
     {
         (first, last) = (0, 0);
         if (bridge.Segment != 0 || (Read(bridge, HeaderType) & 0x7F) != 1) { return false; }
         (first, last) = (Read(bridge, SecondaryBus), Read(bridge, SubordinateBus));
-        return true;
+        return first > bridge.Requester.Bus && last >= first;
     }
 
     /// <summary>
-    /// The groups behind bridges that replace requester ids, as firmware numbered the buses. Follows bridges whose bus
-    /// numbers grow, so whatever they claim the search ends.
+    /// The groups behind bridges that replace requester ids, as firmware numbered the buses. Goes through every bus at
+    /// most once and only to higher ones, so whatever bridges claim, the search ends after 65,536 functions.
     /// </summary>
     public IReadOnlyList<AliasGroup> FindGroups()
     {
         List<AliasGroup> groups = [];
-        FindGroups(bus: 0, groups);
+        FindGroups(bus: 0, groups, new bool[256]);
         return groups;
     }
 
-    private void FindGroups(int bus, List<AliasGroup> groups)
+    private void FindGroups(int bus, List<AliasGroup> groups, bool[] seen)
     {
+        if (seen[bus]) { return; }
+        seen[bus] = true;
         for (int device = 0; device < 32; device++)
         {
             int functions = 1;
@@ -54,9 +61,9 @@ internal sealed class PciBridges(IPlatform platform)
                 byte header = Read(address, HeaderType);
                 if (header == Absent) { continue; }
                 if ((header & MultiFunction) != 0) { functions = 8; }
-                if (!TryGetBuses(address, out byte first, out byte last) || first <= bus || last < first) { continue; }
+                if (!TryGetBuses(address, out byte first, out byte last)) { continue; }
                 if (ReplacesRequesters(address)) { groups.Add(new(address, first, last)); }
-                else { FindGroups(first, groups); }
+                else { FindGroups(first, groups, seen); }
             }
         }
     }

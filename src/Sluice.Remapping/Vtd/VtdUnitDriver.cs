@@ -30,14 +30,15 @@ internal sealed class VtdUnitDriver
 
     /// <summary>Reads the unit's capabilities and prepares tables and queue; nothing about DMA changes yet.</summary>
     /// <exception cref="RemappingException">
-    /// The unit does not answer, or lacks what this driver needs, or memory ran out.
+    /// Nothing is where its registers should be, the unit does not answer or lacks what this driver needs, or memory
+    /// ran out.
     /// </exception>
     public VtdUnitDriver(
         IPlatform platform, IPhysicalMemory tableMemory, VtdUnitDescription description, RemappingOptions options,
         IFaultSink faults, Action<VtdUnitDriver> onDeath)
     {
         (_platform, _onDeath, Description) = (platform, onDeath, description);
-        _registers = platform.MapRegisters(description.Registers, description.RegisterBytes);
+        _registers = MapRegisters();
         Capability = new(_registers.Read64(VtdRegister.Capability));
         Extended = new(_registers.Read64(VtdRegister.ExtendedCapability));
         Check();
@@ -275,7 +276,14 @@ internal sealed class VtdUnitDriver
         _contexts.BlockAll();
         _onDeath(this);
         // The queue may be all that is broken: through registers the caches can still be emptied.
-        if (_commands.TryClear(VtdGlobal.QueuedInvalidationEnable)) { _commands.TryInvalidateAll(); }
+        try
+        {
+            if (_commands.TryClear(VtdGlobal.QueuedInvalidationEnable)) { _commands.TryInvalidateAll(); }
+        }
+        catch (Exception)
+        {
+            // The registers are gone as well. The tables say "blocked", and more cannot be done.
+        }
     }
 
     private void ConnectFaults()
@@ -286,6 +294,16 @@ internal sealed class VtdUnitDriver
         _registers.Write32(VtdRegister.FaultEventAddress, (uint)message.Address.Value);
         _registers.Write32(VtdRegister.FaultEventUpperAddress, (uint)(message.Address.Value >> 32));
         _registers.Write32(VtdRegister.FaultEventControl, 0);
+    }
+
+    private RegisterWindow MapRegisters()
+    {
+        try { return _platform.MapRegisters(Description.Registers, Description.RegisterBytes); }
+        catch (ArgumentException e)
+        {
+            // Where they are is the firmware's word, not the caller's.
+            throw new RemappingException($"{this} has no registers there, 0x{Description.RegisterBytes:X} bytes", e);
+        }
     }
 
     private void Check()
@@ -315,5 +333,7 @@ internal sealed class VtdUnitDriver
         if (!confirmed) { throw Failed(what); }
     }
 
-    private RemappingException Failed(string what) => new($"{this} did not confirm {what} in time");
+    private RemappingException Failed(string what) => Queue.Cause is { } cause
+        ? new($"{this} did not confirm {what}: {cause.Message}", cause)
+        : new($"{this} did not confirm {what} in time");
 }

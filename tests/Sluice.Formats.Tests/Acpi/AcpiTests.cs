@@ -123,6 +123,8 @@ public sealed class AcpiTests : IDisposable
     [InlineData(65, 200, -1, AcpiProblem.StructureTooLong, 2)]
     [InlineData(64, 6, -1, AcpiProblem.UnknownScope, 2)]
     [InlineData(57, 0x10, -1, AcpiProblem.NotOnPage, 2)]
+    [InlineData(36, 30, -1, AcpiProblem.BadAddressWidth, 2)]
+    [InlineData(36, 52, -1, AcpiProblem.BadAddressWidth, 2)]
     public void DamageIsReportedAndTheRestIsRead(int offset, int value, int high, AcpiProblem problem, int units)
     {
         byte[] bytes = AcpiVectors.Dmar();
