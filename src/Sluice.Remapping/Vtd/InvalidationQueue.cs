@@ -114,7 +114,7 @@ internal sealed class InvalidationQueue
     }
 
     /// <summary>Gives the unit up: every wait ends, nothing more is submitted. Never inside the gate.</summary>
-    private void Die(Exception? cause)
+    public void Die(Exception? cause = null)
     {
         Cause ??= cause;
         _dead = true;
@@ -224,7 +224,7 @@ internal sealed class InvalidationQueue
             Recover();
             if (limit.HasPassed && !HasReached(number))
             {
-                Die(cause: null);
+                Die();
                 return false;
             }
         }
