@@ -33,7 +33,7 @@ static async Task<int> ReadAsync(string path)
     // The hardware: a PC with a remapping unit, and a controller whose flash is the file.
     FileMedium disk = FileMedium.Open(path, readOnly: true);
     using Machine machine = Machine.Create(new() { Iommu = MachineIommu.Vtd });
-    machine.Plug(new NvmeDevice(disk));
+    machine.Plug(new NvmeModel(disk));
 
     // The operating system: find the function, give it addresses, take over remapping. From here on no device reaches
     // any memory.

@@ -49,7 +49,7 @@ internal sealed class Pc : IDisposable
     public DmaAdapter NvmeAdapter { get; private set; } = null!;
 
     /// <summary>The edu device, driven.</summary>
-    public EduDevice Edu { get; private set; } = null!;
+    public EduDriver Edu { get; private set; } = null!;
 
     /// <summary>Its way to memory.</summary>
     public DmaAdapter EduAdapter { get; private set; } = null!;
@@ -92,7 +92,7 @@ internal sealed class Pc : IDisposable
         });
         try
         {
-            machine.Plug(new NvmeDevice(disk.Open()), NvmeSlot);
+            machine.Plug(new NvmeModel(disk.Open()), NvmeSlot);
             machine.Plug(new EduModel(new() { DmaMask = ulong.MaxValue, DmaDelayNanoseconds = 0 }), EduSlot);
             return (machine, machine, machine.Kernel);
         }
@@ -127,8 +127,8 @@ internal sealed class Pc : IDisposable
             }
             else if ((function.DeviceId << 16 | function.VendorId) == EduId)
             {
-                EduAdapter = Dma.CreateAdapter(function.Address, new() { MaximumLength = EduDevice.BufferBytes }, "edu");
-                Edu = EduDevice.Start(Resources(function, EduAdapter));
+                EduAdapter = Dma.CreateAdapter(function.Address, new() { MaximumLength = EduDriver.BufferBytes }, "edu");
+                Edu = EduDriver.Start(Resources(function, EduAdapter));
             }
         }
     }

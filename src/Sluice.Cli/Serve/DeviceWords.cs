@@ -50,7 +50,7 @@ internal sealed record DeviceWords(bool IsNvme, string? Disk, PciAddress? Addres
     /// <exception cref="MachineException">Its slot is taken, or none is left.</exception>
     public void PlugInto(Machine machine)
     {
-        PciDevice device = IsNvme ? new NvmeDevice(OpenDisk()) : new EduModel(new() { DmaMask = DmaMask });
+        PciDevice device = IsNvme ? new NvmeModel(OpenDisk()) : new EduModel(new() { DmaMask = DmaMask });
         if (Address is { } address)
         {
             machine.Plug(device, address);

@@ -20,7 +20,7 @@ internal static class IdentifyData
     }
 
     /// <summary>The controller page.</summary>
-    public static void WriteController(Span<byte> page, NvmeDeviceOptions options)
+    public static void WriteController(Span<byte> page, NvmeModelOptions options)
     {
         page.Clear();
         Write16(page, 0, VendorId);

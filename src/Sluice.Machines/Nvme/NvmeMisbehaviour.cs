@@ -24,7 +24,7 @@ public enum NvmeMisbehaviour : byte
     Fail,
 }
 
-/// <summary>A command as <see cref="NvmeDevice.Misbehave"/> sees it.</summary>
+/// <summary>A command as <see cref="NvmeModel.Misbehave"/> sees it.</summary>
 /// <param name="Queue">The submission queue; 0 is the admin queue.</param>
 /// <param name="Opcode">The opcode in that queue's command set.</param>
 /// <param name="CommandId">The driver's id of the command.</param>

@@ -13,7 +13,7 @@ internal sealed class NvmeHost : IDisposable
         NvmeOptions? options = null,
         bool stepped = false,
         bool remapped = false,
-        NvmeDeviceOptions? device = null,
+        NvmeModelOptions? device = null,
         DmaOptions? dma = null,
         int seed = 1)
     {
@@ -24,7 +24,7 @@ internal sealed class NvmeHost : IDisposable
             Seed = seed,
             Iommu = remapped ? MachineIommu.Vtd : MachineIommu.None,
         });
-        Device = Machine.Plug(new NvmeDevice(medium, device));
+        Device = Machine.Plug(new NvmeModel(medium, device));
         Function = PciBus.Enumerate(Machine).Single(f => f.ClassCode == 0x010802);
         Registers = Function.MapBar(0);
         Dma = DmaSystem.Start(Machine, dma ?? new() { Iommu = remapped ? DmaIommu.Vtd : DmaIommu.None });
@@ -36,7 +36,7 @@ internal sealed class NvmeHost : IDisposable
 
     public Machine Machine { get; }
 
-    public NvmeDevice Device { get; }
+    public NvmeModel Device { get; }
 
     public PciFunction Function { get; }
 

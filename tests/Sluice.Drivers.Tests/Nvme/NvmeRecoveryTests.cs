@@ -241,7 +241,7 @@ public sealed class NvmeRecoveryTests
             Deterministic = true,
             NanosecondsPerStep = 100_000, // a controller may take 7.5 s to become ready
         });
-        NvmeDevice device = machine.Plug(new NvmeDevice(new MemoryMedium(new byte[4096])));
+        NvmeModel device = machine.Plug(new NvmeModel(new MemoryMedium(new byte[4096])));
         PciFunction function = PciBus.Enumerate(machine).Single(f => f.ClassCode == 0x010802);
         RegisterWindow registers = function.MapBar(0);
         using DmaSystem dma = DmaSystem.Start(machine, new());

@@ -48,10 +48,10 @@ internal sealed class NvmeRig : IDisposable
     public const ulong NoMemory = 0x40_0000_0000; // 256 GiB: where no RAM is, a DMA is refused
     private const uint AdminEntries = 16;
 
-    public NvmeRig(INvmeMedium medium, NvmeDeviceOptions? options = null, int seed = 1)
+    public NvmeRig(INvmeMedium medium, NvmeModelOptions? options = null, int seed = 1)
     {
         Machine = Machine.Create(new() { MemoryBytes = 64 << 20, Deterministic = true, Seed = seed });
-        Device = Machine.Plug(new NvmeDevice(medium, options));
+        Device = Machine.Plug(new NvmeModel(medium, options));
         Function = PciBus.Enumerate(Machine).Single(f => f.ClassCode == 0x010802);
         Registers = Function.MapBar(0);
         Function.EnableBusMaster();
@@ -62,7 +62,7 @@ internal sealed class NvmeRig : IDisposable
 
     public Machine Machine { get; }
 
-    public NvmeDevice Device { get; }
+    public NvmeModel Device { get; }
 
     public PciFunction Function { get; }
 

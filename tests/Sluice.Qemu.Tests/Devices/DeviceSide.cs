@@ -174,7 +174,7 @@ internal sealed class DeviceSide : IDisposable
         machine.Plug(new EduModel(), PciAddress.From(0, 4, 0));
         machine.Plug(new EduModel(new() { DmaMask = ulong.MaxValue }), PciAddress.From(0, 5, 0));
         machine.Plug(new EduModel(), PciAddress.From(0, 10, 0));
-        NvmeDevice nvme = new(new MemoryMedium(content), new() { QueuePairs = QueuePairs });
+        NvmeModel nvme = new(new MemoryMedium(content), new() { QueuePairs = QueuePairs });
         machine.Plug(nvme, PciAddress.From(0, 6, 0));
         string path = Path.Combine(Path.GetTempPath(), $"sluice-device-{Guid.NewGuid():N}"[..24]);
         using Socket listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);

@@ -1,7 +1,7 @@
 namespace Sluice.Machines.Nvme;
 
 // The admin command set.
-public sealed partial class NvmeDevice
+public sealed partial class NvmeModel
 {
     private enum AdminOpcode : byte
     {

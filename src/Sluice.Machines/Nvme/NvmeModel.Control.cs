@@ -1,7 +1,7 @@
 namespace Sluice.Machines.Nvme;
 
 // Enable, disable, shut down, fail. All on the device's thread.
-public sealed partial class NvmeDevice
+public sealed partial class NvmeModel
 {
     private volatile bool _resetRequested;
     private uint _applied;

@@ -11,7 +11,7 @@ namespace Sluice.Drivers.Edu;
 /// did not end, the device is given up: its mapping stays with the adapter, which reports and quarantines it when it is
 /// disposed.
 /// </remarks>
-public sealed class EduDevice
+public sealed class EduDriver
 {
     /// <summary>Bytes in the device's own buffer.</summary>
     public const int BufferBytes = 4096;
@@ -28,7 +28,7 @@ public sealed class EduDevice
     private readonly Lock _lock = new();
     private bool _isGivenUp;
 
-    private EduDevice(DeviceResources resources, long timeout)
+    private EduDriver(DeviceResources resources, long timeout)
     {
         (_resources, _registers, _timeout) = (resources, resources.Registers, timeout);
         Identification = _registers.Read32(IdentificationRegister);
@@ -42,15 +42,15 @@ public sealed class EduDevice
     /// drives.</param>
     /// <param name="timeout">How long one operation may take, in nanoseconds; a transfer usually takes 100 ms.</param>
     /// <exception cref="IOException">It is no edu device.</exception>
-    public static EduDevice Start(DeviceResources resources, long timeout = 1_000_000_000)
+    public static EduDriver Start(DeviceResources resources, long timeout = 1_000_000_000)
     {
         ArgumentNullException.ThrowIfNull(resources);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(timeout);
-        EduDevice device = new(resources, timeout);
+        EduDriver edu = new(resources, timeout);
         const uint Signature = 0xED;
-        return (device.Identification & 0xFFFF) == Signature
-            ? device
-            : throw new IOException($"no edu device answers: 0x{device.Identification:X8}");
+        return (edu.Identification & 0xFFFF) == Signature
+            ? edu
+            : throw new IOException($"no edu device answers: 0x{edu.Identification:X8}");
     }
 
     /// <summary>Whether the device inverts a word given to it.</summary>

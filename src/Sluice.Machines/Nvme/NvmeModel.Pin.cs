@@ -1,7 +1,7 @@
 namespace Sluice.Machines.Nvme;
 
 // Interrupts without MSI-X: one level, up while a completion waits that asks for interrupts and is not masked.
-public sealed partial class NvmeDevice
+public sealed partial class NvmeModel
 {
     private readonly Lock _pin = new();
 

@@ -3,7 +3,7 @@ using System.Buffers.Binary;
 namespace Sluice.Machines.Nvme;
 
 // The NVM command set.
-public sealed partial class NvmeDevice
+public sealed partial class NvmeModel
 {
     private enum IoOpcode : byte
     {

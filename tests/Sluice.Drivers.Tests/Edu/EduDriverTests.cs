@@ -5,7 +5,7 @@ using Sluice.Machines;
 
 namespace Sluice.Drivers.Tests.Edu;
 
-public sealed class EduDeviceTests
+public sealed class EduDriverTests
 {
     private sealed class Host : IDisposable
     {
@@ -24,7 +24,7 @@ public sealed class EduDeviceTests
             Dma = DmaSystem.Start(Machine, new() { Iommu = remapped ? DmaIommu.Vtd : DmaIommu.None });
             function.EnableBusMaster();
             Adapter = Dma.CreateAdapter(function.Address, new() { AddressBits = 28 }, "edu");
-            Edu = EduDevice.Start(new(Machine, Adapter, registers));
+            Edu = EduDriver.Start(new(Machine, Adapter, registers));
         }
 
         public Machine Machine { get; }
@@ -35,7 +35,7 @@ public sealed class EduDeviceTests
 
         public DmaAdapter Adapter { get; }
 
-        public EduDevice Edu { get; }
+        public EduDriver Edu { get; }
 
         public void Dispose()
         {

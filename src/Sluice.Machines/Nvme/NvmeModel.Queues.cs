@@ -1,7 +1,7 @@
 namespace Sluice.Machines.Nvme;
 
 // I/O queues come and go.
-public sealed partial class NvmeDevice
+public sealed partial class NvmeModel
 {
     private const uint PhysicallyContiguous = 1;
     private const NvmeStatus NoSuchQueue = NvmeStatus.InvalidQueueIdentifier | NvmeStatus.DoNotRetry;

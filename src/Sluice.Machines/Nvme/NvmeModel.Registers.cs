@@ -1,7 +1,7 @@
 namespace Sluice.Machines.Nvme;
 
 // The processor's side: registers and doorbells. Runs on the accessing thread, hence only stores and a wake-up.
-public sealed partial class NvmeDevice
+public sealed partial class NvmeModel
 {
     private readonly Lock _registers = new();
     private ulong _adminSubmissionQueue;

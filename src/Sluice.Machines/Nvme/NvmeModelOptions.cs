@@ -1,7 +1,7 @@
 namespace Sluice.Machines.Nvme;
 
 /// <summary>What kind of NVMe controller to build.</summary>
-public sealed record NvmeDeviceOptions
+public sealed record NvmeModelOptions
 {
     /// <summary>The logical block size as a power of two: 9 (512 bytes) to 12.</summary>
     public int BlockSizeLog2 { get; init; } = 9;

@@ -13,7 +13,7 @@ namespace Sluice.Machines.Nvme;
 /// <para>A refused DMA of data ends the command with Data Transfer Error; a refused DMA of the queues themselves is
 /// fatal (CSTS.CFS) until the driver resets the controller.</para>
 /// </remarks>
-public sealed partial class NvmeDevice : PciDevice, IDisposable
+public sealed partial class NvmeModel : PciDevice, IDisposable
 {
     private const int Burst = 8;
     private const uint BarSize = 0x4000;
@@ -24,7 +24,7 @@ public sealed partial class NvmeDevice : PciDevice, IDisposable
     private static readonly PciIdentity s_identity =
         new(IdentifyData.VendorId, 0x0010, ClassCode: 0x010802, Revision: 2);
 
-    private readonly NvmeDeviceOptions _options;
+    private readonly NvmeModelOptions _options;
     private readonly INvmeMedium _medium;
     private readonly ulong _blocks;
     private readonly byte[] _staging;
@@ -43,7 +43,7 @@ public sealed partial class NvmeDevice : PciDevice, IDisposable
     private HeldCommand? _echo;
 
     /// <summary>A controller whose namespace is <paramref name="medium"/>; the device disposes it.</summary>
-    public NvmeDevice(INvmeMedium medium, NvmeDeviceOptions? options = null)
+    public NvmeModel(INvmeMedium medium, NvmeModelOptions? options = null)
         : base("nvme", s_identity)
     {
         ArgumentNullException.ThrowIfNull(medium);
