@@ -73,6 +73,7 @@ public sealed partial class DmaAdapter
             pinned = true;
             DmaFailure failure = _backend.TryMapCommon(
                 request, pages, out CommonMemory memory, out PhysicalAddress culprit);
+            if (failure == DmaFailure.Dead) { KeepForGood(mdl); }
             if (failure != DmaFailure.None) { throw ExplainCommon(failure, request, culprit); }
             done = true;
             return PublishCommon(mapping, number, memory, mdl, options, new(options.Tag, site, file));

@@ -50,27 +50,33 @@ public sealed partial class DmaAdapter
         DmaVerifier.Conclude();
     }
 
-    internal void ReleaseLeak(Mapping mapping)
+    /// <summary>Ends a leak, whose frames are these; false when its memory can never be used again.</summary>
+    internal bool ReleaseLeak(Mapping mapping, PhysicalAddress[] pages)
     {
         lock (_system.DomainLock)
         {
             // While the adapter is open the driver itself says that the device is quiet; afterwards others may be in
             // the domain. What no unit confirms stays out of circulation for good.
-            if (_backendClosed && !_backend.Forget(mapping)) { return; }
+            if (_backendClosed && !_backend.Forget(mapping)) { return false; }
         }
-        if (mapping.Transfer.Mdl is { } mdl) { mdl.ReleaseChain(); }
-        else
-        {
-            foreach (PhysicalAddress page in mapping.Common.Pages) { _platform.Frames.Release(page); }
-        }
+        LeakedFrames.Of(_platform).End(pages);
+        _backend.Reclaim(mapping);
+        mapping.Transfer.Mdl?.UnpinChain();
         (mapping.Transfer, mapping.Common) = (default, default);
         _gate.Enter();
         bool last = --_leaks == 0 && _backendClosed;
         _gate.Exit();
-        if (!last) { return; }
-        lock (_system.DomainLock) { _backend.Release(); }
+        if (last)
+        {
+            lock (_system.DomainLock) { _backend.Release(); }
+        }
         _ticket?.Wake();
+        return true;
     }
+
+    // A map that the unit did not confirm. When it was not even tried, because the device is blocked, nothing is in
+    // quarantine for it.
+    private void KeepForGood(Mdl mdl) => LeakedFrames.Of(_platform).KeepForGood(mdl.PagesOfChain());
 
     // Puts of other adapters serve this one's queue when both share a pool, and its driver cannot know when. Whoever
     // began before the adapter closed ends within a few calls; this thread's own service, if it is in a callback of it,
@@ -85,25 +91,28 @@ public sealed partial class DmaAdapter
     // Only by who closed it.
     private void Abandon(Mapping mapping)
     {
-        _verifier?.OnLeaked(mapping);
-        Withdraw(mapping);
-        _backend.Abandon(mapping);
-        mapping.Quarantine();
-        _gate.Enter();
-        _leaks++;
-        _gate.Exit();
-        if (mapping.TryCapture(out MappingRecord record)) { _system.Add(new DmaLeak(this, mapping, record)); }
+        PhysicalAddress[] pages = [];
+        EveryStep.Of(
+            () => _verifier?.OnLeaked(mapping),
+            () => pages = Withdraw(mapping),
+            () => _backend.Abandon(mapping),
+            () =>
+            {
+                mapping.Quarantine();
+                _gate.Enter();
+                _leaks++;
+                _gate.Exit();
+                if (mapping.TryCapture(out MappingRecord record)) { _system.Add(new(this, mapping, record, pages)); }
+            });
     }
 
-    private void Withdraw(Mapping mapping)
+    private PhysicalAddress[] Withdraw(Mapping mapping)
     {
-        if (mapping.Transfer.Mdl is { } mdl) { mdl.QuarantineChain(); }
-        else
-        {
-            foreach (PhysicalAddress page in mapping.Common.Pages)
-            {
-                if (_platform.Frames.KindOf(page) == FrameKind.Buffer) { _platform.Frames.Quarantine(page); }
-            }
-        }
+        LeakedFrames leaked = LeakedFrames.Of(_platform);
+        if (mapping.Transfer.Mdl is { } mdl) { return leaked.Add(mdl.PagesOfChain()); }
+        PhysicalAddress[] pages = leaked.Add(mapping.Common.Pages);
+        // They were the common buffer's, and nobody else gives them back.
+        leaked.Give(pages);
+        return pages;
     }
 }

@@ -238,6 +238,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         list = default;
         ElementBuilder builder = new(mapping, Description, _elements);
         DmaFailure failure = _backend.TryMap(mapping, ref builder, out Footprint footprint, out culprit);
+        if (failure == DmaFailure.Dead) { KeepForGood(mapping.Transfer.Mdl!); }
         if (failure == DmaFailure.None && mapping.Count > 1 && !Description.ScatterGather)
         {
             _backend.Unmap(mapping);

@@ -7,25 +7,34 @@ namespace Sluice.Dma;
 /// <remarks>Safe from any thread.</remarks>
 public sealed class DmaLeak
 {
+    private const int Stands = 0;
+    private const int Ending = 1;
+    private const int Released = 2;
     private readonly DmaAdapter _adapter;
-    private Mapping? _mapping;
+    private readonly Mapping _mapping;
+    private readonly PhysicalAddress[] _pages;
+    private int _state;
 
-    internal DmaLeak(DmaAdapter adapter, Mapping mapping, in MappingRecord record) =>
-        (_adapter, _mapping, Mapping) = (adapter, mapping, record);
+    internal DmaLeak(DmaAdapter adapter, Mapping mapping, in MappingRecord record, PhysicalAddress[] pages) =>
+        (_adapter, _mapping, Mapping, _pages) = (adapter, mapping, record, pages);
 
     /// <summary>What was leaked, by whom, and where it was asked for.</summary>
     public MappingRecord Mapping { get; }
 
-    /// <summary>Whether its memory is back in circulation.</summary>
-    public bool IsReleased => Volatile.Read(ref _mapping) is null;
+    /// <summary>
+    /// Whether the leak is over: its memory is its owner's again, or free, unless another leak has it too.
+    /// </summary>
+    public bool IsReleased => Volatile.Read(ref _state) == Released;
 
     /// <summary>
     /// Ends the quarantine. Only when the device was reset or is gone: whatever it still does would hit the memory's
-    /// next owner. Harmless twice.
+    /// next owner. Harmless twice. Where others share the device's domain and its unit does not confirm that they no
+    /// longer reach the memory either, it stays in quarantine for good, and <see cref="IsReleased"/> false.
     /// </summary>
     public void Release()
     {
-        if (Interlocked.Exchange(ref _mapping, null) is { } mapping) { _adapter.ReleaseLeak(mapping); }
+        if (Interlocked.CompareExchange(ref _state, Ending, Stands) != Stands) { return; }
+        if (_adapter.ReleaseLeak(_mapping, _pages)) { Volatile.Write(ref _state, Released); }
     }
 
     /// <summary>

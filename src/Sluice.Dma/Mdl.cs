@@ -7,7 +7,8 @@ namespace Sluice.Dma;
 /// <remarks>
 /// An MDL either owns its frames (<see cref="Allocate"/>) or borrows them (<see cref="Borrow"/>). Frames it owns go
 /// back to the machine at <see cref="Dispose"/>, or, when a transfer over them is still mapped, when the last such
-/// transfer is put: memory that a device may write is never handed out again. Reading and copying are safe from any
+/// transfer is put: memory that a device may write is never handed out again. Frames of a leaked transfer are in
+/// quarantine until its release, whoever owns them; then they are their owner's again, or free if it is gone. Reading and copying are safe from any
 /// thread; whoever races another thread sees a mixture of bytes. Build a chain before it is used. Bytes belong to the
 /// processor or to a device: get hands them over, put hands them back, and in between they are out of bounds here.
 /// </remarks>
@@ -99,6 +100,10 @@ public sealed partial class Mdl : IDisposable
         return new(platform, pages.ToArray(), offset, length, ownsFrames: false);
     }
 
+    /// <summary>An MDL that owns frames which were taken elsewhere, from the first byte of the first.</summary>
+    internal static Mdl Adopt(IPlatform platform, PhysicalAddress[] pages) =>
+        new(platform, pages, 0, (uint)pages.Length << PageLog2, ownsFrames: true);
+
     // A pinned MDL keeps its bytes after Dispose: a transfer that ends then still copies into them.
     private Span<byte> SpanAt(uint offset)
     {
@@ -140,26 +145,13 @@ public sealed partial class Mdl : IDisposable
         }
     }
 
-    // After a leak: the frames leave circulation, whoever owns them.
-    internal void QuarantineChain()
+    // The frames of this MDL and of its chain.
+    internal PhysicalAddress[] PagesOfChain()
     {
-        for (Mdl? part = this; part is not null; part = part.Next)
-        {
-            foreach (PhysicalAddress page in part._pages)
-            {
-                if (_platform.Frames.KindOf(page) == FrameKind.Buffer) { _platform.Frames.Quarantine(page); }
-            }
-        }
-    }
-
-    // The leak is over. Owned frames become free when their MDL is disposed, borrowed ones now: their owner lost them.
-    internal void ReleaseChain()
-    {
-        for (Mdl? part = this; part is not null; part = part.Next)
-        {
-            if (!part._ownsFrames) { part.ReleaseBorrowed(); }
-        }
-        UnpinChain();
+        if (Next is null) { return _pages; }
+        List<PhysicalAddress> pages = [];
+        for (Mdl? part = this; part is not null; part = part.Next) { pages.AddRange(part._pages); }
+        return [.. pages];
     }
 
     // Never counts up once disposed: whoever took that back would free the frames a second time.
@@ -180,22 +172,10 @@ public sealed partial class Mdl : IDisposable
         if (Interlocked.Decrement(ref _pins) == DisposedBit) { FreeFrames(); }
     }
 
+    // What somebody leaked, over this MDL or another one of the same frames, becomes free when that is over.
     private void FreeFrames()
     {
-        if (!_ownsFrames) { return; }
-        foreach (PhysicalAddress page in _pages)
-        {
-            if (_platform.Frames.KindOf(page) == FrameKind.Quarantined) { _platform.Frames.Release(page); }
-            else { _platform.Frames.Free(page, PageLog2); }
-        }
-    }
-
-    private void ReleaseBorrowed()
-    {
-        foreach (PhysicalAddress page in _pages)
-        {
-            if (_platform.Frames.KindOf(page) == FrameKind.Quarantined) { _platform.Frames.Release(page); }
-        }
+        if (_ownsFrames) { LeakedFrames.Of(_platform).Give(_pages); }
     }
 
     private static int PagesOf(uint length, int offset)

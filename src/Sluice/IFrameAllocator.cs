@@ -21,7 +21,7 @@ public enum FrameKind : byte
     Kernel,
 
     /// <summary>
-    /// Freed by its owner but perhaps still reachable by a device: never handed out again until released.
+    /// Perhaps still reachable by a device that should no longer: never handed out again until released or reclaimed.
     /// </summary>
     Quarantined,
 }
@@ -74,11 +74,21 @@ public interface IFrameAllocator
     /// <exception cref="InvalidOperationException">They are not allocated (a double free), or quarantined.</exception>
     void Free(PhysicalAddress first, int sizeLog2);
 
-    /// <summary>Marks a frame as perhaps still reachable; it stays so until <see cref="Release"/>.</summary>
+    /// <summary>Marks a frame as perhaps still reachable; it stays so until <see cref="Release"/> or
+    /// <see cref="Reclaim"/>.</summary>
+    /// <exception cref="InvalidOperationException">It is not allocated, or in quarantine already.</exception>
     void Quarantine(PhysicalAddress frame);
 
     /// <summary>Ends the quarantine of a frame whose device was reset or detached: it becomes free.</summary>
+    /// <exception cref="InvalidOperationException">It is not in quarantine.</exception>
     void Release(PhysicalAddress frame);
+
+    /// <summary>
+    /// As <see cref="Release"/>, where the frame's owner never gave it back: it is a <see cref="FrameKind.Buffer"/>
+    /// again, and still the owner's.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">It is not in quarantine.</exception>
+    void Reclaim(PhysicalAddress frame);
 
     /// <summary>
     /// What the frame holding <paramref name="address"/> is used for; <see cref="FrameKind.Absent"/> outside memory.

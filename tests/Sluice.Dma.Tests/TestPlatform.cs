@@ -17,13 +17,13 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
     private readonly List<Line> _lines = [];
     private readonly TranslationPort _port;
 
-    internal TestPlatform(int seed = 1, uint bytesPerBank = 8 << 20)
+    internal TestPlatform(int seed = 1, uint bytesPerBank = 8 << 20, VtdOptions? unit = null)
     {
         _banks = new(
             new MemoryBank(new(Low), NativeBlock.Allocate(bytesPerBank), 0, bytesPerBank),
             new MemoryBank(new(High), NativeBlock.Allocate(bytesPerBank), 0, bytesPerBank));
         TestFrames = new(_banks.Memory, seed, bytesPerBank);
-        Unit = new(new VtdOptions(), _banks.Memory, this);
+        Unit = new(unit ?? new VtdOptions(), _banks.Memory, this);
         _port = Unit.Connect("test");
     }
 
@@ -304,11 +304,18 @@ internal sealed class TestFrames : IFrameAllocator
         }
     }
 
+    /// <summary>Runs before a frame goes into quarantine.</summary>
+    internal Action<PhysicalAddress>? Quarantining { get; set; }
+
     public void Quarantine(PhysicalAddress frame)
     {
+        Quarantining?.Invoke(frame);
         lock (_lock)
         {
-            Assert.True(KindOf(frame) is not (FrameKind.Free or FrameKind.Absent));
+            if (KindOf(frame) is var kind and (FrameKind.Free or FrameKind.Absent or FrameKind.Quarantined))
+            {
+                throw new InvalidOperationException($"the frame at {frame} is {kind} and cannot be quarantined");
+            }
             _kinds[frame.Value] = FrameKind.Quarantined;
         }
     }
@@ -319,6 +326,15 @@ internal sealed class TestFrames : IFrameAllocator
         {
             Assert.Equal(FrameKind.Quarantined, KindOf(frame));
             GiveBack(frame);
+        }
+    }
+
+    public void Reclaim(PhysicalAddress frame)
+    {
+        lock (_lock)
+        {
+            Assert.Equal(FrameKind.Quarantined, KindOf(frame));
+            _kinds[frame.Value] = FrameKind.Buffer;
         }
     }
 

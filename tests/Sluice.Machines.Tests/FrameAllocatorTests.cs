@@ -159,6 +159,22 @@ public sealed class FrameAllocatorTests
         Assert.Equal(leaked, machine.Frame());
     }
 
+    // Seen failing: Reclaim making the frame Free instead of Buffer.
+    [Fact]
+    public void AReclaimedFrameIsItsOwnersAgain()
+    {
+        using Machine machine = Fixtures.Stepped(3, 16 << 20);
+        FrameAllocator frames = (FrameAllocator)machine.Frames;
+        PhysicalAddress leaked = machine.Frame();
+        int free = frames.FreeFrames;
+        Assert.Throws<InvalidOperationException>(() => frames.Reclaim(leaked));
+        frames.Quarantine(leaked);
+        frames.Reclaim(leaked + 5);
+        Assert.Equal((FrameKind.Buffer, 0, free), (frames.KindOf(leaked), frames.QuarantinedFrames, frames.FreeFrames));
+        frames.Free(leaked, 12);
+        Assert.Equal(free + 1, frames.FreeFrames);
+    }
+
     // Seen failing: TryAllocate marking the frame after it has left the lock.
     [Fact]
     public void ThreadsNeverGetTheSameFrame()

@@ -115,6 +115,16 @@ internal sealed class TestFrames : IFrameAllocator
         }
     }
 
+    public void Reclaim(PhysicalAddress frame)
+    {
+        lock (_one)
+        {
+            ref FrameKind kind = ref _kinds[IndexOf(frame)];
+            if (kind != FrameKind.Quarantined) { throw new InvalidOperationException($"the frame at {frame} is {kind}"); }
+            kind = FrameKind.Buffer;
+        }
+    }
+
     public FrameKind KindOf(PhysicalAddress address)
     {
         int index = IndexOf(address);

@@ -11,8 +11,22 @@ internal class BackendReservation
     /// <summary>Whose it is; set by the adapter.</summary>
     internal DmaReservation? Owner;
 
+    /// <summary>Pages of a pool that it was made with; not written once others see it.</summary>
+    internal BounceHold StandIns;
+
+    // What a leaked transfer took with it.
+    private bool _lost;
+
     /// <summary>Pages of a pool that it holds.</summary>
-    internal virtual BounceHold Hold => default;
+    internal BounceHold Hold => Volatile.Read(ref _lost) ? default : StandIns;
+
+    /// <summary>It holds none any more: they are whoever's calls this, once.</summary>
+    internal BounceHold TakeHold()
+    {
+        BounceHold hold = Hold;
+        Volatile.Write(ref _lost, true);
+        return hold;
+    }
 }
 
 /// <summary>
@@ -32,12 +46,6 @@ internal sealed class RemappingReservation(DomainReservation next, DomainReserva
 
     /// <summary>The pages that are mapped, in a row.</summary>
     internal PhysicalAddress[] Scratch { get; } = new PhysicalAddress[pages];
-
-    /// <summary>Pages of a pool that stand in for pages a transfer does not fill; none where the device may see
-    /// those.</summary>
-    internal BounceHold StandIns;
-
-    internal override BounceHold Hold => StandIns;
 
     /// <summary>What is mapped.</summary>
     internal ReservedMapping Mapping;
@@ -60,7 +68,7 @@ internal sealed class ShadowReservation(ShadowSlot read, ShadowSlot write, Shado
 }
 
 /// <summary>Bounce: pages that stand in for all of a transfer, whether it needs them or not.</summary>
-internal sealed class BounceReservation(BounceHold hold) : BackendReservation
+internal sealed class BounceReservation : BackendReservation
 {
-    internal override BounceHold Hold => hold;
+    internal BounceReservation(in BounceHold hold) => StandIns = hold;
 }

@@ -18,7 +18,7 @@ internal sealed partial class BounceBackend
         pool.CouldEver(NeedOf(pages), setAside);
 
     /// <inheritdoc/>
-    public void Unreserve(BackendReservation reservation) => pool.Give(((BounceReservation)reservation).Hold);
+    public void Unreserve(BackendReservation reservation) => pool.Give(reservation.TakeHold());
 
     private DmaFailure TryReserve(int pages, BounceTicket? ticket, out BackendReservation? reservation)
     {

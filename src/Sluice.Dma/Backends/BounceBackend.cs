@@ -19,7 +19,6 @@ internal sealed partial class BounceBackend(
     private const uint PageSize = 1 << PageLog2;
     private readonly IdentityBackend _direct = new(platform, device, reason);
     private readonly ulong _limit = device.LastAddress.Value;
-    private readonly LeakedHolds _leaked = new(pool);
     private long _bouncedBytes;
 
     /// <inheritdoc/>
@@ -82,7 +81,10 @@ internal sealed partial class BounceBackend(
         Plan(transfer, out BounceNeed need, out _) == DmaFailure.None && pool.CouldEver(need, setAside);
 
     /// <inheritdoc/>
-    public void Abandon(Mapping mapping) => _leaked.Add(mapping.Backend.Bounce);
+    public void Abandon(Mapping mapping) => pool.Quarantine(mapping);
+
+    /// <inheritdoc/>
+    public void Reclaim(Mapping mapping) => pool.Release(mapping);
 
     /// <inheritdoc/>
     public DmaFailure TryAllocateCommon(in CommonRequest request, out CommonMemory memory) =>
@@ -104,7 +106,9 @@ internal sealed partial class BounceBackend(
     public void Close(bool leaked) => Ticket!.Withdraw();
 
     /// <inheritdoc/>
-    public void Release() => _leaked.Release();
+    public void Release()
+    {
+    }
 
     // What the transfer needs of the pool; no pages when the device may use the buffer as it lies.
     private DmaFailure Plan(in Transfer transfer, out BounceNeed need, out PhysicalAddress culprit)

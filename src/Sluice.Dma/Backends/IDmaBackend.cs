@@ -56,9 +56,18 @@ internal interface IDmaBackend
     bool CouldEver(in Transfer transfer, ReadOnlySpan<BackendReservation> setAside) => true;
 
     /// <summary>
-    /// The transfer will never be unmapped: what it holds stays taken until <see cref="Release"/>.
+    /// The transfer will never be unmapped: what it and its reservation hold to copy through stays taken until
+    /// <see cref="Reclaim"/>.
     /// </summary>
     void Abandon(Mapping mapping)
+    {
+    }
+
+    /// <summary>
+    /// The leak of this mapping is over, after <see cref="Forget"/>: what <see cref="Abandon"/> kept may be used again.
+    /// Whoever waits for it is woken by the caller.
+    /// </summary>
+    void Reclaim(Mapping mapping)
     {
     }
 
@@ -114,7 +123,7 @@ internal interface IDmaBackend
     /// </summary>
     void Close(bool leaked);
 
-    /// <summary>The leaks are over: whatever <see cref="Close"/> kept may go.</summary>
+    /// <summary>All leaks are over: whatever <see cref="Close"/> kept may go.</summary>
     void Release();
 
     /// <summary>The domain the device is in; null where nothing remaps.</summary>

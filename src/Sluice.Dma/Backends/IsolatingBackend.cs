@@ -16,7 +16,6 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
 {
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
-    private readonly LeakedHolds _leaked = new(pool);
     private long _bouncedBytes;
 
     /// <inheritdoc/>
@@ -49,6 +48,8 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
         DmaFailure failure = Plan(transfer, out int fragments, out culprit);
         if (failure != DmaFailure.None) { return failure; }
         if (fragments == 0) { return direct.TryMap(mapping, ref list, out footprint, out culprit); }
+        // Before pages are taken: those of a map that ends so below are never given back.
+        if (direct.IsDead) { return DmaFailure.Dead; }
         var reservation = mapping.Backend.Reservation as RemappingReservation;
         BounceHold hold = reservation is null ? default : reservation.Hold;
         if (reservation is null && !pool.TryTake(new(fragments), mapping.Backend.Ticket, out hold))
@@ -63,7 +64,8 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
         if (reservation is null) { ArrayPool<PhysicalAddress>.Shared.Return(pages); }
         if (failure != DmaFailure.None)
         {
-            if (reservation is null) { GiveAndWake(hold); }
+            if (failure == DmaFailure.Dead) { pool.Quarantine(reservation?.TakeHold() ?? hold); }
+            else if (reservation is null) { GiveAndWake(hold); }
             return failure;
         }
         mapping.Backend.Bounce = hold;
@@ -92,7 +94,10 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
         Plan(transfer, out int fragments, out _) == DmaFailure.None && pool.CouldEver(new(fragments), setAside);
 
     /// <inheritdoc/>
-    public void Abandon(Mapping mapping) => _leaked.Add(mapping.Backend.Bounce);
+    public void Abandon(Mapping mapping) => pool.Quarantine(mapping);
+
+    /// <inheritdoc/>
+    public void Reclaim(Mapping mapping) => pool.Release(mapping);
 
     /// <inheritdoc/>
     public DmaFailure TryReserve(int pages, out BackendReservation? reservation) =>
@@ -109,7 +114,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     /// <inheritdoc/>
     public void Unreserve(BackendReservation reservation)
     {
-        pool.Give(((RemappingReservation)reservation).Hold);
+        pool.Give(reservation.TakeHold());
         direct.Unreserve(reservation);
     }
 
@@ -147,11 +152,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     }
 
     /// <inheritdoc/>
-    public void Release()
-    {
-        direct.Release();
-        _leaked.Release();
-    }
+    public void Release() => direct.Release();
 
     // How many pages the transfer does not fill. Those are not mapped, so nobody below looks at their frames.
     private DmaFailure Plan(in Transfer transfer, out int fragments, out PhysicalAddress culprit)
@@ -213,7 +214,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
         reservation = null;
         if (!pool.TryTake(new(pages), ticket, out BounceHold hold)) { return DmaFailure.OutOfResources; }
         DmaFailure failure = direct.TryReserve(pages, out reservation);
-        if (failure == DmaFailure.None) { ((RemappingReservation)reservation!).StandIns = hold; }
+        if (failure == DmaFailure.None) { reservation!.StandIns = hold; }
         else { GiveAndWake(hold); }
         return failure;
     }

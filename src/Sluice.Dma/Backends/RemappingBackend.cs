@@ -47,6 +47,9 @@ internal sealed partial class RemappingBackend(
     /// <inheritdoc/>
     public long BouncedBytes => 0;
 
+    /// <summary>Whether nothing is mapped any more: its unit no longer answers.</summary>
+    internal bool IsDead => domain.IsDead;
+
     /// <inheritdoc/>
     public DmaFailure TryMap(Mapping mapping, ref ElementBuilder list, out Footprint footprint,
         out PhysicalAddress culprit)

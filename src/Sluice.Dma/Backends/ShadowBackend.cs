@@ -105,6 +105,9 @@ internal sealed class ShadowBackend(
     public void Abandon(Mapping mapping) => direct.Abandon(mapping);
 
     /// <inheritdoc/>
+    public void Reclaim(Mapping mapping) => direct.Reclaim(mapping);
+
+    /// <inheritdoc/>
     public DmaFailure TryReserve(int pages, out BackendReservation? reservation)
     {
         // Whoever reserves pays once, and may come with any length.

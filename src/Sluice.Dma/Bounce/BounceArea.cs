@@ -49,20 +49,23 @@ internal sealed class BounceArea
     /// current then.
     /// </summary>
     /// <returns>Whether a run is left.</returns>
+    /// <exception cref="InvalidOperationException">A run was not held; it is left as it is.</exception>
     internal bool Give(ref BounceRuns runs, bool released)
     {
         _gate.Enter();
-        (bool more, int pages) = (true, 0);
+        (bool more, int pages, bool held) = (true, 0, true);
         while (more && runs.Current.Block.Area == this)
         {
             BounceRun run = runs.Current;
             if (released) { run.Block.Release(run.First, run.Count); }
-            run.Block.Give(run.First, run.Count);
-            pages += run.Count;
+            if (run.Block.TryGive(run.First, run.Count)) { pages += run.Count; }
+            else { held = false; }
             more = runs.MoveNext();
         }
         Volatile.Write(ref _free, _free + pages);
         _gate.Exit();
+        // Two transfers would hold the same page.
+        if (!held) { throw new InvalidOperationException("bounce pages are given back that nobody holds"); }
         return more;
     }
 

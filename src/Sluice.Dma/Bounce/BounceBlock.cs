@@ -24,7 +24,7 @@ internal sealed class BounceBlock
         _free = new ulong[(pages + WordMask) >> WordLog2];
         _quarantined = new ulong[_free.Length];
         _links = new BounceLink[pages];
-        Give(0, pages);
+        TryGive(0, pages);
     }
 
     internal BounceArea Area { get; }
@@ -89,10 +89,13 @@ internal sealed class BounceBlock
         return FindRun(usable, need) >= 0;
     }
 
-    internal void Give(int first, int count)
+    /// <summary>Takes a run back; false, and nothing done, when some of it is free or in quarantine already.</summary>
+    internal bool TryGive(int first, int count)
     {
+        if (!AreHeld(first, count)) { return false; }
         Change(_free, first, count, set: true);
         _lowest = Math.Min(_lowest, first >> WordLog2);
+        return true;
     }
 
     /// <summary>Pages that a device may still reach: neither free nor ever given again until released.</summary>
@@ -103,6 +106,19 @@ internal sealed class BounceBlock
     internal bool IsQuarantined(int page) => (_quarantined[page >> WordLog2] >> (page & WordMask) & 1) != 0;
 
     internal bool IsFree(int page) => (_free[page >> WordLog2] >> (page & WordMask) & 1) != 0;
+
+    private bool AreHeld(int first, int count)
+    {
+        ulong others = 0;
+        while (count > 0)
+        {
+            int bit = first & WordMask;
+            int here = Math.Min(count, WordMask + 1 - bit);
+            others |= (_free[first >> WordLog2] | _quarantined[first >> WordLog2]) & (Ones(here) << bit);
+            (first, count) = (first + here, count - here);
+        }
+        return others == 0;
+    }
 
     private int FindRun(ulong[] free, in BounceNeed need)
     {

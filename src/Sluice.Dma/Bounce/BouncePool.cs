@@ -89,20 +89,46 @@ internal sealed partial class BouncePool : IDisposable
         (NobodyWaits && Mine.TryTake(need, out hold)) || TryGather(need, ticket, out hold);
 
     /// <summary>Takes pages back. The caller wakes who waits when its own books are in order.</summary>
+    /// <exception cref="InvalidOperationException">Some are not held; those stay as they are.</exception>
     internal void Give(in BounceHold hold) => Give(hold, released: false);
 
-    /// <summary>Pages of a leaked transfer: kept out of use, however long the device may still reach them.</summary>
+    /// <summary>
+    /// Pages that a device may still reach: kept out of use, and their frames in quarantine, until released.
+    /// </summary>
     internal void Quarantine(in BounceHold hold)
     {
+        if (hold.Pages == 0) { return; }
         foreach (BounceRun run in hold) { run.Block.Area.Quarantine(run); }
+        LeakedFrames.Of(_platform).Add(PagesOf(hold));
         Interlocked.Add(ref _quarantined, hold.Pages);
     }
 
-    /// <summary>The leak is over. The caller wakes who waits.</summary>
+    /// <summary>
+    /// The pages of a leaked transfer. What its reservation held goes with it, so that nobody gives it back before the
+    /// leak is over.
+    /// </summary>
+    internal void Quarantine(Mapping mapping)
+    {
+        ref BackendState state = ref mapping.Backend;
+        if (state.Reservation is { } reservation) { state.Bounce = reservation.TakeHold(); }
+        Quarantine(state.Bounce);
+    }
+
+    /// <summary>No device reaches them any more. The caller wakes who waits.</summary>
     internal void Release(in BounceHold hold)
     {
+        if (hold.Pages == 0) { return; }
+        // First: the next device is given nothing but buffers.
+        LeakedFrames.Of(_platform).End(PagesOf(hold));
         Interlocked.Add(ref _quarantined, -hold.Pages);
-        Give(hold, released: true);
+        if (!_disposed) { Give(hold, released: true); }
+    }
+
+    /// <summary>The leak of this transfer is over. The caller wakes who waits.</summary>
+    internal void Release(Mapping mapping)
+    {
+        Release(mapping.Backend.Bounce);
+        mapping.Backend.Bounce = default;
     }
 
     /// <summary>
@@ -124,7 +150,7 @@ internal sealed partial class BouncePool : IDisposable
         return false;
     }
 
-    /// <summary>After all adapters: frames go back, those of leaked transfers into quarantine.</summary>
+    /// <summary>After all adapters: frames go back, those of leaked transfers when the leak is over.</summary>
     public void Dispose()
     {
         lock (_growing)
@@ -144,7 +170,8 @@ internal sealed partial class BouncePool : IDisposable
     {
         if (_disposed)
         {
-            Surrender(hold);
+            // The pool is gone and this was still held: the machine gets it at once.
+            LeakedFrames.Of(_platform).Give(PagesOf(hold));
             return;
         }
         BounceRuns runs = hold.GetEnumerator();
@@ -159,19 +186,16 @@ internal sealed partial class BouncePool : IDisposable
         for (int i = 0; i < block.Pages; i++)
         {
             PhysicalAddress page = block.AddressOf(i);
-            if (block.IsQuarantined(i)) { _platform.Frames.Quarantine(page); }
-            else if (block.IsFree(i)) { _platform.Frames.Free(page, PageLog2); }
+            if (block.IsFree(i)) { _platform.Frames.Free(page, PageLog2); }
+            else if (block.IsQuarantined(i)) { LeakedFrames.Of(_platform).Give([page]); }
         }
     }
 
-    // The pool is gone and this was still held: the machine gets it at once.
-    private void Surrender(in BounceHold hold)
+    private static PhysicalAddress[] PagesOf(in BounceHold hold)
     {
-        for (BouncePages pages = new(hold); pages.Left > 0;)
-        {
-            PhysicalAddress page = pages.Next();
-            if (_platform.Frames.KindOf(page) == FrameKind.Quarantined) { _platform.Frames.Release(page); }
-            else { _platform.Frames.Free(page, PageLog2); }
-        }
+        var all = new PhysicalAddress[hold.Pages];
+        BouncePages pages = new(hold);
+        for (int i = 0; i < all.Length; i++) { all[i] = pages.Next(); }
+        return all;
     }
 }

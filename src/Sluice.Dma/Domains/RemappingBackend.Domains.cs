@@ -77,6 +77,8 @@ internal sealed partial class RemappingBackend
     {
         // With nobody left in the domain, nobody reaches what stands in its tables: unless a dead unit still does.
         if (!_place!.IsSharedWith(this)) { return _isOut; }
+        // What was leaked because the unit is dead stands in no table that could be searched.
+        if (domain.IsDead) { return false; }
         return mapping.Common.Pages is { } pages
             ? domain.UnmapRange(mapping.Common.Range, pages) != UnmapStatus.Quarantined && !domain.IsDead
             : Unmap(mapping) && Flushed();

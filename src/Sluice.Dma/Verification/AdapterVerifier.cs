@@ -136,6 +136,7 @@ internal sealed partial class AdapterVerifier
         {
             Mdl whole = run.ToMdl(_verifier.Platform);
             whole.PinChain();
+            whole.Dispose();
             mapping.Transfer = mapping.Transfer with { Mdl = whole };
             verified.Transfer.Mdl!.UnpinChain();
         }

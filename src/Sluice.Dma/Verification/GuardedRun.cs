@@ -83,9 +83,11 @@ internal sealed class GuardedRun
         for (int page = 0; page < 1 << (SizeLog2 - PageLog2); page++) { Tags.CopyTo(Bytes(platform, page)); }
     }
 
-    /// <summary>All of it as borrowed pages, for a device that keeps it.</summary>
-    internal Mdl ToMdl(IPlatform platform) =>
-        Mdl.Borrow(platform, PagesOf(First, SizeLog2), 1u << SizeLog2);
+    /// <summary>All of it, for a device that keeps it; free when the MDL is disposed and out of use.</summary>
+    internal Mdl ToMdl(IPlatform platform) => Mdl.Adopt(platform, PagesOf(First, SizeLog2));
+
+    /// <summary>Gives its pages back to the machine.</summary>
+    internal void Free(IPlatform platform) => LeakedFrames.Of(platform).Give(PagesOf(First, SizeLog2));
 
     /// <summary>Copies a transfer's bytes into another of the same length.</summary>
     internal static void Copy(IPlatform platform, in Transfer from, in Transfer to)
@@ -213,7 +215,7 @@ internal sealed class GuardedRuns(IPlatform platform, ulong last)
         {
             foreach (Stack<GuardedRun> runs in _free)
             {
-                while (runs.TryPop(out GuardedRun? run)) { platform.Frames.Free(run.First, run.SizeLog2); }
+                while (runs.TryPop(out GuardedRun? run)) { run.Free(platform); }
             }
         }
     }

@@ -124,6 +124,10 @@ public sealed class FrameAllocator : IFrameAllocator
         Change(frame, static kind => kind == FrameKind.Quarantined, FrameKind.Free);
 
     /// <inheritdoc/>
+    public void Reclaim(PhysicalAddress frame) =>
+        Change(frame, static kind => kind == FrameKind.Quarantined, FrameKind.Buffer);
+
+    /// <inheritdoc/>
     public FrameKind KindOf(PhysicalAddress address) =>
         TryIndex(address, out int index) ? (FrameKind)Volatile.Read(ref _kinds[index]) : FrameKind.Absent;
 

@@ -100,6 +100,8 @@ public sealed class RootShapeTests
 
         public void Release(PhysicalAddress frame) => throw new NotSupportedException();
 
+        public void Reclaim(PhysicalAddress frame) => throw new NotSupportedException();
+
         public FrameKind KindOf(PhysicalAddress address) => FrameKind.UnitTable;
     }
 }

@@ -70,5 +70,7 @@ public sealed class TestFrames : IFrameAllocator
 
     public void Release(PhysicalAddress frame) => throw new NotSupportedException();
 
+    public void Reclaim(PhysicalAddress frame) => throw new NotSupportedException();
+
     public FrameKind KindOf(PhysicalAddress address) => FrameKind.UnitTable;
 }

@@ -1,0 +1,19 @@
+using System.Runtime.ExceptionServices;
+
+namespace Sluice.Dma;
+
+/// <summary>What must happen to its end, whatever goes wrong on the way.</summary>
+internal static class EveryStep
+{
+    /// <summary>Does all of it, in order. What the first that failed threw comes out at the end.</summary>
+    internal static void Of(params ReadOnlySpan<Action> steps)
+    {
+        Exception? thrown = null;
+        foreach (Action step in steps)
+        {
+            try { step(); }
+            catch (Exception e) { thrown ??= e; }
+        }
+        if (thrown is not null) { ExceptionDispatchInfo.Throw(thrown); }
+    }
+}
