@@ -1,3 +1,6 @@
+using System.Runtime.ExceptionServices;
+using System.Runtime.InteropServices;
+
 namespace Sluice.Dma;
 
 // The end of an adapter. What was not given back is reported, and neither its frames nor its addresses are used again
@@ -10,7 +13,8 @@ public sealed partial class DmaAdapter
 
     /// <summary>
     /// Ends the device's DMA. Requests still waiting fail with <see cref="DmaFailure.Disposed"/>; lists and common
-    /// buffers not given back become <see cref="DmaSystem.Leaks"/>. Harmless twice.
+    /// buffers not given back become <see cref="DmaSystem.Leaks"/>. Harmless twice. All of it happens whatever a step
+    /// throws: what the first one threw comes out at the end.
     /// </summary>
     public void Dispose()
     {
@@ -19,7 +23,21 @@ public sealed partial class DmaAdapter
         _closed = true;
         _gate.Exit();
         if (!first) { return; }
-        AwaitServers();
+        EveryStep.Of(
+            AwaitServers,
+            AnswerWaiters,
+            Serve,
+            () => EveryStep.ForEach(_table.All, AbandonIfLive),
+            CloseReservations,
+            CloseBackend,
+            () => _ticket?.Wake(),
+            () => _system.Remove(this),
+            () => _verifier?.OnReleased(new(DisposeMember, nameof(DmaAdapter))));
+        if (_verifier is not null) { DmaVerifier.Conclude(); }
+    }
+
+    private void AnswerWaiters()
+    {
         while (true)
         {
             _gate.Enter();
@@ -29,29 +47,26 @@ public sealed partial class DmaAdapter
             if (!ours) { break; }
             Answer(waiter!, default, DmaFailure.Disposed, default);
         }
+    }
 
-        Serve();
-        foreach (Mapping mapping in _table.All)
-        {
-            if (mapping.Phase != MappingPhase.Live || !mapping.TryClose(mapping.Number)) { continue; }
-            _verifier?.OnOutstanding(mapping);
-            Abandon(mapping);
-        }
-        CloseReservations();
+    private void AbandonIfLive(Mapping mapping)
+    {
+        if (mapping.Phase != MappingPhase.Live || !mapping.TryClose(mapping.Number)) { return; }
+        _verifier?.OnOutstanding(mapping);
+        Abandon(mapping);
+    }
+
+    private void CloseBackend()
+    {
         _gate.Enter();
         _backendClosed = true;
         bool leaked = _leaks > 0;
         _gate.Exit();
         lock (_system.DomainLock) { _backend.Close(leaked); }
-        _ticket?.Wake();
-        _system.Remove(this);
-        if (_verifier is null) { return; }
-        _verifier.OnReleased(new(DisposeMember, nameof(DmaAdapter)));
-        DmaVerifier.Conclude();
     }
 
     /// <summary>Ends a leak, whose frames are these; false when its memory can never be used again.</summary>
-    internal bool ReleaseLeak(Mapping mapping, PhysicalAddress[] pages)
+    internal bool ReleaseLeak(Mapping mapping, List<PhysicalAddress> pages)
     {
         lock (_system.DomainLock)
         {
@@ -59,7 +74,7 @@ public sealed partial class DmaAdapter
             // the domain. What no unit confirms stays out of circulation for good.
             if (_backendClosed && !_backend.Forget(mapping)) { return false; }
         }
-        LeakedFrames.Of(_platform).End(pages);
+        LeakedFrames.Of(_platform).End(CollectionsMarshal.AsSpan(pages));
         _backend.Reclaim(mapping);
         mapping.Transfer.Mdl?.UnpinChain();
         (mapping.Transfer, mapping.Common) = (default, default);
@@ -87,14 +102,33 @@ public sealed partial class DmaAdapter
         SpinWait.SpinUntil(() => Volatile.Read(ref _serveCalls) == 0, LongestServiceMilliseconds);
     }
 
+    // A put that the unit did not confirm, or that threw: perhaps the device reaches the pages for ever.
+    private void AbandonPut(Mapping mapping, Exception? thrown)
+    {
+        DmaReservation? broken = mapping.Backend.Reservation?.Owner;
+        (int lost, DmaChannel? cut) = (mapping.Backend.MapRegisters, mapping.Backend.Channel);
+        EveryStep.Of(
+            () =>
+            {
+                if (thrown is not null) { ExceptionDispatchInfo.Throw(thrown); }
+            },
+            () => Abandon(mapping),
+            () =>
+            {
+                if (cut is not null) { GiveRegistersNow(lost, cut); }
+            },
+            () => broken?.Leave());
+        if (_verifier is not null) { DmaVerifier.Conclude(); }
+    }
+
     // A mapping that will never be given back, because its driver did not, or because the unit no longer answers.
     // Only by who closed it.
     private void Abandon(Mapping mapping)
     {
-        PhysicalAddress[] pages = [];
+        List<PhysicalAddress> pages = [];
         EveryStep.Of(
             () => _verifier?.OnLeaked(mapping),
-            () => pages = Withdraw(mapping),
+            () => Withdraw(mapping, pages),
             () => _backend.Abandon(mapping),
             () =>
             {
@@ -106,13 +140,16 @@ public sealed partial class DmaAdapter
             });
     }
 
-    private PhysicalAddress[] Withdraw(Mapping mapping)
+    private void Withdraw(Mapping mapping, List<PhysicalAddress> withdrawn)
     {
         LeakedFrames leaked = LeakedFrames.Of(_platform);
-        if (mapping.Transfer.Mdl is { } mdl) { return leaked.Add(mdl.PagesOfChain()); }
-        PhysicalAddress[] pages = leaked.Add(mapping.Common.Pages);
+        if (mapping.Transfer.Mdl is { } mdl)
+        {
+            leaked.Add(mdl.PagesOfChain(), withdrawn);
+            return;
+        }
+        leaked.Add(mapping.Common.Pages, withdrawn);
         // They were the common buffer's, and nobody else gives them back.
-        leaked.Give(pages);
-        return pages;
+        leaked.Give(CollectionsMarshal.AsSpan(withdrawn));
     }
 }

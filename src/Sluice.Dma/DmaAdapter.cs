@@ -145,14 +145,13 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
             ThrowNotOurs(list, site, file);
         }
         _verifier?.OnClosing(mapping, site, file);
-        if (!_backend.Unmap(mapping))
+        bool unmapped = false;
+        Exception? thrown = null;
+        try { unmapped = _backend.Unmap(mapping); }
+        catch (Exception e) { thrown = e; }
+        if (!unmapped)
         {
-            DmaReservation? broken = mapping.Backend.Reservation?.Owner;
-            (int lost, DmaChannel? cut) = (mapping.Backend.MapRegisters, mapping.Backend.Channel);
-            Abandon(mapping);
-            if (cut is not null) { GiveRegistersNow(lost, cut); }
-            broken?.Leave();
-            if (_verifier is not null) { DmaVerifier.Conclude(); }
+            AbandonPut(mapping, thrown);
             return;
         }
         _verifier?.OnClosed(mapping, site, file);

@@ -12,10 +12,11 @@ public sealed class DmaLeak
     private const int Released = 2;
     private readonly DmaAdapter _adapter;
     private readonly Mapping _mapping;
-    private readonly PhysicalAddress[] _pages;
+    private readonly List<PhysicalAddress> _pages;
     private int _state;
 
-    internal DmaLeak(DmaAdapter adapter, Mapping mapping, in MappingRecord record, PhysicalAddress[] pages) =>
+    internal DmaLeak(
+        DmaAdapter adapter, Mapping mapping, in MappingRecord record, List<PhysicalAddress> pages) =>
         (_adapter, _mapping, Mapping, _pages) = (adapter, mapping, record, pages);
 
     /// <summary>What was leaked, by whom, and where it was asked for.</summary>

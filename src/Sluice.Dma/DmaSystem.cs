@@ -148,7 +148,10 @@ public sealed partial class DmaSystem : IDisposable
     /// <returns>How many.</returns>
     public int DeliverReports() => _faults.Deliver();
 
-    /// <summary>Ends all adapters, then remapping.</summary>
+    /// <summary>
+    /// Ends all adapters, then remapping. All of it happens whatever a step throws: what the first one threw comes out
+    /// at the end.
+    /// </summary>
     public void Dispose()
     {
         lock (_lock)
@@ -156,17 +159,12 @@ public sealed partial class DmaSystem : IDisposable
             if (_disposed) { return; }
             _disposed = true;
         }
-        DmaViolationException? broken = null;
-        foreach (DmaAdapter adapter in Adapters)
-        {
-            try { adapter.Dispose(); }
-            catch (DmaViolationException e) { broken ??= e; }
-        }
-        _remapping?.Dispose();
-        foreach (BouncePool pool in _pools) { pool.Dispose(); }
-        _faults.Dispose();
-        DmaOwnership.Remove(this);
-        if (broken is not null) { throw broken; }
+        EveryStep.Of(
+            () => EveryStep.ForEach(Adapters, static adapter => adapter.Dispose()),
+            () => _remapping?.Dispose(),
+            () => EveryStep.ForEach<BouncePool>(_pools, static pool => pool.Dispose()),
+            _faults.Dispose,
+            () => DmaOwnership.Remove(this));
     }
 
     /// <summary>As <see cref="CreateAdapter"/>, over any back-end.</summary>

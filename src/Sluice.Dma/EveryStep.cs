@@ -6,12 +6,15 @@ namespace Sluice.Dma;
 internal static class EveryStep
 {
     /// <summary>Does all of it, in order. What the first that failed threw comes out at the end.</summary>
-    internal static void Of(params ReadOnlySpan<Action> steps)
+    internal static void Of(params ReadOnlySpan<Action> steps) => ForEach(steps, static step => step());
+
+    /// <summary>The same step for all of them, in order. What the first that failed threw comes out at the end.</summary>
+    internal static void ForEach<T>(ReadOnlySpan<T> items, Action<T> step)
     {
         Exception? thrown = null;
-        foreach (Action step in steps)
+        foreach (T item in items)
         {
-            try { step(); }
+            try { step(item); }
             catch (Exception e) { thrown ??= e; }
         }
         if (thrown is not null) { ExceptionDispatchInfo.Throw(thrown); }

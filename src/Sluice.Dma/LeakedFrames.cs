@@ -22,22 +22,20 @@ internal sealed class LeakedFrames(IFrameAllocator frames)
         All.GetValue(platform, static platform => new(platform.Frames));
 
     /// <summary>One more leak of these frames: whoever owns them, they leave circulation.</summary>
-    /// <returns>What <see cref="End"/> takes: without frames that are in nobody's use.</returns>
-    internal PhysicalAddress[] Add(ReadOnlySpan<PhysicalAddress> pages)
+    /// <param name="pages">The frames.</param>
+    /// <param name="added">What <see cref="End"/> takes: without frames that are in nobody's use.</param>
+    internal void Add(ReadOnlySpan<PhysicalAddress> pages, List<PhysicalAddress> added)
     {
-        var added = new PhysicalAddress[pages.Length];
-        int count = 0;
         lock (_lock)
         {
-            foreach (PhysicalAddress page in pages)
+            EveryStep.ForEach(pages, page =>
             {
-                if (!TryQuarantine(page)) { continue; }
+                if (!TryQuarantine(page)) { return; }
                 Entry entry = _entries.GetValueOrDefault(page);
                 _entries[page] = entry with { Leaks = entry.Leaks + 1 };
-                added[count++] = page;
-            }
+                added.Add(page);
+            });
         }
-        return added[..count];
     }
 
     /// <summary>

@@ -138,6 +138,51 @@ public sealed class SessionTests
         Assert.Equal("0000:02:01.0 cannot be lent to guest: no remapping unit could take it back", line);
     }
 
+    // Seen failing: an end that stopped at the first put that threw, and a second Dispose that did nothing.
+    [Fact]
+    public void TheEndHappensToItsEndWhateverOneStepThrows()
+    {
+        using TestPlatform platform = new();
+        using DmaSystem system = platform.Start(InvalidationPolicy.Strict);
+        DmaSession session = system.OpenSession("guest", Device, new());
+        for (int i = 0; i < 3; i++)
+        {
+            Assert.Equal(DmaSessionStatus.Done, session.TryAllocate(4096, out DmaHandle buffer));
+            if (i == 2) { continue; }
+            Assert.Equal(DmaSessionStatus.Done, session.TryMap(buffer, 0, 4096, DmaDirection.ToDevice, out _));
+        }
+        platform.UnitIsDeaf = true;
+        platform.TestFrames.Quarantining = _ =>
+        {
+            platform.TestFrames.Quarantining = null;
+            throw new NotSupportedException("refused");
+        };
+        Assert.Throws<NotSupportedException>(session.Dispose);
+        Assert.Equal((2, 2), (platform.Frames.QuarantinedFrames, system.Leaks.Count));
+        Assert.Equal(0, platform.TestFrames.Count(FrameKind.Buffer));
+        Assert.False(system.HasAdapter(Device));
+        session.Dispose();
+        Assert.Equal((0, DmaSessionStatus.Revoked), (session.PinnedPages, session.TryAllocate(1, out _)));
+    }
+
+    // Seen failing: the exception of who owns which bytes, in the server.
+    [Fact]
+    public void BytesThatTheDeviceMayStillReachAreDeadForTheClient()
+    {
+        using TestPlatform platform = new();
+        using DmaSystem system = platform.Start(InvalidationPolicy.Strict);
+        using DmaSession session = system.OpenSession("guest", Device, new());
+        Assert.Equal(DmaSessionStatus.Done, session.TryAllocate(4096, out DmaHandle buffer));
+        Assert.Equal(
+            DmaSessionStatus.Done, session.TryMap(buffer, 0, 4096, DmaDirection.Bidirectional, out DmaHandle mapping));
+        platform.UnitIsDeaf = true;
+        Assert.Equal(DmaSessionStatus.Done, session.TryUnmap(mapping));
+        Assert.Equal(DmaSessionStatus.Dead, session.TryRead(buffer, 0, new byte[1]));
+        Assert.Equal(DmaSessionStatus.Dead, session.TryWrite(buffer, 0, new byte[1]));
+        Assert.Equal(DmaSessionStatus.Dead, session.TryMap(buffer, 0, 1, DmaDirection.ToDevice, out _));
+        Assert.Equal(DmaSessionStatus.Done, session.TryFree(buffer));
+    }
+
     [Fact]
     public void PagesOfAUnitThatNoLongerAnswersAreNeverFreed()
     {

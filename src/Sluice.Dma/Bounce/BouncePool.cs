@@ -99,7 +99,7 @@ internal sealed partial class BouncePool : IDisposable
     {
         if (hold.Pages == 0) { return; }
         foreach (BounceRun run in hold) { run.Block.Area.Quarantine(run); }
-        LeakedFrames.Of(_platform).Add(PagesOf(hold));
+        LeakedFrames.Of(_platform).Add(PagesOf(hold), []);
         Interlocked.Add(ref _quarantined, hold.Pages);
     }
 

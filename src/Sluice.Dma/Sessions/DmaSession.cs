@@ -127,10 +127,14 @@ public sealed class DmaSession : IDisposable
         {
             DmaSessionStatus status = Find(mapping, mapping: true, out Entry entry);
             if (status != DmaSessionStatus.Done) { return status; }
-            _adapter.PutScatterGatherList(entry.List);
-            Entry buffer = _entries[entry.Of.Slot];
-            _entries[entry.Of.Slot] = buffer with { Mappings = buffer.Mappings - 1 };
-            Remove(mapping);
+            try { _adapter.PutScatterGatherList(entry.List); }
+            finally
+            {
+                // However it went: the list cannot be put again.
+                Entry buffer = _entries[entry.Of.Slot];
+                _entries[entry.Of.Slot] = buffer with { Mappings = buffer.Mappings - 1 };
+                Remove(mapping);
+            }
             return DmaSessionStatus.Done;
         }
     }
@@ -152,7 +156,10 @@ public sealed class DmaSession : IDisposable
         }
     }
 
-    /// <summary>Copies bytes out of a buffer that is not mapped.</summary>
+    /// <summary>
+    /// Copies bytes out of a buffer that is not mapped. <see cref="DmaSessionStatus.Dead"/> once a unit did not confirm
+    /// that the device no longer reaches it.
+    /// </summary>
     public DmaSessionStatus TryRead(DmaHandle buffer, uint offset, Span<byte> destination)
     {
         lock (_lock)
@@ -163,7 +170,7 @@ public sealed class DmaSession : IDisposable
         }
     }
 
-    /// <summary>Copies bytes into a buffer that is not mapped.</summary>
+    /// <summary>As <see cref="TryRead"/>, into it.</summary>
     public DmaSessionStatus TryWrite(DmaHandle buffer, uint offset, ReadOnlySpan<byte> source)
     {
         lock (_lock)
@@ -177,7 +184,8 @@ public sealed class DmaSession : IDisposable
     /// <summary>
     /// Takes everything back, whatever the client or the device is doing: blocks and drains the device, unmaps, and
     /// only then frees. Where a unit does not confirm, the pages stay out of circulation as
-    /// <see cref="DmaSystem.Leaks"/>. Harmless twice.
+    /// <see cref="DmaSystem.Leaks"/>. Harmless twice. All of it happens whatever a step throws: what the first one threw
+    /// comes out at the end.
     /// </summary>
     public void Dispose()
     {
@@ -185,20 +193,42 @@ public sealed class DmaSession : IDisposable
         {
             if (_revoked) { return; }
             _revoked = true;
-            // The order is the promise: no DMA of the device passes from here on, ...
-            _adapter.Revoke();
-            foreach (Entry entry in _entries)
+            Entry[] entries = [.. _entries];
+            bool drained = false;
+            try
             {
-                if (entry.List.IsLive) { _adapter.PutScatterGatherList(entry.List); }
+                EveryStep.Of(
+                    // The order is the promise: no DMA of the device passes from here on, ...
+                    _adapter.Revoke,
+                    () => EveryStep.ForEach<Entry>(entries, entry =>
+                    {
+                        if (entry.List.IsLive) { _adapter.PutScatterGatherList(entry.List); }
+                    }),
+                    // ... not even through a domain that others keep alive, where the policy lets unmapped ranges
+                    // linger, ...
+                    () =>
+                    {
+                        _adapter.Revoke();
+                        drained = true;
+                    },
+                    _adapter.Dispose,
+                    // ... and the pages go back last.
+                    () => EveryStep.ForEach<Entry>(entries, entry => Free(entry.Buffer, drained)));
             }
-            // ... not even through a domain that others keep alive, where the policy lets unmapped ranges linger, ...
-            _adapter.Revoke();
-            _adapter.Dispose();
-            // ... and the pages go back last.
-            foreach (Entry entry in _entries) { entry.Buffer?.Dispose(); }
-            _entries.Clear();
-            (_pages, _handles) = (0, 0);
+            finally
+            {
+                _entries.Clear();
+                (_pages, _handles) = (0, 0);
+            }
         }
+    }
+
+    // Pages of a client whose device could not be drained stay out of circulation for good.
+    private void Free(Mdl? buffer, bool drained)
+    {
+        if (buffer is null) { return; }
+        if (!drained) { LeakedFrames.Of(_system.Platform).Add(buffer.Pages, []); }
+        buffer.Dispose();
     }
 
     private DmaSessionStatus FindOwned(DmaHandle buffer, uint offset, int length, out Mdl mdl)
@@ -207,6 +237,8 @@ public sealed class DmaSession : IDisposable
         mdl = entry.Buffer!;
         if (status != DmaSessionStatus.Done) { return status; }
         if (entry.Mappings != 0) { return DmaSessionStatus.InUse; }
+        // Unmapped, but the unit did not confirm it: the bytes are the device's until the leak is released.
+        if (mdl.MappedTransfers != 0) { return DmaSessionStatus.Dead; }
         return (ulong)offset + (uint)length > mdl.ByteCount ? DmaSessionStatus.BadRange : DmaSessionStatus.Done;
     }
 
