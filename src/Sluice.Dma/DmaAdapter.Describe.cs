@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Sluice.Dma;
 
 public sealed partial class DmaAdapter
@@ -22,7 +24,8 @@ public sealed partial class DmaAdapter
             return Mdl.Borrow(_platform, mapping.Backend.Slot.Pages[..pages], transfer.Length, inPage);
         }
         if (!_backend.ReportsFaults) { return DescribeElements(list); }
-        return DescribePieces(transfer);
+        return mapping.Backend.Bounce is { Pages: > 0 } hold ? DescribeStandIns(transfer, hold)
+            : DescribePieces(transfer);
     }
 
     // Where nothing remaps, what the device is told is where the data is.
@@ -39,6 +42,32 @@ public sealed partial class DmaAdapter
             Append(ref first, ref last,
                 Mdl.Borrow(_platform, pages, element.Length, (int)element.Address.OffsetIn(PageLog2)));
         }
+        return first!;
+    }
+
+    // Where pages stand in for those that the transfer does not fill: as IsolatingBackend maps them.
+    private Mdl DescribeStandIns(in Transfer transfer, in BounceHold hold)
+    {
+        Mdl? first = null;
+        Mdl? last = null;
+        List<PhysicalAddress> run = [];
+        (uint start, uint bytes) = (0, 0);
+        BouncePages standIns = new(hold);
+        PageCursor cursor = new(transfer);
+        while (cursor.Next(out PhysicalAddress page, out uint inPage, out uint length))
+        {
+            bool joins = inPage == 0 && ((start + bytes) & PageMask) == 0;
+            if (bytes != 0 && !joins)
+            {
+                Append(ref first, ref last, Mdl.Borrow(_platform, CollectionsMarshal.AsSpan(run), bytes, (int)start));
+                run.Clear();
+                bytes = 0;
+            }
+            if (bytes == 0) { start = inPage; }
+            run.Add(length == PageMask + 1 ? page : standIns.Next());
+            bytes += length;
+        }
+        Append(ref first, ref last, Mdl.Borrow(_platform, CollectionsMarshal.AsSpan(run), bytes, (int)start));
         return first!;
     }
 

@@ -10,6 +10,9 @@ public static class Backend
 
     public static TheoryData<string> All => [.. Names];
 
+    /// <summary>As <see cref="All"/>, and a device that never sees the rest of a page.</summary>
+    public static TheoryData<string> AllAndUntrusted => [.. Names, "untrusted"];
+
     internal static bool IsRemapped(string name) => name is "remapping" or "deferred";
 
     internal static DmaSystem Start(TestPlatform platform, string name, DmaOptions? options = null) => name switch
@@ -20,6 +23,11 @@ public static class Backend
             Bounce = options?.Bounce ?? new() { Always = true, Pages = 128, MaximumPages = 128, Areas = 1 },
         }),
         "deferred" => platform.Start(InvalidationPolicy.Deferred, options),
+        "untrusted" => platform.Start(InvalidationPolicy.Strict, (options ?? new()) with
+        {
+            Trusts = static _ => false,
+            Bounce = new() { Pages = 128, MaximumPages = 128, Areas = 1 },
+        }),
         _ => platform.Start(null, options),
     };
 }

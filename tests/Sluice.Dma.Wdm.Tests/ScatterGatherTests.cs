@@ -279,15 +279,16 @@ public sealed class ScatterGatherTests
         adapter.PutDmaAdapter();
     }
 
-    // Seen failing: a second MDL of one list.
+    // Seen failing: a second MDL of one list; the driver's own pages where others stand in for those that a transfer of
+    // a device that is not trusted does not fill.
     [Theory]
-    [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
+    [MemberData(nameof(Backend.AllAndUntrusted), MemberType = typeof(Backend))]
     public void T10_AnMdlOfAListShowsTheTransferredBytesOnce(string backend)
     {
         using Lab lab = new(backend);
         WdmAdapter adapter = lab.Get(64 << 10);
         Mdl chain = lab.Chain((5000, 123), (700, 4000), (9001, 7));
-        foreach ((uint offset, uint length) in new[] { (0u, 14_701u), (100u, 9000u), (4999u, 2u) })
+        foreach ((uint offset, uint length) in new[] { (0u, 14_701u), (100u, 9000u), (4999u, 2u), (200u, 100u) })
         {
             ScatterGatherList list = lab.List(adapter, chain, offset, length, writeToDevice: false);
             byte[] data = Lab.Random(length, (int)length);
