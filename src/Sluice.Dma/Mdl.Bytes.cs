@@ -53,8 +53,11 @@ public sealed partial class Mdl
     public ReadOnlySpan<byte> GetReadOnlySpan(uint offset, uint length = uint.MaxValue) =>
         Lend(offset, length, writes: false);
 
-    /// <summary>As <see cref="CopyTo"/>, whoever owns the bytes: for back-ends, which work in between.</summary>
-    internal void Peek(uint offset, Span<byte> destination)
+    /// <summary>
+    /// As <see cref="CopyTo"/>, whoever owns the bytes: for back-ends, which work in between. A transfer that begins
+    /// below 4 GiB of a chain may end above.
+    /// </summary>
+    internal void Peek(ulong offset, Span<byte> destination)
     {
         MdlCursor cursor = new(this, offset, (uint)destination.Length);
         while (cursor.NextPiece(out Mdl part, out uint at, out uint length))
@@ -71,7 +74,7 @@ public sealed partial class Mdl
     }
 
     /// <summary>As <see cref="CopyFrom"/>, whoever owns the bytes.</summary>
-    internal void Poke(uint offset, ReadOnlySpan<byte> source)
+    internal void Poke(ulong offset, ReadOnlySpan<byte> source)
     {
         MdlCursor cursor = new(this, offset, (uint)source.Length);
         while (cursor.NextPiece(out Mdl part, out uint at, out uint length))

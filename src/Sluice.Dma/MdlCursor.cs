@@ -4,13 +4,13 @@ namespace Sluice.Dma;
 internal ref struct MdlCursor
 {
     private Mdl? _part;
-    private uint _offset;
+    private ulong _offset;
     private uint _left;
 
     /// <exception cref="ArgumentOutOfRangeException">The chain ends before the range does.</exception>
-    internal MdlCursor(Mdl mdl, uint offset, uint length)
+    internal MdlCursor(Mdl mdl, ulong offset, uint length)
     {
-        ulong end = (ulong)offset + length;
+        ulong end = offset + length;
         if (end > mdl.ByteCount && end > mdl.ChainByteCount)
         {
             throw new ArgumentOutOfRangeException(
@@ -24,13 +24,14 @@ internal ref struct MdlCursor
     {
         while (_left > 0 && _part is not null)
         {
-            (part, offset) = (_part, _offset);
-            _part = _part.Next;
-            if (offset >= part.ByteCount)
+            part = _part;
+            _part = part.Next;
+            if (_offset >= part.ByteCount)
             {
                 _offset -= part.ByteCount;
                 continue;
             }
+            offset = (uint)_offset;
             length = Math.Min(_left, part.ByteCount - offset);
             _left -= length;
             _offset = 0;

@@ -55,7 +55,7 @@ internal sealed class ShadowBackend(
         (footprint, culprit) = (default, default);
         Transfer transfer = mapping.Transfer;
         // The buffer keeps its offset in the first page: some devices only take whole pages after the first element.
-        uint inPage = ((uint)transfer.Mdl!.ByteOffset + transfer.Offset) & (PageSize - 1);
+        uint inPage = FirstInPage(transfer);
         int pages = (int)((inPage + (ulong)transfer.Length + PageSize - 1) >> PageLog2);
         BackendReservation? reservation = mapping.Backend.Reservation;
         if (transfer.Length > longest || pages > pool.LargestSlot || reservation is RemappingReservation)
@@ -183,6 +183,15 @@ internal sealed class ShadowBackend(
         return slot || direct.Forget(mapping);
     }
 
+    // Where in its page the first byte lies, in whichever part of a chain that is.
+    private static uint FirstInPage(in Transfer transfer)
+    {
+        Mdl mdl = transfer.Mdl!;
+        if (transfer.Offset < mdl.ByteCount) { return ((uint)mdl.ByteOffset + transfer.Offset) & (PageSize - 1); }
+        new PageCursor(transfer).Next(out _, out uint inPage, out _);
+        return inPage;
+    }
+
     // The pool's own frames are all the device will reach, but a driver that hands in a kernel page must not read or
     // write it either.
     private bool CheckFrames(in Transfer transfer, out PhysicalAddress culprit)
@@ -210,7 +219,7 @@ internal sealed class ShadowBackend(
             Span<byte> bytes = SpanOf(page);
             uint here = Math.Min(PageSize - inPage, transfer.Length - done);
             bytes[..(int)inPage].Clear();
-            transfer.Mdl!.Peek(transfer.Offset + done, bytes.Slice((int)inPage, (int)here));
+            transfer.Mdl!.Peek((ulong)transfer.Offset + done, bytes.Slice((int)inPage, (int)here));
             bytes[(int)(inPage + here)..].Clear();
             (done, inPage) = (done + here, 0);
         }
@@ -223,7 +232,7 @@ internal sealed class ShadowBackend(
         foreach (PhysicalAddress page in pages)
         {
             uint here = Math.Min(PageSize - inPage, transfer.Length - done);
-            transfer.Mdl!.Poke(transfer.Offset + done, SpanOf(page).Slice((int)inPage, (int)here));
+            transfer.Mdl!.Poke((ulong)transfer.Offset + done, SpanOf(page).Slice((int)inPage, (int)here));
             (done, inPage) = (done + here, 0);
         }
         Interlocked.Add(ref _bouncedBytes, transfer.Length);
