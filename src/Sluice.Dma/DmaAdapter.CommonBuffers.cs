@@ -114,9 +114,13 @@ public sealed partial class DmaAdapter
     internal void FreeCommonBuffer(Mapping mapping, long number)
     {
         if (!mapping.TryClose(number)) { return; }
-        if (!_backend.FreeCommon(mapping.Common))
+        bool freed = false;
+        Exception? thrown = null;
+        try { freed = _backend.FreeCommon(mapping.Common); }
+        catch (Exception e) { thrown = e; }
+        if (!freed)
         {
-            Abandon(mapping);
+            AbandonAfter(thrown, mapping);
             return;
         }
         Mdl? mdl = mapping.Transfer.Mdl;

@@ -108,11 +108,7 @@ public sealed partial class DmaAdapter
         DmaReservation? broken = mapping.Backend.Reservation?.Owner;
         (int lost, DmaChannel? cut) = (mapping.Backend.MapRegisters, mapping.Backend.Channel);
         EveryStep.Of(
-            () =>
-            {
-                if (thrown is not null) { ExceptionDispatchInfo.Throw(thrown); }
-            },
-            () => Abandon(mapping),
+            () => AbandonAfter(thrown, mapping),
             () =>
             {
                 if (cut is not null) { GiveRegistersNow(lost, cut); }
@@ -120,6 +116,14 @@ public sealed partial class DmaAdapter
             () => broken?.Leave());
         if (_verifier is not null) { DmaVerifier.Conclude(); }
     }
+
+    // What went wrong before comes out when the mapping is a leak.
+    private void AbandonAfter(Exception? thrown, Mapping mapping) => EveryStep.Of(
+        () =>
+        {
+            if (thrown is not null) { ExceptionDispatchInfo.Throw(thrown); }
+        },
+        () => Abandon(mapping));
 
     // A mapping that will never be given back, because its driver did not, or because the unit no longer answers.
     // Only by who closed it.
