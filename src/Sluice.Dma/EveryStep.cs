@@ -8,7 +8,7 @@ internal static class EveryStep
     /// <summary>Does all of it, in order. What the first that failed threw comes out at the end.</summary>
     internal static void Of(params ReadOnlySpan<Action> steps) => ForEach(steps, static step => step());
 
-    /// <summary>The same step for all of them, in order. What the first that failed threw comes out at the end.</summary>
+    /// <summary>The same step for all, in order. What the first that failed threw comes out at the end.</summary>
     internal static void ForEach<T>(ReadOnlySpan<T> items, Action<T> step)
     {
         Exception? thrown = null;

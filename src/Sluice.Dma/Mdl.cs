@@ -8,9 +8,10 @@ namespace Sluice.Dma;
 /// An MDL either owns its frames (<see cref="Allocate"/>) or borrows them (<see cref="Borrow"/>). Frames it owns go
 /// back to the machine at <see cref="Dispose"/>, or, when a transfer over them is still mapped, when the last such
 /// transfer is put: memory that a device may write is never handed out again. Frames of a leaked transfer are in
-/// quarantine until its release, whoever owns them; then they are their owner's again, or free if it is gone. Reading and copying are safe from any
-/// thread; whoever races another thread sees a mixture of bytes. Build a chain before it is used. Bytes belong to the
-/// processor or to a device: get hands them over, put hands them back, and in between they are out of bounds here.
+/// quarantine until its release, whoever owns them; then they are their owner's again, or free if it is gone. Reading
+/// and copying are safe from any thread; whoever races another thread sees a mixture of bytes. Build a chain before it
+/// is used. Bytes belong to the processor or to a device: get hands them over, put hands them back, and in between they
+/// are out of bounds here.
 /// </remarks>
 public sealed partial class Mdl : IDisposable
 {

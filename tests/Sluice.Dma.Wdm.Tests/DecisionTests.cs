@@ -136,7 +136,7 @@ public sealed partial class DecisionTests
             IEnumerable<ITheoryDataRow> rows =
                 (IEnumerable<ITheoryDataRow>)owner.GetProperty(data.MemberName)!.GetValue(null)!;
             HashSet<string> backends = [.. rows.Select(static r => (string)r.GetData()[0]!)];
-            Assert.True(backends.SetEquals(Backend.Names), test.Name);
+            Assert.True(backends.IsSupersetOf(Backend.Names), test.Name);
         }
         Assert.Empty(without);
         string[] numbers = [.. Document("docs/ddi.md").Select(static l => BackendRow().Match(l))

@@ -120,7 +120,7 @@ internal sealed class TestFrames : IFrameAllocator
         lock (_one)
         {
             ref FrameKind kind = ref _kinds[IndexOf(frame)];
-            if (kind != FrameKind.Quarantined) { throw new InvalidOperationException($"the frame at {frame} is {kind}"); }
+            Assert.Equal(FrameKind.Quarantined, kind);
             kind = FrameKind.Buffer;
         }
     }
