@@ -30,7 +30,7 @@ public sealed partial class DmaAdapter
             () => EveryStep.ForEach(_table.All, AbandonIfLive),
             CloseReservations,
             CloseBackend,
-            () => _ticket?.Wake(),
+            WakeForPages,
             () => _system.Remove(this),
             () => _verifier?.OnReleased(new(DisposeMember, nameof(DmaAdapter))));
         if (_verifier is not null) { DmaVerifier.Conclude(); }
@@ -85,9 +85,11 @@ public sealed partial class DmaAdapter
         {
             lock (_system.DomainLock) { _backend.Release(); }
         }
-        _ticket?.Wake();
         return true;
     }
+
+    /// <summary>After a leak was released: others may wait for what it held. Their callbacks run.</summary>
+    internal void WakeForPages() => _ticket?.Wake();
 
     // A map that the unit did not confirm. When it was not even tried, because the device is blocked, nothing is in
     // quarantine for it.

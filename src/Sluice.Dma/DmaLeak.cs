@@ -29,13 +29,15 @@ public sealed class DmaLeak
 
     /// <summary>
     /// Ends the quarantine. Only when the device was reset or is gone: whatever it still does would hit the memory's
-    /// next owner. Harmless twice. Where others share the device's domain and its unit does not confirm that they no
-    /// longer reach the memory either, it stays in quarantine for good, and <see cref="IsReleased"/> false.
+    /// next owner. Harmless twice. After the adapter's end, where its unit does not confirm that neither the device nor
+    /// others in its domain reach the memory, that stays in quarantine for good, and <see cref="IsReleased"/> false.
     /// </summary>
     public void Release()
     {
         if (Interlocked.CompareExchange(ref _state, Ending, Stands) != Stands) { return; }
-        if (_adapter.ReleaseLeak(_mapping, _pages)) { Volatile.Write(ref _state, Released); }
+        if (!_adapter.ReleaseLeak(_mapping, _pages)) { return; }
+        Volatile.Write(ref _state, Released);
+        _adapter.WakeForPages();
     }
 
     /// <summary>

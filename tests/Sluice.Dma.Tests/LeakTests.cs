@@ -108,6 +108,31 @@ public sealed class LeakTests : IDisposable
         Assert.All(pages, p => Assert.Equal(FrameKind.Free, _platform.Frames.KindOf(p)));
     }
 
+    // Seen failing: who waited behind a callback that threw was never told of the end.
+    [Fact]
+    public void WhoeverWaitsIsToldOfTheEndWhateverOneCallbackThrows()
+    {
+        using DmaSystem system = DmaSystem.Start(_platform, new() { MapRegistersPerAdapter = 1 });
+        DmaAdapter adapter = system.CreateAdapter(PciAddress.From(0, 5, 0), new(), "disk");
+        using Mdl mdl = Mdl.Allocate(_platform, 4096);
+        Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 1, DmaDirection.ToDevice, out ScatterGatherLease list));
+        int told = 0;
+        for (int i = 0; i < 3; i++)
+        {
+            adapter.GetScatterGatherList(mdl, 0, 1, DmaDirection.ToDevice, (_, failure, _) =>
+            {
+                Assert.Equal(DmaFailure.Disposed, failure);
+                told++;
+                throw new NotSupportedException("refused");
+            });
+        }
+        Assert.Throws<NotSupportedException>(adapter.Dispose);
+        Assert.Equal((3, 1), (told, system.Leaks.Count));
+        Assert.False(list.IsLive);
+        Assert.False(system.HasAdapter(adapter.Device));
+        system.Leaks[0].Release();
+    }
+
     [Fact]
     public void ALeakedCommonBufferIsReportedAndKept()
     {
