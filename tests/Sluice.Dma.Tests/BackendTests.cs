@@ -418,13 +418,13 @@ public sealed class BackendTests
         long before = 0;
         for (int i = 0; i < 6000; i++)
         {
-            if (i == 3000) { before = GC.GetAllocatedBytesForCurrentThread(); }
+            if (i == 3000) { before = HeapMeter.Now; }
             uint length = (i % 3) switch { 0 => 4096u, 1 => 60000, _ => 70000 };
             Assert.True(adapter.TryGetScatterGatherList(mdl, 0, length, (DmaDirection)((i % 3) + 1),
                 out ScatterGatherLease list));
             adapter.PutScatterGatherList(list);
         }
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        HeapMeter.AssertNone(before);
         mdl.Next.Dispose();
     }
 }

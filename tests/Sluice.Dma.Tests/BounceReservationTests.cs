@@ -161,11 +161,11 @@ public sealed class BounceReservationTests : IDisposable
         long before = 0;
         for (int i = 0; i < 3000; i++)
         {
-            if (i == 1000) { before = GC.GetAllocatedBytesForCurrentThread(); }
+            if (i == 1000) { before = HeapMeter.Now; }
             Assert.True(reservation.TryGetScatterGatherList(
                 _mdl, (uint)(i % 4096), 8 * 4096, DmaDirection.Bidirectional, out ScatterGatherLease list));
             list.Dispose();
         }
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        HeapMeter.AssertNone(before);
     }
 }

@@ -263,13 +263,13 @@ public sealed class CopyOrMapTests
         long before = 0;
         for (int i = 0; i < 6000; i++)
         {
-            if (i == 3000) { before = GC.GetAllocatedBytesForCurrentThread(); }
+            if (i == 3000) { before = HeapMeter.Now; }
             uint length = (i & 3) switch { 0 => 700u, 1 => 6000, 2 => 60_000, _ => 100_000 };
             Assert.True(adapter.TryGetScatterGatherList(
                 mdl, 0, length, (DmaDirection)((i % 3) + 1), out ScatterGatherLease list));
             adapter.PutScatterGatherList(list);
         }
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        HeapMeter.AssertNone(before);
     }
 }
 

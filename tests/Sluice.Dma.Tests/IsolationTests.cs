@@ -107,12 +107,12 @@ public sealed class IsolationTests : IDisposable
             long before = 0;
             for (int i = 0; i < 2000; i++)
             {
-                if (i == 1000) { before = GC.GetAllocatedBytesForCurrentThread(); }
+                if (i == 1000) { before = HeapMeter.Now; }
                 Assert.True(reservation.TryGetScatterGatherList(mdl, 5, 9000, DmaDirection.Bidirectional,
                     out ScatterGatherLease list));
                 list.Dispose();
             }
-            Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+            HeapMeter.AssertNone(before);
             Assert.True(reservation.TryGetScatterGatherList(mdl, 5, 9000, DmaDirection.ToDevice,
                 out ScatterGatherLease last));
             byte[] page = new byte[4096];

@@ -172,13 +172,13 @@ public sealed class MdlOwnershipTests : IDisposable
             out ScatterGatherLease list));
         byte[] bytes = new byte[4096];
         mdl.CopyTo(0, bytes);
-        long before = GC.GetAllocatedBytesForCurrentThread();
+        long before = HeapMeter.Now;
         for (int i = 0; i < 1000; i++)
         {
             mdl.CopyTo(0, bytes);
             mdl.GetSpan(0)[0] = 1;
         }
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        HeapMeter.AssertNone(before);
         list.Dispose();
     }
 }

@@ -17,7 +17,7 @@ public sealed class SteadyStateTests
         long before = 0;
         for (int i = 0; i < 12_000; i++)
         {
-            if (i == 4_000) { before = GC.GetAllocatedBytesForCurrentThread(); }
+            if (i == 4_000) { before = HeapMeter.Now; }
             ref ScatterGatherLease slot = ref leases[i & 15];
             if (slot.IsLive) { adapter.PutScatterGatherList(slot); }
             // The first rounds hold sixteen lists of every array size; later ones stay inside.
@@ -25,7 +25,7 @@ public sealed class SteadyStateTests
             Assert.True(adapter.TryGetScatterGatherList(mdl, (uint)random.Next(0, (int)(250_001 - length)), length,
                 DmaDirection.ToDevice, out slot));
         }
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        HeapMeter.AssertNone(before);
         foreach (ScatterGatherLease lease in leases) { lease.Dispose(); }
         mdl.Next.Dispose();
     }

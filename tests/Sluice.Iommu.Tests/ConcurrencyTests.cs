@@ -214,7 +214,7 @@ public sealed class ConcurrencyTests
         long before = 0;
         for (int i = 0; i < 3_000; i++)
         {
-            if (i == 1_000) { before = GC.GetAllocatedBytesForCurrentThread(); }
+            if (i == 1_000) { before = HeapMeter.Now; }
             rig.Translate(Disk, 0x1000, DmaAccess.Read, out _);
             rig.Translate(Disk, 0x1000, DmaAccess.Write, out _);
             rig.Translate(Disk, 0x2000, DmaAccess.Write, out _);
@@ -222,7 +222,7 @@ public sealed class ConcurrencyTests
             rig.Registers.Write32(0x22C, 1u << 31);
             rig.Registers.Write64(0x88, (rig.Registers.Read64(0x88) + 0x20) & 0xFFF);
         }
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        HeapMeter.AssertNone(before);
         Assert.True(rig.Port.Misses > 4_000 && rig.Port.Hits > 2_000);
         Assert.Equal((3_000L, 3_000L), (rig.Unit.Statistics.IotlbInvalidations, rig.Unit.Statistics.Waits));
     }

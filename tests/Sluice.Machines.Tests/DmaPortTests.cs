@@ -173,13 +173,13 @@ public sealed class DmaPortTests : IDisposable
         MsiMessage message = new(MsiMessage.Window.First, 0x31);
         _rogue.Port.Write(frame.Identity(), bytes);
         _rogue.Port.Send(message);
-        long before = GC.GetAllocatedBytesForCurrentThread();
+        long before = HeapMeter.Now;
         for (int i = 0; i < 1000; i++)
         {
             _rogue.Port.Write(frame.Identity(), bytes);
             _rogue.Port.Read(frame.Identity(), bytes);
             _rogue.Port.Send(message);
         }
-        Assert.Equal(before, GC.GetAllocatedBytesForCurrentThread());
+        HeapMeter.AssertNone(before);
     }
 }

@@ -181,9 +181,9 @@ public sealed class FaultTests
         using RemappingSystem system = platform.Start(faults, new() { FaultBurst = 1 << 20 });
         system.Attach(system.CreateDomain(new()), Noisy);
         Turn(platform);
-        long before = GC.GetAllocatedBytesForCurrentThread();
+        long before = HeapMeter.Now;
         Turn(platform);
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        HeapMeter.AssertNone(before);
         Assert.Equal(4_000, faults.Count);
 
         static void Turn(TestPlatform platform)

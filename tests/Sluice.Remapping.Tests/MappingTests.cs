@@ -188,9 +188,9 @@ public sealed class MappingTests
         system.Attach(domain, Devices[0]);
         PhysicalAddress[] pages = platform.Buffers(64);
         Turn(domain, pages, 2_000);
-        long before = GC.GetAllocatedBytesForCurrentThread();
+        long before = HeapMeter.Now;
         Turn(domain, pages, 2_000);
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        HeapMeter.AssertNone(before);
 
         static void Turn(Domain domain, PhysicalAddress[] pages, int turns)
         {

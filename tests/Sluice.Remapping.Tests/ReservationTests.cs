@@ -41,7 +41,7 @@ public sealed class ReservationTests
         long before = 0;
         for (int turn = 0; turn < 1_000_000; turn++)
         {
-            if (turn == 1000) { before = GC.GetAllocatedBytesForCurrentThread(); }
+            if (turn == 1000) { before = HeapMeter.Now; }
             int count = (turn & 1023) == 7 ? 1500 : 1 + (turn & 3);
             int first = random.Next(1500 - count + 1);
             ReadOnlySpan<PhysicalAddress> these = pages.AsSpan(first, count);
@@ -63,7 +63,7 @@ public sealed class ReservationTests
                 Assert.Fail($"still reached in turn {turn}");
             }
         }
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        HeapMeter.AssertNone(before);
         Assert.Equal(0, reservation.MappedPages);
         domain.FreeReservation(reservation);
     }

@@ -196,9 +196,9 @@ public sealed class ShadowPoolTests
         using ShadowPool pool = new(domain, platform, new());
         Turn(pool);
         long waits = system.Statistics.Waits;
-        long before = GC.GetAllocatedBytesForCurrentThread();
+        long before = HeapMeter.Now;
         Turn(pool);
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        HeapMeter.AssertNone(before);
         Assert.Equal(waits, system.Statistics.Waits);
 
         static void Turn(ShadowPool pool)

@@ -178,7 +178,7 @@ public sealed class VerifierTests
             if (i == 100_000)
             {
                 capacity = lab.System.Verifier!.Pages.Capacity;
-                before = GC.GetAllocatedBytesForCurrentThread();
+                before = HeapMeter.Now;
             }
             ref ScatterGatherLease slot = ref lists[i & 15];
             if (slot.IsLive) { lab.Adapter.PutScatterGatherList(slot); }
@@ -187,7 +187,7 @@ public sealed class VerifierTests
             slot = lab.Get(mdls[i & 15], (i & 1) == 0 ? DmaDirection.ToDevice : DmaDirection.FromDevice, offset,
                 length);
         }
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        HeapMeter.AssertNone(before);
         Assert.Equal(capacity, lab.System.Verifier!.Pages.Capacity);
         foreach (ScatterGatherLease list in lists) { list.Dispose(); }
         Assert.Equal(0, lab.System.Verifier.Pages.Count);
