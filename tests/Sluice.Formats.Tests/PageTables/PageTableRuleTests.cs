@@ -119,6 +119,30 @@ public sealed class PageTableRuleTests
         Assert.Equal(bytes * 2, table.UnmapAndFree(all).Bytes);
     }
 
+    // Seen failing: unmapping, and cutting, without a look at either end.
+    [Theory]
+    [MemberData(nameof(Formats))]
+    public void WhatBeginsOrEndsInsideAPageIsNeitherUnmappedNorCut(string format)
+    {
+        using TestedTable table = TestedFormats.Create(format);
+        ulong page = 1UL << table.GranuleLog2;
+        LogicalAddress first = table.Spaces[0].First;
+        LogicalRange two = LogicalRange.FromLength(first, page * 2);
+        Assert.Equal(page * 2, table.Map(two, new(0), DmaAccess.Read).Bytes);
+        int frames = table.Frames.Live;
+        LogicalRange[] askew = [new(first + 1, two.Last), new(first, two.Last - 1), new(first + 1, first + page)];
+        foreach (LogicalRange range in askew)
+        {
+            Assert.Equal(new(PageTableStatus.Misaligned, 0), table.UnmapAndFree(range));
+            Assert.Equal(new(PageTableStatus.Misaligned, 0), table.UnmapAndFreeSplitting(range));
+            Assert.Equal(new(PageTableStatus.Misaligned, 0), table.ChangeAccess(range, DmaAccess.ReadWrite));
+            Assert.Equal(PageTableStatus.Misaligned, table.Split(range));
+        }
+        Assert.Equal(new(PageTableStatus.NoAccess, 0), table.ChangeAccessSplitting(two, DmaAccess.None));
+        Assert.Equal(frames, table.Frames.Live);
+        Assert.Equal(page * 2, table.UnmapAndFree(two).Bytes);
+    }
+
     [Theory]
     [MemberData(nameof(Formats))]
     public void WhatCannotBeMappedIsRefusedBeforeAnythingChanges(string format)
