@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Mutation score of the page-table algorithm, its formats and VT-d's structures: Stryker changes the code in one place after
-# another and looks whether a test fails. Not part of ./test: two thousand five hundred changes take an hour.
+# another and looks whether a test fails. Not part of ./test: 2,400 changes take some hours on two
+# processors; give it the machine alone, or what is slow counts as found.
 #   eng/mutation.sh                          all of it
 #   eng/mutation.sh '**/X86.cs' '**/Vtd/*'   these files of src/Sluice.Formats
 # It works in a copy, so that no changed assembly stays behind; the report lies in a cache folder outside the repository,
