@@ -16,10 +16,10 @@ public sealed class ReactOsTests
         ScatterGatherList? got = null;
         NtStatus status = lab.AtDispatch(() => adapter.GetScatterGatherList(
             lab.Device, mdl, VirtualAddress.Of(mdl), 4096, (_, _, list, _) => got = list, null, true));
-        Assert.Equal(status.IsSuccess(), got is not null);
+        // Nothing can be done for it on identity; everywhere else the device finds the buffer's bytes at what it is told.
+        Assert.Equal((backend != "identity", backend != "identity"), (status.IsSuccess(), got is not null));
         if (got is not null)
         {
-            // Whatever address it is, the device finds the buffer's bytes there.
             Assert.Equal(Lab.Bytes(mdl, 0, 4096), lab.DeviceReads(got));
             lab.Put(adapter, got, true);
         }
