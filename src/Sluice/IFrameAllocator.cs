@@ -39,7 +39,7 @@ public interface IFrameAllocator
     /// <param name="last">No byte above this address: 0xFFFF_FFFF for what a 32-bit device must reach without
     /// remapping.</param>
     /// <returns>False when memory of that shape has run out.</returns>
-    bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, ulong last = ulong.MaxValue);
+    bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, PhysicalAddress? last = null);
 
     /// <summary>
     /// As <see cref="TryAllocate"/>, with a lower bound as well. Where an allocator has nothing better, it takes and
@@ -53,11 +53,11 @@ public interface IFrameAllocator
     {
         const int MostTries = 256;
         Stack<PhysicalAddress> low = new();
-        bool found = TryAllocate(kind, sizeLog2, out first, bounds.Last.Value);
+        bool found = TryAllocate(kind, sizeLog2, out first, bounds.Last);
         while (found && first < bounds.First && low.Count < MostTries)
         {
             low.Push(first);
-            found = TryAllocate(kind, sizeLog2, out first, bounds.Last.Value);
+            found = TryAllocate(kind, sizeLog2, out first, bounds.Last);
         }
         if (found && first < bounds.First)
         {

@@ -27,7 +27,7 @@ public sealed class CommonBufferTests : IDisposable
 
     private Mdl Contiguous(int sizeLog2, ulong last = ulong.MaxValue)
     {
-        Assert.True(_platform.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress run, last));
+        Assert.True(_platform.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress run, new PhysicalAddress(last)));
         return Mdl.Borrow(_platform,
             [.. Enumerable.Range(0, 1 << (sizeLog2 - 12)).Select(i => run + ((ulong)i << 12))], 1u << sizeLog2);
     }

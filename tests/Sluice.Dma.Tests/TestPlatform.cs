@@ -253,7 +253,7 @@ internal sealed class TestFrames : IFrameAllocator
     /// <summary>Runs before frames are taken, with what for; false says that there are none.</summary>
     internal Func<FrameKind, bool>? Allocating { get; set; }
 
-    public bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, ulong last = ulong.MaxValue)
+    public bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, PhysicalAddress? last = null)
     {
         if (Allocating?.Invoke(kind) == false)
         {
@@ -268,7 +268,7 @@ internal sealed class TestFrames : IFrameAllocator
             for (int i = _free.Count - 1; i >= 0; i--)
             {
                 ulong start = _free[i];
-                if ((start & (size - 1)) != 0 || start + (size - 1) > last || !IsFree(start, size)) { continue; }
+                if ((start & (size - 1)) != 0 || start + (size - 1) > (last?.Value ?? ulong.MaxValue) || !IsFree(start, size)) { continue; }
                 if (sizeLog2 == PageLog2) { _free.RemoveAt(i); }
                 else { _free.RemoveAll(p => p - start < size); }
                 for (ulong at = 0; at < size; at += 1 << PageLog2)

@@ -15,7 +15,7 @@ internal static class Fixtures
     public static PhysicalAddress Frame(
         this IPlatform platform, FrameKind kind = FrameKind.Buffer, ulong last = ulong.MaxValue)
     {
-        Assert.True(platform.Frames.TryAllocate(kind, 12, out PhysicalAddress frame, last));
+        Assert.True(platform.Frames.TryAllocate(kind, 12, out PhysicalAddress frame, new PhysicalAddress(last)));
         return frame;
     }
 

@@ -45,7 +45,7 @@ internal sealed class TestFrames : IFrameAllocator
         lock (_one) { return [.. Enumerable.Range(0, _kinds.Length).Where(i => _kinds[i] == kind).Select(AddressOf)]; }
     }
 
-    public bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, ulong last = ulong.MaxValue)
+    public bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, PhysicalAddress? last = null)
     {
         lock (_one)
         {
@@ -56,7 +56,7 @@ internal sealed class TestFrames : IFrameAllocator
             for (int tried = 0; tried < _kinds.Length; tried += frames)
             {
                 int index = (start + tried) % _kinds.Length & ~(frames - 1);
-                if (index + frames > _kinds.Length || AddressOf(index).Value + (1UL << sizeLog2) - 1 > last)
+                if (index + frames > _kinds.Length || AddressOf(index).Value + (1UL << sizeLog2) - 1 > (last?.Value ?? ulong.MaxValue))
                 {
                     continue;
                 }

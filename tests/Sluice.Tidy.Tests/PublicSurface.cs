@@ -6,7 +6,7 @@ namespace Sluice.Tidy.Tests;
 /// <summary>What everyone may call: no bare numbers where an address is meant.</summary>
 public sealed class PublicSurface
 {
-    private static readonly string[] AddressWords = ["address", "iova", "physical", "logical"];
+    private static readonly string[] AddressWords = ["address", "iova", "physical", "logical", "last", "first", "base", "root", "limit"];
 
     public static TheoryData<string> Libraries =>
     [

@@ -90,7 +90,7 @@ internal sealed class IdentityBackend(IPlatform platform, DeviceDescription devi
         PhysicalRange bounds = new(new(request.Bounds.First.Value), new(request.Bounds.Last.Value));
         if (sizeLog2 > LargestRunLog2) { return DmaFailure.OutOfResources; }
         bool found = bounds.First.Value == 0
-            ? frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress first, bounds.Last.Value)
+            ? frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress first, bounds.Last)
             : frames.TryAllocateWithin(FrameKind.Buffer, sizeLog2, bounds, out first);
         if (!found) { return DmaFailure.OutOfResources; }
         // Runs come in powers of two; what is too much goes back.

@@ -192,7 +192,7 @@ internal sealed class GuardedRuns(IPlatform platform, ulong last)
         }
         if (run is null)
         {
-            if (!platform.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress at, last))
+            if (!platform.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress at, new PhysicalAddress(last)))
             {
                 return false;
             }

@@ -93,7 +93,7 @@ public static partial class PageTable<TFormat>
         {
             return false;
         }
-        ulong last = (1UL << PhysicalBits(in root)) - 1;
+        PhysicalAddress last = new((1UL << PhysicalBits(in root)) - 1);
         if (!frames.TryAllocate(FrameKind.UnitTable, TableFrameLog2, out PhysicalAddress table, last)) { return false; }
         if (!TryStore(memory, table, 0, TFormat.Table(root.Table, level)))
         {

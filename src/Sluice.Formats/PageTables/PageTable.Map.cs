@@ -176,7 +176,7 @@ public static partial class PageTable<TFormat>
         where TMemory : struct, IPhysicalMemory
     {
         if (!frames.TryAllocate(FrameKind.UnitTable, TableFrameLog2, out PhysicalAddress frame,
-            (1UL << physicalBits) - 1))
+            new PhysicalAddress((1UL << physicalBits) - 1)))
         {
             return PageTableStatus.NoFrames;
         }

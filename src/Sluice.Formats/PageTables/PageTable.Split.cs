@@ -93,7 +93,7 @@ public static partial class PageTable<TFormat>
         for (int level = item.Level; (offset & ((1UL << Shift(level)) - 1)) != 0; level--)
         {
             if ((sizes >> Shift(level - 1) & 1) == 0) { return PageTableStatus.WouldSplit; }
-            ulong reach = (1UL << PhysicalBits(in root)) - 1;
+            PhysicalAddress reach = new((1UL << PhysicalBits(in root)) - 1);
             if (!frames.TryAllocate(FrameKind.UnitTable, TableFrameLog2, out PhysicalAddress frame, reach))
             {
                 return PageTableStatus.NoFrames;

@@ -62,7 +62,7 @@ public sealed class FrameAllocator : IFrameAllocator
     public int QuarantinedFrames => Volatile.Read(ref _quarantined);
 
     /// <inheritdoc/>
-    public bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, ulong last = ulong.MaxValue)
+    public bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, PhysicalAddress? last = null)
     {
         if (!IsAllocated(kind))
         {
@@ -71,7 +71,7 @@ public sealed class FrameAllocator : IFrameAllocator
         ArgumentOutOfRangeException.ThrowIfLessThan(sizeLog2, MachineMap.PageLog2);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(sizeLog2, MaximumSizeLog2);
         int count = 1 << (sizeLog2 - MachineMap.PageLog2);
-        int limit = Limit(last);
+        int limit = Limit(last?.Value ?? ulong.MaxValue);
         int index;
         lock (_lock)
         {

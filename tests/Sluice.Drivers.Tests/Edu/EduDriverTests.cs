@@ -82,7 +82,8 @@ public sealed class EduDriverTests
         foreach (bool remapped in new[] { false, true })
         {
             using Host host = new(remapped);
-            Assert.True(host.Machine.Frames.TryAllocate(FrameKind.Buffer, 12, out PhysicalAddress victim, 0x0FFF_FFFF));
+            PhysicalAddress reach = new(0x0FFF_FFFF);
+            Assert.True(host.Machine.Frames.TryAllocate(FrameKind.Buffer, 12, out PhysicalAddress victim, reach));
             using Mdl source = Mdl.Allocate(host.Machine, 4096);
             source.CopyFrom(0, Pattern.Disk(4096));
             host.Edu.CopyIn(source, 0, 4096);

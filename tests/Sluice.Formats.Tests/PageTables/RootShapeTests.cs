@@ -88,9 +88,9 @@ public sealed class RootShapeTests
 
         public int QuarantinedFrames => 0;
 
-        public bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, ulong last = ulong.MaxValue)
+        public bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, PhysicalAddress? last = null)
         {
-            Asked.Add((kind, sizeLog2, last));
+            Asked.Add((kind, sizeLog2, last!.Value.Value));
             return frames.TryAllocate(kind, sizeLog2, out first, last);
         }
 
