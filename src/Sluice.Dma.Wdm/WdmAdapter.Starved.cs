@@ -39,6 +39,7 @@ public sealed partial class WdmAdapter
         }
         catch (DmaException e) { status = e.Failure.ToStatus(); }
         catch (ObjectDisposedException) { status = DmaFailure.Disposed.ToStatus(); }
+        catch (ArgumentOutOfRangeException) when (!own) { status = DmaFailure.NotABuffer.ToStatus(); }
         return true;
     }
 
@@ -130,8 +131,11 @@ public sealed partial class WdmAdapter
             throw;
         }
         catch (DmaViolationException e) { (lease, failure) = (default, e.Failure); }
-        // Its buffer was disposed while it waited. It alone hears of it: the line goes on.
-        catch (ObjectDisposedException) when (!own) { (lease, failure) = (default, DmaFailure.NotABuffer); }
+        // Its buffer was disposed, or its chain cut short, while it waited. It alone hears of it: the line goes on.
+        catch (Exception e) when (!own && e is (ObjectDisposedException or ArgumentOutOfRangeException))
+        {
+            (lease, failure) = (default, DmaFailure.NotABuffer);
+        }
         status = failure.ToStatus();
         return failure != DmaFailure.OutOfResources;
     }
