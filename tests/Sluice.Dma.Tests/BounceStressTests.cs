@@ -5,10 +5,15 @@ using Sluice.Machines;
 
 namespace Sluice.Dma.Tests;
 
+/// <summary>Tests that say how long something may wait: not while others keep the thread pool from them.</summary>
+[CollectionDefinition("alone", DisableParallelization = true)]
+public sealed class Alone;
+
 /// <summary>
 /// Eight drivers, each with a request under way on each of eight devices, and a pool that has pages for a tenth of
 /// them. Three seconds; <c>SLUICE_STRESS_SECONDS=60</c> for longer.
 /// </summary>
+[Collection("alone")]
 public sealed class BounceStressTests(ITestOutputHelper output)
 {
     private const int Drivers = 8;
