@@ -8,7 +8,7 @@ namespace Sluice.Dma.Wdm;
 /// The addresses are logical, whatever the DDI's documents call them. Reading a list that was put throws. Safe from any
 /// thread.
 /// </remarks>
-public sealed class ScatterGatherList
+public sealed class ScatterGatherList : IQueued<ScatterGatherList>
 {
     /// <summary>Bytes of a list before its first element, as on 64-bit Windows.</summary>
     internal const int HeaderBytes = 16;
@@ -36,9 +36,8 @@ public sealed class ScatterGatherList
     // Why it has no element.
     internal NtStatus Refusal;
 
-    // The line of those whom only what is set aside can serve.
-    internal ScatterGatherList? NextStarved;
-    internal bool Starving;
+    // Its place in the line of those whom only what is set aside can serve.
+    private QueuePlace<ScatterGatherList> _starved;
 
     internal ScatterGatherList(WdmAdapter adapter, ScatterGatherRequest request, ScatterGatherBuffer? buffer = null) =>
         (Adapter, Request, Buffer) = (adapter, request, buffer);
@@ -56,6 +55,8 @@ public sealed class ScatterGatherList
 
     /// <summary>The caller's buffer it was built in; null for a list that was got.</summary>
     public ScatterGatherBuffer? Buffer { get; }
+
+    ref QueuePlace<ScatterGatherList> IQueued<ScatterGatherList>.Place => ref _starved;
 
     internal WdmAdapter Adapter { get; }
 

@@ -193,7 +193,7 @@ public sealed partial class WdmAdapter
     private NtStatus Begin(ScatterGatherList list)
     {
         // Who was withdrawn while it was served, and asks again in the same memory: that is still being written to.
-        if (Volatile.Read(ref _firstStarved) is not null || Volatile.Read(ref _inService) == list)
+        if (_starved.First is not null || Volatile.Read(ref _inService) == list)
         {
             Starve(list);
             return NtStatus.Success;

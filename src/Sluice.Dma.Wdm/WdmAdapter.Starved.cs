@@ -8,8 +8,7 @@ namespace Sluice.Dma.Wdm;
 public sealed partial class WdmAdapter
 {
     private readonly Lock _starvedLock = new();
-    private ScatterGatherList? _firstStarved;
-    private ScatterGatherList? _lastStarved;
+    private FirstComeQueue<ScatterGatherList> _starved;
     private bool _servingStarved;
     private bool _serveStarvedAgain;
 
@@ -45,13 +44,7 @@ public sealed partial class WdmAdapter
 
     private void Starve(ScatterGatherList list)
     {
-        lock (_starvedLock)
-        {
-            (list.Starving, list.NextStarved) = (true, null);
-            if (_lastStarved is null) { _firstStarved = list; }
-            else { _lastStarved.NextStarved = list; }
-            _lastStarved = list;
-        }
+        lock (_starvedLock) { _starved.TryAdd(list); }
         ServeStarved();
     }
 
@@ -63,7 +56,7 @@ public sealed partial class WdmAdapter
         lock (_starvedLock)
         {
             _serveStarvedAgain = true;
-            if (_servingStarved || _firstStarved is null) { return; }
+            if (_servingStarved || _starved.First is null) { return; }
             _servingStarved = true;
         }
         ExceptionDispatchInfo? thrown = null;
@@ -105,7 +98,7 @@ public sealed partial class WdmAdapter
     {
         lock (_starvedLock)
         {
-            list = _firstStarved;
+            list = _starved.First;
             asked = list is null ? default : new(list);
             (_servingStarved, _serveStarvedAgain, _inService) = (list is not null, false, list);
             return list is not null;
@@ -153,17 +146,7 @@ public sealed partial class WdmAdapter
 
     // Inside the lock. True for exactly one caller per starving request; a later one of the same object has another
     // ticket.
-    private bool RemoveStarved(ScatterGatherList list, long ticket)
-    {
-        if (!list.Starving || list.Ticket != ticket) { return false; }
-        ScatterGatherList? before = null;
-        for (ScatterGatherList? at = _firstStarved; at != list; at = at!.NextStarved) { before = at; }
-        if (before is null) { _firstStarved = list.NextStarved; }
-        else { before.NextStarved = list.NextStarved; }
-        if (_lastStarved == list) { _lastStarved = before; }
-        (list.Starving, list.NextStarved) = (false, null);
-        return true;
-    }
+    private bool RemoveStarved(ScatterGatherList list, long ticket) => list.Ticket == ticket && _starved.Remove(list);
 
     // What one request is for.
     private readonly record struct Asked(Mdl Mdl, uint Offset, uint Length, DmaDirection Direction, long Ticket)

@@ -26,15 +26,20 @@ internal struct QueuePlace<T>
 
 /// <summary>
 /// First come, first served, and any one may leave. The links lie in those who wait, so nothing is allocated. Only
-/// inside its owner's gate.
+/// inside its owner's gate; a look at <see cref="First"/> from outside is a hint.
 /// </summary>
 internal struct FirstComeQueue<T>
     where T : class, IQueued<T>
 {
+    private T? _first;
     private T? _last;
 
     /// <summary>Whose turn it is; null when nobody waits.</summary>
-    internal T? First { get; private set; }
+    internal T? First
+    {
+        readonly get => Volatile.Read(in _first);
+        private set => Volatile.Write(ref _first, value);
+    }
 
     /// <summary>Takes the last place. False when <paramref name="item"/> waits already.</summary>
     internal bool TryAdd(T item)

@@ -27,7 +27,8 @@ public sealed class BenchRowTests
         Outcome outcome = SluiceProcess.Run("bench", "list-", "--list", "--json");
         Assert.Equal(0, outcome.ExitCode);
         Assert.Equal(
-            BenchCatalog.All.Select(static entry => entry.Name).Where(static n => n.StartsWith("list-", StringComparison.Ordinal)),
+            BenchCatalog.All.Select(static entry => entry.Name)
+                .Where(static name => name.StartsWith("list-", StringComparison.Ordinal)),
             outcome.Json.GetProperty("rows").EnumerateArray().Select(static row => row.GetString()));
     }
 

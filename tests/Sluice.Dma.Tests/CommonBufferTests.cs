@@ -27,7 +27,8 @@ public sealed class CommonBufferTests : IDisposable
 
     private Mdl Contiguous(int sizeLog2, ulong last = ulong.MaxValue)
     {
-        Assert.True(_platform.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress run, new PhysicalAddress(last)));
+        PhysicalAddress reach = new(last);
+        Assert.True(_platform.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress run, reach));
         return Mdl.Borrow(_platform,
             [.. Enumerable.Range(0, 1 << (sizeLog2 - 12)).Select(i => run + ((ulong)i << 12))], 1u << sizeLog2);
     }

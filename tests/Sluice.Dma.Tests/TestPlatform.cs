@@ -268,7 +268,7 @@ internal sealed class TestFrames : IFrameAllocator
             for (int i = _free.Count - 1; i >= 0; i--)
             {
                 ulong start = _free[i];
-                if ((start & (size - 1)) != 0 || start + (size - 1) > (last?.Value ?? ulong.MaxValue) || !IsFree(start, size)) { continue; }
+                if ((start & (size - 1)) != 0 || new PhysicalAddress(start + (size - 1)) > last || !IsFree(start, size)) { continue; }
                 if (sizeLog2 == PageLog2) { _free.RemoveAt(i); }
                 else { _free.RemoveAll(p => p - start < size); }
                 for (ulong at = 0; at < size; at += 1 << PageLog2)

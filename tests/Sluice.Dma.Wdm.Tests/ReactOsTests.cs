@@ -16,7 +16,8 @@ public sealed class ReactOsTests
         ScatterGatherList? got = null;
         NtStatus status = lab.AtDispatch(() => adapter.GetScatterGatherList(
             lab.Device, mdl, VirtualAddress.Of(mdl), 4096, (_, _, list, _) => got = list, null, true));
-        // Nothing can be done for it on identity; everywhere else the device finds the buffer's bytes at what it is told.
+        // Nothing can be done for it on identity; everywhere else the device finds the buffer's bytes at what it is
+        // told.
         Assert.Equal((backend != "identity", backend != "identity"), (status.IsSuccess(), got is not null));
         if (got is not null)
         {

@@ -166,8 +166,8 @@ public sealed class ScatterGatherTests
         {
             Assert.Equal(NtStatus.BufferTooSmall,
                 adapter.BuildScatterGatherList(lab.Device, mdl, va, 64 * 4096, routine, null, true, less));
-            // Once for the compiler; then no frame may be taken, and nothing of the heap. The runtime may enlarge a table
-            // of its own once.
+            // Once for the compiler; then no frame may be taken, and nothing of the heap. The runtime may enlarge a
+            // table of its own once.
             int allocating = 0;
             for (int round = 0; round < 50; round++)
             {

@@ -54,36 +54,41 @@ public sealed class StarvedTests
         adapter.PutDmaAdapter();
     }
 
-    // It holds because the adapter's own queue refuses it: an example, no proof of the line of starved lists.
+    // Seen failing: what was thrown over the chain came out of the put of another list, and nobody was served again.
     [Theory]
     [InlineData("remapping")]
     [InlineData("deferred")]
-    public void AChainThatIsCutShortWhileItsListWaitsFailsAlone(string backend)
+    public void AChainThatIsCutShortWhileItsListStarvesFailsAlone(string backend)
     {
-        using Lab lab = new(backend, bytesPerBank: 8 << 20);
+        using Lab lab = new(backend, bytesPerBank: 8 << 20, options: new() { Verification = VerificationMode.Log });
         WdmAdapter adapter = lab.Get(Long);
         Mdl mdl = lab.Buffer(Long), chain = lab.Chain((Long - 4096, 0), (4096, 0));
-        List<(string Who, int Elements)> served = [];
-        ScatterGatherList? held = null;
+        List<(string Who, ScatterGatherList List)> served = [];
         lab.Platform.TestFrames.Limit(0);
-        void Ask(string who, Mdl of) => Assert.Equal(NtStatus.Success, adapter.BuildScatterGatherList(
-            lab.Device, of, VirtualAddress.Of(of), Long, (_, _, list, _) =>
-            {
-                served.Add((who, list.NumberOfElements));
-                held = list;
-            }, null, true, new(adapter, ScatterGatherBuffer.BytesFor(513))));
-        lab.AtDispatch(() =>
+        void Ask(string who, Mdl of) => Assert.Equal(NtStatus.Success, lab.AtDispatch(() =>
+            adapter.BuildScatterGatherList(
+                lab.Device, of, VirtualAddress.Of(of), Long, (_, _, list, _) => served.Add((who, list)), null, true,
+                new(adapter, ScatterGatherBuffer.BytesFor(513)))));
+        Ask("first", mdl);
+        Ask("second", mdl);
+        long requests = adapter.Adapter.Statistics.Requests;
+        int steps = 0;
+        // While the second is served, itself starved, others get in line behind it.
+        lab.Platform.TestClock.Asked = () =>
         {
-            Ask("first", mdl);
+            DmaStatistics now = adapter.Adapter.Statistics;
+            if (now.Requests != requests + 1 || now.Outstanding != 1 || steps++ != 0) { return; }
             Ask("cut", chain);
             Ask("behind", mdl);
-        });
+        };
+        lab.Put(adapter, served[0].List, true);
+        lab.Platform.TestClock.Asked = null;
+        Assert.Equal(["first", "second"], served.Select(static s => s.Who));
         chain.Next = null;
-        Assert.Equal("first", Assert.Single(served).Who);
-        lab.Put(adapter, held!, true);
-        Assert.Equal(["first", "cut", "behind"], served.Select(static s => s.Who));
-        Assert.Equal((0, true), (served[1].Elements, served[2].Elements > 0));
-        lab.Put(adapter, held!, true);
+        lab.Put(adapter, served[1].List, true);
+        Assert.Equal(["first", "second", "cut", "behind"], served.Select(static s => s.Who));
+        Assert.Equal(0, served[2].List.NumberOfElements);
+        lab.Put(adapter, served[3].List, true);
         lab.Platform.TestFrames.Limit(int.MaxValue);
         adapter.PutDmaAdapter();
     }

@@ -92,7 +92,8 @@ public sealed class FrameAllocatorTests
             Assert.True(machine.Frame(last: 0xFFFF_FFFF) + 0xFFF <= new PhysicalAddress(0xFFFF_FFFF));
             Assert.True(machine.Frame(last: 0xFF_FFFF) + 0xFFF <= new PhysicalAddress(0xFF_FFFF));
         }
-        Assert.True(machine.Frames.TryAllocate(FrameKind.Buffer, 21, out PhysicalAddress run, new PhysicalAddress(0xFFFF_FFFF)));
+        PhysicalAddress below = new(0xFFFF_FFFF);
+        Assert.True(machine.Frames.TryAllocate(FrameKind.Buffer, 21, out PhysicalAddress run, below));
         Assert.True(run.Value + 0x1F_FFFF <= 0xFFFF_FFFF);
         Assert.False(machine.Frames.TryAllocate(FrameKind.Buffer, 12, out _, new PhysicalAddress(0xF_FFFF)));
         Assert.False(machine.Frames.TryAllocate(FrameKind.Buffer, 12, out _, new PhysicalAddress(0)));

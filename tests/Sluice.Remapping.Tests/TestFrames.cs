@@ -56,7 +56,7 @@ internal sealed class TestFrames : IFrameAllocator
             for (int tried = 0; tried < _kinds.Length; tried += frames)
             {
                 int index = (start + tried) % _kinds.Length & ~(frames - 1);
-                if (index + frames > _kinds.Length || AddressOf(index).Value + (1UL << sizeLog2) - 1 > (last?.Value ?? ulong.MaxValue))
+                if (index + frames > _kinds.Length || AddressOf(index) + ((1UL << sizeLog2) - 1) > last)
                 {
                     continue;
                 }

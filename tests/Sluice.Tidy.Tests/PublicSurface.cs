@@ -6,7 +6,8 @@ namespace Sluice.Tidy.Tests;
 /// <summary>What everyone may call: no bare numbers where an address is meant.</summary>
 public sealed class PublicSurface
 {
-    private static readonly string[] AddressWords = ["address", "iova", "physical", "logical", "last", "first", "base", "root", "limit"];
+    private static readonly string[] AddressWords = 
+        ["address", "iova", "physical", "logical", "last", "first", "base", "root", "limit"];
 
     public static TheoryData<string> Libraries =>
     [
@@ -16,6 +17,7 @@ public sealed class PublicSurface
             .Select(static name => name!),
     ];
 
+    // Seen failing: a public method with a parameter `ulong last`.
     [Theory]
     [MemberData(nameof(Libraries))]
     public void NoBareNumberIsAnAddress(string library)

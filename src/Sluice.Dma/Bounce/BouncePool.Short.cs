@@ -178,7 +178,8 @@ internal sealed partial class BouncePool
     {
         int size = (int)BitOperations.RoundUpToPowerOf2((uint)pages);
         int sizeLog2 = PageLog2 + BitOperations.Log2((uint)size);
-        if (!_platform.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress first, new PhysicalAddress(Limit.Value)))
+        PhysicalAddress reach = new(Limit.Value);
+        if (!_platform.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress first, reach))
         {
             return false;
         }

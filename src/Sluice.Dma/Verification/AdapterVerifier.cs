@@ -18,7 +18,7 @@ internal sealed partial class AdapterVerifier
     internal AdapterVerifier(DmaAdapter adapter, DmaVerifier verifier)
     {
         (_adapter, _verifier) = (adapter, verifier);
-        if (verifier.Guards) { _guards = new(verifier.Platform, adapter.Description.LastAddress.Value); }
+        if (verifier.Guards) { _guards = new(verifier.Platform, new(adapter.Description.LastAddress.Value)); }
     }
 
     /// <summary>The verifier of the system.</summary>

@@ -153,7 +153,7 @@ internal sealed class GuardedRun
 }
 
 /// <summary>The guarded runs of one adapter, kept by size. Safe from any thread.</summary>
-internal sealed class GuardedRuns(IPlatform platform, ulong last)
+internal sealed class GuardedRuns(IPlatform platform, PhysicalAddress last)
 {
     private const int PageLog2 = 12;
 
@@ -177,7 +177,7 @@ internal sealed class GuardedRuns(IPlatform platform, ulong last)
         while (pages.Next(out PhysicalAddress page, out uint first, out _))
         {
             inPage ??= first;
-            if (page.Value + 4095 > last || platform.Frames.KindOf(page) != FrameKind.Buffer
+            if (page + 4095 > last || platform.Frames.KindOf(page) != FrameKind.Buffer
                 || !platform.Memory.TryGetSpan(page, 4096, out _)) { return false; }
         }
         ulong wanted = (inPage!.Value + (ulong)transfer.Length + 4095) / 4096 + 2;
@@ -192,7 +192,7 @@ internal sealed class GuardedRuns(IPlatform platform, ulong last)
         }
         if (run is null)
         {
-            if (!platform.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress at, new PhysicalAddress(last)))
+            if (!platform.Frames.TryAllocate(FrameKind.Buffer, sizeLog2, out PhysicalAddress at, last))
             {
                 return false;
             }
