@@ -34,7 +34,8 @@ public sealed partial class DmaAdapter
         MappingOrigin origin = new(tag, site, file);
         ScatterGatherLease list;
         DmaFailure failure;
-        try { failure = TryMap(transfer, origin, ahead: false, out list, out _); }
+        PhysicalAddress culprit;
+        try { failure = TryMap(transfer, origin, ahead: false, out list, out culprit); }
         catch
         {
             request.End();
@@ -44,6 +45,7 @@ public sealed partial class DmaAdapter
         {
             request.End();
             if (failure == DmaFailure.RuleBroken) { throw DmaVerifier.Broken(); }
+            if (failure != DmaFailure.None) { request.Problem = Explain(failure, length, culprit); }
             callback(list, failure, state);
             return;
         }

@@ -200,6 +200,10 @@ public sealed partial class DmaAdapter
         {
             object? state = waiter.CallbackState;
             if (failure == DmaFailure.RuleBroken) { _ = DmaVerifier.Broken(); }
+            else if (failure != DmaFailure.None && waiter.Request is { } request)
+            {
+                request.Problem = Explain(failure, waiter.Transfer.Length, culprit);
+            }
             GiveWaiter(waiter);
             callback(list, failure, state);
         }

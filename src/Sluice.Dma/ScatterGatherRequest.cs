@@ -26,6 +26,12 @@ public sealed class ScatterGatherRequest
         Elements = elements == 0 ? null : new ScatterGatherElement[elements];
     }
 
+    /// <summary>
+    /// Why the last use ended without a list, in one clear line; null when it had one or was withdrawn. Set before the
+    /// callback runs.
+    /// </summary>
+    public DmaException? Problem { get; internal set; }
+
     internal ScatterGatherWaiter Waiter { get; }
 
     internal ScatterGatherElement[]? Elements { get; }
@@ -44,6 +50,7 @@ public sealed class ScatterGatherRequest
                 $"a scatter/gather request of {_adapter.Driver} {_adapter.Device} still waits: "
                 + "use another for a second list");
         }
+        Problem = null;
     }
 
     internal void End() => Volatile.Write(ref _inUse, 0);

@@ -16,22 +16,23 @@ public sealed partial class NvmeController
             bool needsReset = NvmeRegisters.IsFatal(_registers.Status);
             foreach (NvmeQueuePair queue in _queues)
             {
-                int expired = queue.Tick(out bool isStuck);
+                NvmeSlot? expired = queue.Tick(out bool isStuck);
                 needsReset |= isStuck;
-                if (expired >= 0 && !needsReset) { needsReset |= !TryAbort(queue, expired); }
-                if (expired >= 0) { queue.EndAbort(expired); }
+                if (expired is null) { continue; }
+                if (!needsReset) { needsReset |= !TryAbort(expired); }
+                queue.EndAbort(expired);
             }
             if (needsReset) { ResetController(); }
             else { _ = _admin.TryTakeEvent(_options.AdminTimeout, out _); }
         }
     }
 
-    private bool TryAbort(NvmeQueuePair queue, int slot)
+    private bool TryAbort(NvmeSlot slot)
     {
         Aborts++;
         NvmeCommand abort = new(NvmeCommand.Abort, 0)
         {
-            Dword10 = (uint)queue.Id | ((uint)queue.CommandId(slot) << 16),
+            Dword10 = (uint)slot.Queue.Id | ((uint)slot.CommandId << 16),
         };
         return _admin.TryExecute(abort, _options.AdminTimeout, out _, out _);
     }
@@ -69,8 +70,20 @@ public sealed partial class NvmeController
     /// <summary>
     /// Clears CC.EN and waits until the controller says that it has stopped, hence does no DMA any more.
     /// </summary>
+    /// <remarks>
+    /// What a controller does when EN falls before RDY has followed it is undefined (NVM Express 1.4, 3.1.5): one that
+    /// is still starting is waited for first, unless it fails meanwhile or takes longer than it said.
+    /// </remarks>
     private bool TryStop()
     {
+        if (_registers.IsEnabled)
+        {
+            for (Deadline start = Deadline.In(Platform.Clock, _registers.ReadyTimeout); ; start.Relax())
+            {
+                uint status = _registers.Status;
+                if (NvmeRegisters.IsReady(status) || NvmeRegisters.IsFatal(status) || start.HasPassed) { break; }
+            }
+        }
         _registers.Disable();
         for (Deadline limit = Deadline.In(Platform.Clock, _registers.ReadyTimeout); ; limit.Relax())
         {

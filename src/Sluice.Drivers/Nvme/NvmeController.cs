@@ -36,6 +36,15 @@ public sealed partial class NvmeController : IDisposable
         {
             throw new NvmeException(NvmeFailure.Unsupported, "the controller lacks the NVM command set or 4 KiB pages");
         }
+        if (_registers.MaxQueueEntries < 2)
+        {
+            throw new NvmeException(NvmeFailure.Unsupported, "the controller's queues have one entry: CAP.MQES is 0");
+        }
+        if (!_registers.HasDoorbells(options.QueuePairs))
+        {
+            throw new NvmeException(NvmeFailure.Unsupported,
+                $"the doorbells of {options.QueuePairs} queue pairs lie outside the controller's registers");
+        }
         _admin = new(_registers, resources.Adapter, resources.Platform.Clock);
     }
 
@@ -239,7 +248,13 @@ public sealed partial class NvmeController : IDisposable
             int blockSizeLog2 = page[format + 2];
             bool hasMetadata = (page[format] | page[format + 1]) != 0;
             if (blockSizeLog2 is < 9 or > 12 || hasMetadata) { continue; } // formats this driver does not read
-            found.Add(new(this, id, BinaryPrimitives.ReadUInt64LittleEndian(page), blockSizeLog2, (page[99] & 1) != 0));
+            ulong blocks = BinaryPrimitives.ReadUInt64LittleEndian(page);
+            if (blocks > (ulong)long.MaxValue >> blockSizeLog2)
+            {
+                throw new NvmeException(NvmeFailure.Unsupported,
+                    $"namespace {id} claims {blocks} blocks of {1 << blockSizeLog2} bytes: more than 2^63 bytes");
+            }
+            found.Add(new(this, id, blocks, blockSizeLog2, (page[99] & 1) != 0));
         }
         return found;
     }

@@ -31,7 +31,7 @@ public sealed class NvmeNamespace
     public int BlockSizeLog2 { get; }
 
     /// <summary>Its size in bytes.</summary>
-    public long Length => checked((long)(Blocks << BlockSizeLog2));
+    public long Length => (long)(Blocks << BlockSizeLog2);
 
     /// <summary>Whether the controller says that it takes no writes.</summary>
     public bool IsReadOnly { get; }
@@ -46,6 +46,8 @@ public sealed class NvmeNamespace
     /// <param name="length">Bytes, a multiple of the block size, at least one block.</param>
     /// <param name="cancellationToken">Ends the wait alone.</param>
     /// <exception cref="ArgumentOutOfRangeException">The range is not whole blocks of this namespace.</exception>
+    /// <exception cref="ArgumentException">The buffer is a chain with a gap (a part that ends or starts inside a page) in
+    /// the middle of a block, or at no multiple of 4.</exception>
     /// <exception cref="NvmeException">The controller says so, or is gone (thrown at the await).</exception>
     /// <exception cref="DmaException">The buffer cannot be mapped (thrown at the await).</exception>
     public ValueTask ReadAsync(
@@ -121,6 +123,32 @@ public sealed class NvmeNamespace
         {
             throw new ArgumentOutOfRangeException(
                 nameof(length), $"{length} bytes from {offset} pass the end of the buffer");
+        }
+        if (buffer.Next is not null) { CheckRuns(buffer, offset, length); }
+    }
+
+    /// <summary>A command is whole blocks and one run of pages: every run of a chain is whole blocks.</summary>
+    private void CheckRuns(Mdl buffer, uint offset, uint length)
+    {
+        ulong start = buffer.ByteCount;
+        for (Mdl? part = buffer.Next; part is not null && start < (ulong)offset + length; part = part.Next)
+        {
+            if (start > offset && part.ByteOffset % sizeof(uint) != 0)
+            {
+                throw new ArgumentException("every part of an NVMe buffer starts at a multiple of 4", nameof(buffer));
+            }
+            start += part.ByteCount;
+        }
+        PrpRuns runs = new(buffer);
+        for (uint done = 0; done < length;)
+        {
+            uint run = runs.Limit((ulong)offset + done, length - done);
+            done += run;
+            if (done == length || (run & ((1u << BlockSizeLog2) - 1)) == 0) { continue; }
+            throw new ArgumentException(
+                $"a gap in the buffer after {offset + done} bytes divides a block of {1 << BlockSizeLog2} bytes: NVMe takes "
+                + "gaps only between blocks",
+                nameof(buffer));
         }
     }
 }

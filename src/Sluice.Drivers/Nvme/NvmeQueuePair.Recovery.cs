@@ -27,16 +27,15 @@ internal sealed partial class NvmeQueuePair
     {
         lock (_completing)
         {
-            for (int id = 0; id < _slots.Length; id++)
+            foreach (NvmeSlot slot in _slots)
             {
-                ref Slot slot = ref _slots[id];
-                if (slot.State != SlotState.InFlight) { continue; }
+                if (slot.State != NvmeSlotState.InFlight) { continue; }
                 NvmeRequest request = slot.Request!;
-                Unmap(ref slot);
-                (slot.Request, slot.State) = (null, SlotState.Idle);
+                Unmap(slot);
+                (slot.Request, slot.State) = (null, NvmeSlotState.Idle);
                 request.Finish(reason);
                 if (slot.IsAborting) { continue; }
-                lock (_submitting) { _free.Push(id); }
+                lock (_submitting) { _free.Push(slot); }
             }
             _completions.Clear();
             (_head, _phase) = (0, true);
@@ -53,14 +52,15 @@ internal sealed partial class NvmeQueuePair
         lock (_submitting) { _state = State.Dead; }
         lock (_completing)
         {
-            foreach (ref Slot slot in _slots.AsSpan())
+            foreach (NvmeSlot slot in _slots)
             {
-                if (slot.State != SlotState.InFlight) { continue; }
+                if (slot.State != NvmeSlotState.InFlight) { continue; }
                 NvmeRequest request = slot.Request!;
-                (slot.Request, slot.State) = (null, SlotState.Idle); // never pushed to the free stack again
+                (slot.Request, slot.State) = (null, NvmeSlotState.Idle); // never pushed to the free stack again
                 request.Finish(Dead());
             }
         }
+        foreach (NvmeSlot slot in _slots) { EndWait(slot, olderThan: int.MinValue, Dead()); }
         FailWaiting();
     }
 
@@ -68,63 +68,84 @@ internal sealed partial class NvmeQueuePair
     {
         while (true)
         {
-            NvmeRequest? request;
-            int id;
+            NvmeRequest? request = null;
             lock (_submitting)
             {
-                if (_parked.TryPop(out id)) { request = null; }
-                else
+                if (!_parked.TryDequeue(out NvmeSlot? slot))
                 {
                     request = _firstWaiting;
                     if (request is null) { return; }
                     (_firstWaiting, request.Next) = (request.Next, null);
                     if (_firstWaiting is null) { _lastWaiting = null; }
                 }
+                else
+                {
+                    (request, slot.Request) = (slot.Request, null);
+                    _free.Push(slot);
+                }
             }
-            if (request is null) { Abandon(id, Dead()); }
-            else { request.Finish(Dead()); }
+            request!.Finish(Dead());
         }
+    }
+
+    /// <summary>
+    /// Takes a command back that has waited for its list since before a turn of the watchdog, and answers it. One that
+    /// is with the adapter for less long, or just gets its list, goes on.
+    /// </summary>
+    private void EndWait(NvmeSlot slot, int olderThan, Exception reason)
+    {
+        if (slot.State != NvmeSlotState.Mapping || !slot.Mapping.TryCancel()) { return; }
+        // The wait is over, so the slot is this thread's; and it may have been the wait of a later command.
+        if (olderThan != int.MinValue && slot.Tick >= olderThan) { Submit(slot); }
+        else { Abandon(slot, reason); }
     }
 
     /// <summary>
     /// A turn of the watchdog: polls, so that a lost interrupt costs one turn, then looks for commands that take too
     /// long.
     /// </summary>
-    /// <returns>The slot of a command to abort (until <see cref="EndAbort"/> it is not used again), or −1.</returns>
-    public int Tick(out bool needsReset)
+    /// <returns>The slot of a command to abort (until <see cref="EndAbort"/> it is not used again), or none.</returns>
+    public NvmeSlot? Tick(out bool needsReset)
     {
         needsReset = false;
         Drain();
-        Pump();
-        int expired = -1;
+        NvmeSlot? expired = null;
+        int oldest;
         lock (_completing)
         {
             Volatile.Write(ref _tick, _tick + 1);
-            for (int id = 0; id < _slots.Length; id++)
+            oldest = _tick - _limits.TimeoutTicks;
+            foreach (NvmeSlot slot in _slots)
             {
-                ref Slot slot = ref _slots[id];
-                if (slot.State != SlotState.InFlight) { continue; }
-                int age = _tick - slot.Tick;
-                needsReset |= age > _limits.ResetTicks;
-                if (age <= _limits.TimeoutTicks || slot.WasAborted || expired >= 0) { continue; }
+                if (slot.State != NvmeSlotState.InFlight) { continue; }
+                needsReset |= _tick - slot.Tick > _limits.ResetTicks;
+                if (slot.Tick >= oldest || slot.WasAborted || expired is not null) { continue; }
                 (slot.IsAborting, slot.WasAborted) = (true, true);
-                expired = id;
+                expired = slot;
             }
         }
+        foreach (NvmeSlot slot in _slots)
+        {
+            if (slot.State == NvmeSlotState.Mapping && slot.Tick < oldest) { EndWait(slot, oldest, Starved(slot)); }
+        }
+        Pump();
         return expired;
     }
 
     /// <summary>The abort command is answered: its target's slot may be used again, once the target is.</summary>
-    public void EndAbort(int id)
+    public void EndAbort(NvmeSlot slot)
     {
         lock (_completing)
         {
-            _slots[id].IsAborting = false;
-            if (_slots[id].State == SlotState.InFlight) { return; }
-            lock (_submitting) { _free.Push(id); }
+            slot.IsAborting = false;
+            if (slot.State == NvmeSlotState.InFlight) { return; }
+            lock (_submitting) { _free.Push(slot); }
         }
         Pump();
     }
+
+    private static NvmeException Starved(NvmeSlot slot) =>
+        new(NvmeFailure.TimedOut, $"command {slot.Index} waited too long for DMA resources that others hold");
 
     /// <summary>Commands that the controller has.</summary>
     public int InFlight
@@ -134,10 +155,7 @@ internal sealed partial class NvmeQueuePair
             int count = 0;
             lock (_completing)
             {
-                foreach (ref readonly Slot slot in _slots.AsSpan())
-                {
-                    count += slot.State == SlotState.InFlight ? 1 : 0;
-                }
+                foreach (NvmeSlot slot in _slots) { count += slot.State == NvmeSlotState.InFlight ? 1 : 0; }
             }
             return count;
         }

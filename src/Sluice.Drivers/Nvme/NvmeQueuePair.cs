@@ -16,10 +16,11 @@ internal sealed partial class NvmeQueuePair : IDisposable
 {
     private const int DrainBurst = 64;
 
-    // A command id is a slot and how often the slot was used: a controller that completes a command twice then hits
-    // nothing, instead of the slot's next command.
-    private const int SlotBits = 10;
-    private const int UsesMask = 0x3F;
+    private static readonly ScatterGatherCallback s_onMapped = static (list, failure, state) =>
+    {
+        var slot = (NvmeSlot)state!;
+        slot.Queue.OnMapped(slot, list, failure);
+    };
 
     private readonly NvmeRegisters _registers;
     private readonly DmaAdapter _adapter;
@@ -30,11 +31,13 @@ internal sealed partial class NvmeQueuePair : IDisposable
     private readonly uint _listBytes;
     private readonly uint _submissionDoorbell;
     private readonly uint _completionDoorbell;
-    private readonly Slot[] _slots;
+    private readonly NvmeSlot[] _slots;
 
     private readonly Lock _submitting = new();
-    private readonly Stack<int> _free;
-    private readonly Stack<int> _parked;
+    private readonly Stack<NvmeSlot> _free;
+
+    // Commands that found the controller stopped.
+    private readonly Queue<NvmeSlot> _parked;
     private NvmeRequest? _firstWaiting;
     private NvmeRequest? _lastWaiting;
     private NvmeRequest? _pool;
@@ -42,7 +45,7 @@ internal sealed partial class NvmeQueuePair : IDisposable
     private State _state;
 
     private readonly Lock _completing = new();
-    private readonly int[] _done = new int[DrainBurst];
+    private readonly NvmeSlot[] _done = new NvmeSlot[DrainBurst];
     private uint _head;
     private bool _phase = true;
     private bool _drainAgain;
@@ -60,9 +63,9 @@ internal sealed partial class NvmeQueuePair : IDisposable
         _lists = adapter.AllocateCommonBuffer((uint)limits.QueueDepth * _listBytes, new() { Access = DmaAccess.Read });
         (_submissionDoorbell, _completionDoorbell) =
             (registers.SubmissionDoorbell(id), registers.CompletionDoorbell(id));
-        _slots = new Slot[limits.QueueDepth];
+        _slots = new NvmeSlot[limits.QueueDepth];
         (_free, _parked) = (new(_slots.Length), new(_slots.Length));
-        for (int i = _slots.Length - 1; i >= 0; i--) { _free.Push(i); }
+        for (int i = _slots.Length - 1; i >= 0; i--) { _free.Push(_slots[i] = new(this, i, adapter)); }
     }
 
     private enum State : byte
@@ -73,27 +76,6 @@ internal sealed partial class NvmeQueuePair : IDisposable
 
         /// <summary>Requests fail.</summary>
         Dead,
-    }
-
-    private enum SlotState : byte
-    {
-        /// <summary>On the free stack, or with the thread that is filling it.</summary>
-        Idle,
-
-        /// <summary>The controller has it.</summary>
-        InFlight,
-    }
-
-    private struct Slot
-    {
-        public NvmeRequest? Request;
-        public NvmePiece Piece;
-        public ScatterGatherLease List;
-        public int Tick;
-        public int Uses;
-        public SlotState State;
-        public bool IsAborting;
-        public bool WasAborted;
     }
 
     public int Id { get; }
@@ -198,13 +180,14 @@ internal sealed partial class NvmeQueuePair : IDisposable
                 Volatile.Write(ref _phase, !_phase);
             }
             Volatile.Write(ref _head, next);
-            int id = completion.CommandId & ((1 << SlotBits) - 1);
-            if (id >= _slots.Length || _slots[id].State != SlotState.InFlight || CommandId(id) != completion.CommandId)
+            int id = completion.CommandId & ((1 << NvmeSlot.IndexBits) - 1);
+            if (id >= _slots.Length || _slots[id] is not { State: NvmeSlotState.InFlight } slot
+                || slot.CommandId != completion.CommandId)
             {
                 UnexpectedCompletions++;
                 continue;
             }
-            if (CompleteRequest(ref _slots[id], completion.Status)) { _done[done++] = id; }
+            if (CompleteRequest(slot, completion.Status)) { _done[done++] = slot; }
         }
         if (seen == 0) { return 0; }
         _registers.Ring(_completionDoorbell, _head);
@@ -215,26 +198,23 @@ internal sealed partial class NvmeQueuePair : IDisposable
         return seen;
     }
 
-    /// <summary>The id of the command that is in a slot now.</summary>
-    public int CommandId(int slot) => slot | ((_slots[slot].Uses & UsesMask) << SlotBits);
-
     private NvmeCompletion Peek(uint head) =>
         new(_completions.Read64((head * NvmeCommand.CompletionBytes) + sizeof(ulong)));
 
     /// <summary>
     /// Unmaps, then answers. False when the slot is not free yet because an abort of its command is under way.
     /// </summary>
-    private bool CompleteRequest(ref Slot slot, NvmeStatus status)
+    private bool CompleteRequest(NvmeSlot slot, NvmeStatus status)
     {
         NvmeRequest request = slot.Request!;
         bool wasAborted = slot.WasAborted;
-        Unmap(ref slot);
-        (slot.Request, slot.State) = (null, SlotState.Idle);
+        Unmap(slot);
+        (slot.Request, slot.State) = (null, NvmeSlotState.Idle);
         request.Finish(status.IsSuccess ? null : ErrorOf(request, status, wasAborted));
         return !slot.IsAborting;
     }
 
-    private void Unmap(ref Slot slot)
+    private void Unmap(NvmeSlot slot)
     {
         if (slot.List.IsLive) { _adapter.PutScatterGatherList(slot.List, nameof(CompleteRequest)); }
         slot.List = default;
@@ -244,36 +224,25 @@ internal sealed partial class NvmeQueuePair : IDisposable
         ? new(NvmeFailure.TimedOut, $"{NvmeCommand.NameOf(request.Opcode)} took too long and was aborted")
         : new(NvmeCommand.NameOf(request.Opcode), status);
 
-    /// <summary>Submits what waits, as far as slots and DMA resources go.</summary>
+    /// <summary>Submits what waits, as far as there are slots.</summary>
     private void Pump()
     {
-        int retries;
-        bool isDead;
-        lock (_submitting) { (retries, isDead) = (_parked.Count, _state == State.Dead); }
-        if (isDead)
-        {
-            FailWaiting();
-            return;
-        }
-        while (TryTakeWork(ref retries, out int id, out NvmeRequest? dropped))
+        if (IsDead) { FailWaiting(); }
+        while (TryTakeWork(out NvmeSlot? slot, out NvmeRequest? dropped))
         {
             if (dropped is not null) { dropped.Finish(null); }
-            else { Submit(id); }
+            else { Submit(slot!); }
         }
     }
 
-    private bool TryTakeWork(ref int retries, out int id, out NvmeRequest? dropped)
+    private bool TryTakeWork(out NvmeSlot? slot, out NvmeRequest? dropped)
     {
-        (id, dropped) = (-1, null);
+        (slot, dropped) = (null, null);
         lock (_submitting)
         {
             if (_state != State.Running) { return false; }
-            if (_parked.Count > 0)
-            {
-                // Resources are short: what was refused first is tried first, once, and nothing overtakes it.
-                return retries-- > 0 && _parked.TryPop(out id);
-            }
-            if (_firstWaiting is not { } request || !_free.TryPeek(out id)) { return false; }
+            if (_parked.TryDequeue(out slot)) { return true; }
+            if (_firstWaiting is not { } request || !_free.TryPeek(out slot)) { return false; }
             uint maxLength = request.Buffer is null ? uint.MaxValue : _limits.MaxTransferBytes;
             bool taken = request.TryTake(maxLength, out NvmePiece piece, out bool isLast);
             if (isLast)
@@ -287,87 +256,117 @@ internal sealed partial class NvmeQueuePair : IDisposable
                 return true;
             }
             _free.Pop();
-            ref Slot slot = ref _slots[id];
-            (slot.Request, slot.Piece, slot.Tick, slot.WasAborted) = (request, piece, Volatile.Read(ref _tick), false);
-            slot.Uses++;
+            slot.Begin(request, piece);
             return true;
         }
     }
 
-    /// <summary>Maps and rings the doorbell. The slot is this thread's until then.</summary>
-    private void Submit(int id)
+    /// <summary>
+    /// Asks for the list; whoever gives it rings the doorbell, now or when resources come back. The adapter's queue is
+    /// first come, first served, and nothing overtakes it.
+    /// </summary>
+    private void Submit(NvmeSlot slot)
     {
-        ref Slot slot = ref _slots[id];
-        NvmeCommand command;
+        NvmeRequest request = slot.Request!;
+        if (request.Buffer is not { } buffer)
+        {
+            Send(slot, BuildWithoutBuffer(slot, request));
+            return;
+        }
+        bool isRead = request.Opcode == NvmeCommand.Read;
+        DmaDirection direction = isRead ? DmaDirection.FromDevice : DmaDirection.ToDevice;
+        string site = isRead ? "SubmitRead" : "SubmitWrite";
+        (slot.Tick, slot.IsMappedHere) = (Volatile.Read(ref _tick), true);
+        slot.State = NvmeSlotState.Mapping;
+        NvmePiece piece = slot.Piece;
         try
         {
-            if (!TryBuild(ref slot, id, out command))
-            {
-                Park(id);
-                return;
-            }
+            _adapter.BuildScatterGatherList(
+                slot.Mapping, buffer, piece.Offset, piece.Length, direction, s_onMapped, slot, (uint)slot.Index, site);
         }
         catch (Exception e) when (e is DmaException or ArgumentException or InvalidOperationException)
         {
-            Abandon(id, e);
-            return;
+            Abandon(slot, e);
         }
+        finally
+        {
+            // Where the list came from another thread meanwhile, the slot may be that thread's, or the next command's.
+            if (slot.IsMappedHere) { slot.IsMappedHere = false; }
+        }
+        // Given up meanwhile: whoever did so may have looked at this slot before it waited.
+        if (IsDead) { EndWait(slot, olderThan: int.MinValue, Dead()); }
+    }
+
+    /// <summary>The list is there, or never will be. On whichever thread; throws nothing.</summary>
+    private void OnMapped(NvmeSlot slot, ScatterGatherLease list, DmaFailure failure)
+    {
+        bool submitterGoesOn = slot.IsMappedHere;
+        slot.List = list;
+        Exception? error = failure == DmaFailure.None ? null
+            : slot.Mapping.Problem ?? new DmaException(failure, $"the buffer cannot be mapped: {failure}");
+        if (error is null && TryBuild(slot, out NvmeCommand command, out error)) { Send(slot, command); }
+        else
+        {
+            Abandon(slot, error!);
+            // Its slot may be what the next request waits for.
+            if (!submitterGoesOn) { Pump(); }
+        }
+    }
+
+    /// <summary>Rings the doorbell. The slot is this thread's until then.</summary>
+    private void Send(NvmeSlot slot, in NvmeCommand command)
+    {
         lock (_submitting)
         {
             if (_state == State.Running)
             {
-                slot.State = SlotState.InFlight;
+                (slot.Tick, slot.State) = (Volatile.Read(ref _tick), NvmeSlotState.InFlight);
                 uint offset = _tail * NvmeCommand.Bytes;
                 Span<byte> entry = _submissions.GetSpan(offset, NvmeCommand.Bytes);
-                command.Store(MemoryMarshal.Cast<byte, ulong>(entry), CommandId(id));
+                command.Store(MemoryMarshal.Cast<byte, ulong>(entry), slot.CommandId);
                 _tail = _tail + 1 == Entries ? 0 : _tail + 1;
                 _registers.Ring(_submissionDoorbell, _tail);
                 return;
             }
         }
         // The controller was stopped while this thread mapped: the device never heard of the mapping.
-        Unmap(ref slot);
-        Park(id);
+        Unmap(slot);
+        Park(slot);
     }
 
-    /// <summary>Keeps a command for later: DMA resources are short, or the controller is being reset.</summary>
-    private void Park(int id)
+    /// <summary>Keeps a command until the controller runs again.</summary>
+    private void Park(NvmeSlot slot)
     {
-        bool isDead;
+        State state;
         lock (_submitting)
         {
-            isDead = _state == State.Dead;
-            if (!isDead) { _parked.Push(id); }
+            state = _state;
+            slot.State = NvmeSlotState.Idle;
+            if (state != State.Dead) { _parked.Enqueue(slot); }
         }
-        if (isDead) { Abandon(id, Dead()); }
+        if (state == State.Dead) { Abandon(slot, Dead()); }
+        // It came back between the two looks.
+        else if (state == State.Running) { Pump(); }
     }
 
-    private void Abandon(int id, Exception error)
+    private void Abandon(NvmeSlot slot, Exception error)
     {
-        NvmeRequest request = _slots[id].Request!;
-        Unmap(ref _slots[id]);
-        _slots[id].Request = null;
-        lock (_submitting) { _free.Push(id); }
+        NvmeRequest request = slot.Request!;
+        Unmap(slot);
+        (slot.Request, slot.State) = (null, NvmeSlotState.Idle);
+        lock (_submitting) { _free.Push(slot); }
         request.Finish(error);
     }
 
-    private bool TryBuild(ref Slot slot, int id, out NvmeCommand command)
+    private bool TryBuild(NvmeSlot slot, out NvmeCommand command, out Exception? unfit)
     {
         NvmeRequest request = slot.Request!;
         NvmePiece piece = slot.Piece;
-        command = new(request.Opcode, request.Namespace);
-        uint listOffset = (uint)id * _listBytes;
-        if (request.Buffer is { } buffer)
+        (command, unfit) = (new(request.Opcode, request.Namespace), null);
+        try
         {
-            bool isRead = request.Opcode == NvmeCommand.Read;
-            DmaDirection direction = isRead ? DmaDirection.FromDevice : DmaDirection.ToDevice;
-            string site = isRead ? "SubmitRead" : "SubmitWrite";
-            if (!_adapter.TryGetScatterGatherList(
-                buffer, piece.Offset, piece.Length, direction, out slot.List, (uint)id, site))
-            {
-                return false;
-            }
-            (LogicalAddress prp1, LogicalAddress prp2) = PrpWriter.Write(slot.List, _lists, listOffset, _listBytes);
+            (LogicalAddress prp1, LogicalAddress prp2) =
+                PrpWriter.Write(slot.List, _lists, (uint)slot.Index * _listBytes, _listBytes);
             command = command with
             {
                 Prp1 = prp1,
@@ -375,16 +374,33 @@ internal sealed partial class NvmeQueuePair : IDisposable
                 StartBlock = piece.Block,
                 Dword12 = (piece.Length >> request.BlockSizeLog2) - 1,
             };
+            return true;
         }
-        else if (request.Opcode == NvmeCommand.DatasetManagement)
+        catch (ArgumentException e)
         {
-            // One range of 16 bytes, in memory of ours that may be read to the end of its page: some controllers do.
-            Span<ulong> range = MemoryMarshal.Cast<byte, ulong>(_lists.GetSpan(listOffset, 2 * sizeof(ulong)));
-            (range[0], range[1]) = ((ulong)piece.Length << 32, piece.Block);
-            const uint Deallocate = 1 << 2;
-            command = command with { Prp1 = _lists.Address + listOffset, Dword11 = Deallocate };
+            unfit = e;
+            return false;
         }
-        return true;
+    }
+
+    private NvmeCommand BuildWithoutBuffer(NvmeSlot slot, NvmeRequest request)
+    {
+        NvmeCommand command = new(request.Opcode, request.Namespace);
+        if (request.Opcode != NvmeCommand.DatasetManagement) { return command; }
+        // One range of 16 bytes, in memory of ours that may be read to the end of its page: some controllers do.
+        uint offset = (uint)slot.Index * _listBytes;
+        Span<ulong> range = MemoryMarshal.Cast<byte, ulong>(_lists.GetSpan(offset, 2 * sizeof(ulong)));
+        (range[0], range[1]) = ((ulong)slot.Piece.Length << 32, slot.Piece.Block);
+        const uint Deallocate = 1 << 2;
+        return command with { Prp1 = _lists.Address + offset, Dword11 = Deallocate };
+    }
+
+    private bool IsDead
+    {
+        get
+        {
+            lock (_submitting) { return _state == State.Dead; }
+        }
     }
 
     private static NvmeException Dead() =>

@@ -31,6 +31,13 @@ internal sealed class NvmeRegisters(RegisterWindow window)
 
     public uint Status => window.Read32(Csts);
 
+    /// <summary>CC.EN as it was written last, by whomever: firmware may have left it on.</summary>
+    public bool IsEnabled => window.Read32(Cc) is not uint.MaxValue and var configuration
+        && (configuration & EnableBit) != 0;
+
+    /// <summary>Whether the doorbells of queue pairs 0 to <paramref name="last"/> lie in the registers.</summary>
+    public bool HasDoorbells(int last) => Doorbells + ((2UL * (uint)last) + 2 << Stride) <= window.Length;
+
     public static bool IsReady(uint status) => (status & 1) != 0;
 
     public static bool IsFatal(uint status) => status == uint.MaxValue || (status & 2) != 0;

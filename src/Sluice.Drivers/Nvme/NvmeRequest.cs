@@ -26,6 +26,7 @@ internal sealed class NvmeRequest(NvmeQueuePair queue) : IValueTaskSource
     private ulong _nextBlock;
     private ulong _left;
     private uint _nextOffset;
+    private PrpRuns _runs;
     private int _open;
     private int _owners;
     private int _isAnswered;
@@ -52,6 +53,7 @@ internal sealed class NvmeRequest(NvmeQueuePair queue) : IValueTaskSource
         (Opcode, Namespace, BlockSizeLog2, Buffer) = (opcode, target.Id, target.BlockSizeLog2, buffer);
         (_nextBlock, _nextOffset, _left) = (block, offset, length);
         (_open, _owners, _isAnswered, _error) = (1, 2, 0, null);
+        _runs = buffer?.Next is null ? default : new(buffer);
         if (cancellation.CanBeCanceled) { _registration = cancellation.UnsafeRegister(s_cancel, this); }
         return new(this, _core.Version);
     }
@@ -65,7 +67,7 @@ internal sealed class NvmeRequest(NvmeQueuePair queue) : IValueTaskSource
         piece = default;
         isLast = true;
         if (Volatile.Read(ref _error) is not null || Volatile.Read(ref _isAnswered) != 0) { return false; }
-        uint length = (uint)Math.Min(_left, maxLength);
+        uint length = _runs.Limit(_nextOffset, (uint)Math.Min(_left, maxLength));
         piece = new(_nextBlock, _nextOffset, length);
         _left -= length;
         _nextOffset += length;
@@ -120,7 +122,7 @@ internal sealed class NvmeRequest(NvmeQueuePair queue) : IValueTaskSource
     {
         if (Interlocked.Decrement(ref _owners) != 0) { return; }
         _core.Reset();
-        (Buffer, _registration) = (null, default);
+        (Buffer, _registration, _runs) = (null, default, default);
         queue.Return(this);
     }
 }

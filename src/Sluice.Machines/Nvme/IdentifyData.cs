@@ -30,7 +30,7 @@ internal static class IdentifyData
         WriteText(page.Slice(64, 8), "1.0");
         page[72] = 6;                                      // RAB: 64 commands in a burst at best
         (page[74], page[75]) = (0x54, 0x52);               // IEEE 52:54:00, least significant byte first
-        page[77] = (byte)(options.MaxTransferLog2 - 12);   // MDTS, in units of CAP.MPSMIN
+        page[77] = Mdts(options);                          // MDTS, in units of CAP.MPSMIN
         Write32(page, 80, NvmeRegister.Version14);
         page[111] = 1;                                     // CNTRLTYPE: I/O controller
         page[258] = 3;                                     // ACL: 4 aborts at once
@@ -50,6 +50,9 @@ internal static class IdentifyData
         Write32(page, 2048 + 4, 16);                       // ENLAT
         Write32(page, 2048 + 8, 4);                        // EXLAT
     }
+
+    private static byte Mdts(NvmeModelOptions options) =>
+        options.MaxTransferLog2 == NvmeModelOptions.NoLimit ? (byte)0 : (byte)(options.MaxTransferLog2 - 12);
 
     /// <summary>The page of namespace 1.</summary>
     public static void WriteNamespace(Span<byte> page, ulong blocks, int blockSizeLog2, bool readOnly)

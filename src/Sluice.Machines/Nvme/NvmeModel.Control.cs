@@ -90,7 +90,7 @@ public sealed partial class NvmeModel
         _held.Clear();
         _events.Reset();
         _features.Reset();
-        _zeroing = default;
+        (_zeroing, _moving) = (default, default);
         (_completesTwice, _echo) = (false, null);
         (_interruptsDue, _nextQueue) = (0, 0);
         Interlocked.Exchange(ref _doorbellErrors, 0);

@@ -20,7 +20,6 @@ public sealed partial class NvmeModel
     private const int MaxRanges = 256;
     private readonly byte[] _zeros = new byte[1 << 16];
     private readonly byte[] _ranges = new byte[MaxRanges * RangeBytes];
-    private byte[]? _compared;
     private Zeroing _zeroing;
 
     /// <summary>
@@ -49,67 +48,12 @@ public sealed partial class NvmeModel
         }
         return opcode switch
         {
-            IoOpcode.Read => Read(command),
-            IoOpcode.Write => Write(command),
+            IoOpcode.Read or IoOpcode.Write or IoOpcode.Compare => Move(queue, command),
             IoOpcode.Flush => Translate(_medium.Flush()),
-            IoOpcode.Compare => Compare(command),
             IoOpcode.WriteZeroes => WriteZeroes(queue, command),
             IoOpcode.DatasetManagement => Deallocate(queue, command),
             _ => NvmeStatus.InvalidOpcode | NvmeStatus.DoNotRetry,
         };
-    }
-
-    private NvmeStatus Read(in SubmissionEntry command)
-    {
-        NvmeStatus status = PrepareBlocks(command, out long offset, out int length);
-        if (status != NvmeStatus.Success) { return status; }
-        Span<byte> data = _staging.AsSpan(0, length);
-        status = Translate(_medium.Read(offset, data));
-        if (status != NvmeStatus.Success) { return status; }
-        if (!_transfer.ToHost(Dma, data)) { return NvmeStatus.DataTransferError; }
-        _logs.CountRead((uint)length >> 9);
-        return NvmeStatus.Success;
-    }
-
-    private NvmeStatus Write(in SubmissionEntry command)
-    {
-        const uint ForceUnitAccess = 1 << 30;
-        NvmeStatus status = PrepareBlocks(command, out long offset, out int length);
-        if (status != NvmeStatus.Success) { return status; }
-        if (_medium.IsReadOnly) { return NvmeStatus.NamespaceWriteProtected | NvmeStatus.DoNotRetry; }
-        Span<byte> data = _staging.AsSpan(0, length);
-        if (!_transfer.FromHost(Dma, data)) { return NvmeStatus.DataTransferError; }
-        status = Translate(_medium.Write(offset, data));
-        if (status != NvmeStatus.Success) { return status; }
-        _logs.CountWrite((uint)length >> 9);
-        bool mayStayCached = _features.HasWriteCache && (command.Dword12 & ForceUnitAccess) == 0;
-        return mayStayCached ? NvmeStatus.Success : Translate(_medium.Flush());
-    }
-
-    private NvmeStatus Compare(in SubmissionEntry command)
-    {
-        NvmeStatus status = PrepareBlocks(command, out long offset, out int length);
-        if (status != NvmeStatus.Success) { return status; }
-        Span<byte> expected = _staging.AsSpan(0, length);
-        status = Translate(_medium.Read(offset, expected));
-        if (status != NvmeStatus.Success) { return status; }
-        Span<byte> given = (_compared ??= new byte[_staging.Length]).AsSpan(0, length);
-        if (!_transfer.FromHost(Dma, given)) { return NvmeStatus.DataTransferError; }
-        return expected.SequenceEqual(given) ? NvmeStatus.Success : NvmeStatus.CompareFailure | NvmeStatus.DoNotRetry;
-    }
-
-    /// <summary>What reads, writes and compares check alike: length, blocks, PRP entries, in this order.</summary>
-    private NvmeStatus PrepareBlocks(in SubmissionEntry command, out long offset, out int length)
-    {
-        (offset, length) = (0, 0);
-        ulong bytes = (ulong)command.BlockCount << _options.BlockSizeLog2;
-        if (bytes > 1UL << _options.MaxTransferLog2) { return Invalid; }
-        if (!AreBlocks(command.StartBlock, command.BlockCount))
-        {
-            return NvmeStatus.BlockOutOfRange | NvmeStatus.DoNotRetry;
-        }
-        (offset, length) = ((long)command.StartBlock << _options.BlockSizeLog2, (int)bytes);
-        return _transfer.Prepare(Dma, command, length, NvmeRegister.PageLog2(_applied));
     }
 
     private bool AreBlocks(ulong first, uint count) => first <= _blocks && count <= _blocks - first;

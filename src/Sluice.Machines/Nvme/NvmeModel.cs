@@ -6,8 +6,8 @@ namespace Sluice.Machines.Nvme;
 /// </summary>
 /// <remarks>
 /// <para>Register accesses come from any thread and touch only registers and doorbells; all other work, and every DMA,
-/// happens in <see cref="Step"/> on the device's own thread: at most eight commands, or one mebibyte of zeroing, per
-/// step.</para>
+/// happens in <see cref="Step"/> on the device's own thread: at most eight commands, or one mebibyte of a longer
+/// transfer or of zeroing, per step.</para>
 /// <para>Data moves medium → staging buffer → memory, as in a real controller, so that no DMA waits for a disk. Nothing
 /// allocates once the queues exist.</para>
 /// <para>A refused DMA of data ends the command with Data Transfer Error; a refused DMA of the queues themselves is
@@ -51,11 +51,13 @@ public sealed partial class NvmeModel : PciDevice, IDisposable
         _options.Check();
         AddBar(0, BarSize, is64Bit: true);
         AddPin();
+        AddPowerManagement();
         AddMsix(_options.QueuePairs + 1, 0, VectorTable, PendingVectors);
         _medium = medium;
-        _blocks = (ulong)(medium.Length + (1L << _options.BlockSizeLog2) - 1) >> _options.BlockSizeLog2;
-        _staging = GC.AllocateUninitializedArray<byte>(Math.Max(1 << _options.MaxTransferLog2, 1 << 16), pinned: true);
-        _transfer = new(Math.Max(_options.MaxTransferLog2, 16));
+        _blocks = ((ulong)medium.Length + (1UL << _options.BlockSizeLog2) - 1) >> _options.BlockSizeLog2;
+        long longest = Math.Max(_options.MaxTransferBytes, 1 << 16);
+        _staging = GC.AllocateUninitializedArray<byte>((int)Math.Min(longest, MoveStep), pinned: true);
+        _transfer = new((int)(longest >> 12));
         _features = new(_options.QueuePairs);
         _submissions = new SubmissionQueue?[_options.QueuePairs + 1];
         _completions = new CompletionQueue?[_options.QueuePairs + 1];
@@ -74,7 +76,7 @@ public sealed partial class NvmeModel : PciDevice, IDisposable
         if (!_isRunning || _isDead) { return worked; }
         worked |= TakeDoorbellErrors();
         worked |= PostWaiting();
-        worked |= _zeroing.IsActive ? ZeroSome() : ServeNextQueue();
+        worked |= _zeroing.IsActive ? ZeroSome() : _moving.IsActive ? MoveSome() : ServeNextQueue();
         RaiseInterrupts();
         return worked;
     }
@@ -111,7 +113,7 @@ public sealed partial class NvmeModel : PciDevice, IDisposable
             Execute(queue, command);
             // What was fetched and not begun is fetched again later: a command may stop the controller or take many
             // steps.
-            if (!_isRunning || _isDead || _zeroing.IsActive) { return; }
+            if (!_isRunning || _isDead || _zeroing.IsActive || _moving.IsActive) { return; }
         }
     }
 

@@ -14,17 +14,22 @@ internal sealed class PrpTransfer
     private readonly ulong[] _list;
     private int _count;
 
-    public PrpTransfer(int maxTransferLog2)
+    // What moves next: a segment, and how much of it has moved.
+    private int _segment;
+    private int _moved;
+
+    /// <summary>Room for transfers of so many pages of 4 KiB, wherever in the first they begin.</summary>
+    public PrpTransfer(int pages)
     {
-        int pages = (1 << (maxTransferLog2 - 12)) + 1;
-        _segments = new (LogicalAddress, int)[pages];
-        _list = new ulong[pages];
+        const int MostEntriesInAPage = (1 << NvmeRegister.MaxPageLog2) / sizeof(ulong);
+        _segments = new (LogicalAddress, int)[pages + 1];
+        _list = new ulong[Math.Min(pages + 1, MostEntriesInAPage)];
     }
 
     /// <summary>Finds the segments of <paramref name="length"/> bytes, at most the longest transfer.</summary>
     public NvmeStatus Prepare(DmaPort port, in SubmissionEntry command, int length, int pageLog2)
     {
-        _count = 0;
+        (_count, _segment, _moved) = (0, 0, 0);
         ulong pageMask = (1UL << pageLog2) - 1;
         if ((command.Prp1 & 3) != 0) { return NvmeStatus.InvalidPrpOffset | NvmeStatus.DoNotRetry; }
         int left = length - Add(command.Prp1, length, (1 << pageLog2) - (int)(command.Prp1 & pageMask));
@@ -35,29 +40,43 @@ internal sealed class PrpTransfer
         return NvmeStatus.Success;
     }
 
-    /// <summary>Moves data to the driver's memory; false when a piece of it was refused.</summary>
+    /// <summary>
+    /// Moves data to the driver's memory, from where the last move ended; false when a piece of it was refused.
+    /// </summary>
     public bool ToHost(DmaPort port, ReadOnlySpan<byte> data)
     {
-        for (int i = 0; i < _count; i++)
+        while (!data.IsEmpty)
         {
-            (LogicalAddress first, int length) = _segments[i];
-            length = Math.Min(length, data.Length);
-            if (port.Write(first, data[..length]) != DmaStatus.Completed) { return false; }
+            LogicalAddress at = Next(data.Length, out int length);
+            if (port.Write(at, data[..length]) != DmaStatus.Completed) { return false; }
             data = data[length..];
         }
         return true;
     }
 
-    /// <summary>Moves data from the driver's memory; false when a piece of it was refused.</summary>
+    /// <summary>
+    /// Moves data from the driver's memory, from where the last move ended; false when a piece of it was refused.
+    /// </summary>
     public bool FromHost(DmaPort port, Span<byte> data)
     {
-        for (int i = 0; i < _count; i++)
+        while (!data.IsEmpty)
         {
-            (LogicalAddress first, int length) = _segments[i];
-            if (port.Read(first, data[..length]) != DmaStatus.Completed) { return false; }
+            LogicalAddress at = Next(data.Length, out int length);
+            if (port.Read(at, data[..length]) != DmaStatus.Completed) { return false; }
             data = data[length..];
         }
         return true;
+    }
+
+    /// <summary>The next bytes that lie together, at most so many.</summary>
+    private LogicalAddress Next(int most, out int length)
+    {
+        (LogicalAddress first, int whole) = _segments[_segment];
+        LogicalAddress at = first + (ulong)_moved;
+        length = Math.Min(whole - _moved, most);
+        _moved += length;
+        if (_moved == whole) { (_segment, _moved) = (_segment + 1, 0); }
+        return at;
     }
 
     private NvmeStatus PrepareList(DmaPort port, ulong list, int left, int pageLog2)

@@ -10,6 +10,7 @@ internal static class PciConfig
     public const int Status = 0x06;
     public const int Revision = 0x08;
     public const int ClassCode = 0x09;
+    public const int CacheLineSize = 0x0C;
     public const int HeaderType = 0x0E;
     public const int FirstBar = 0x10;
     public const int SubsystemVendor = 0x2C;
@@ -38,6 +39,7 @@ internal static class PciConfig
     public const uint Bar64 = 0b100;
     public const uint BarPrefetchable = 0b1000;
 
+    public const byte CapabilityPower = 0x01;
     public const byte CapabilityMsi = 0x05;
     public const byte CapabilityExpress = 0x10;
     public const byte CapabilityMsix = 0x11;

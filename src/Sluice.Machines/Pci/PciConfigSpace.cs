@@ -31,6 +31,7 @@ public sealed class PciConfigSpace
         Set16(PciConfig.SubsystemVendor, identity.SubsystemVendorId);
         Set16(PciConfig.Subsystem, identity.SubsystemId);
         Allow16(PciConfig.Command, PciConfig.CommandWritable);
+        _writable[PciConfig.CacheLineSize] = 0xFF;
         _writable[PciConfig.InterruptLine] = 0xFF;
     }
 

@@ -52,7 +52,8 @@ public abstract partial class PciDevice
     private void DrivePin()
     {
         Config.SetStatus(PciConfig.StatusInterrupt, _pinAsserted);
-        bool isDriven = _pinAsserted && (Config.Read(PciConfig.Command, 2) & PciConfig.CommandInterruptDisable) == 0;
+        bool isDriven = _pinAsserted && _power is not { IsAsleep: true }
+            && (Config.Read(PciConfig.Command, 2) & PciConfig.CommandInterruptDisable) == 0;
         if (isDriven == _wireDriven) { return; }
         _wireDriven = isDriven;
         _wires?.Drive(_input, isDriven);

@@ -16,6 +16,7 @@ public abstract partial class PciDevice
 {
     private readonly Lock _configWritten = new();
     private readonly PciBar?[] _bars = new PciBar?[PciConfig.BarCount];
+    private PowerCapability? _power;
     private MsiCapability? _msi;
     private MsixCapability? _msix;
     private DmaPort? _dma;
@@ -124,6 +125,9 @@ public abstract partial class PciDevice
         _bars[index]!.Describe(Config);
     }
 
+    /// <summary>Declares power management: D0 and D3hot, in which the function neither answers nor sends.</summary>
+    protected void AddPowerManagement() => _power = new(Config);
+
     /// <summary>Declares MSI with one vector and a 64-bit address.</summary>
     protected void AddMsi() => _msi = new(Config);
 
@@ -200,8 +204,10 @@ public abstract partial class PciDevice
     private void ApplyConfig()
     {
         uint command = Config.Read(PciConfig.Command, 2);
-        _busMaster = (command & PciConfig.CommandBusMaster) != 0;
-        foreach (PciBar bar in Bars) { bar.Update(Config, (command & PciConfig.CommandMemory) != 0); }
+        _power?.Update();
+        bool isAwake = _power is not { IsAsleep: true };
+        _busMaster = isAwake && (command & PciConfig.CommandBusMaster) != 0;
+        foreach (PciBar bar in Bars) { bar.Update(Config, isAwake && (command & PciConfig.CommandMemory) != 0); }
         _msi?.Update();
         _msix?.Update();
         ApplyPin();

@@ -181,19 +181,6 @@ public sealed class NvmeNamespaceTests
     }
 
     [Fact]
-    public async Task ChainsThatPrpsCannotSayAreRefused()
-    {
-        using NvmeHost host = new(new MemoryMedium(Pattern.Disk(DiskBytes)));
-        using Mdl first = host.Buffer(512, 0);
-        using Mdl second = host.Buffer(512, 0);
-        first.Next = second; // 512 bytes of one page, then 512 of another: a gap inside
-        await Assert.ThrowsAsync<ArgumentException>(() => host.Disk.ReadAsync(0, first, 0, 1024).AsTask());
-        using Mdl page = host.Buffer(4096, 0);
-        page.Next = second;
-        await host.Disk.ReadAsync(0, page, 0, 4096 + 512);
-    }
-
-    [Fact]
     public async Task ShortDmaResourcesMeanWaitingNotFailing()
     {
         byte[] content = Pattern.Disk(DiskBytes);

@@ -48,9 +48,9 @@ internal sealed class NvmeRig : IDisposable
     public const ulong NoMemory = 0x40_0000_0000; // 256 GiB: where no RAM is, a DMA is refused
     private const uint AdminEntries = 16;
 
-    public NvmeRig(INvmeMedium medium, NvmeModelOptions? options = null, int seed = 1)
+    public NvmeRig(INvmeMedium medium, NvmeModelOptions? options = null, int seed = 1, ulong memory = 64 << 20)
     {
-        Machine = Machine.Create(new() { MemoryBytes = 64 << 20, Deterministic = true, Seed = seed });
+        Machine = Machine.Create(new() { MemoryBytes = memory, Deterministic = true, Seed = seed });
         Device = Machine.Plug(new NvmeModel(medium, options));
         Function = PciBus.Enumerate(Machine).Single(f => f.ClassCode == 0x010802);
         Registers = Function.MapBar(0);
