@@ -32,8 +32,7 @@ public sealed partial class DmaAdapter
         {
             GiveCommonRecord(mapping);
             throw failure == DmaFailure.OutOfResources
-                ? new DmaException(failure,
-                    $"no memory for a common buffer of {length} bytes that {Driver} {Device} reaches")
+                ? ExplainCommon(failure, request, default)
                 : Explain(failure, length, default);
         }
         return PublishCommon(mapping, number, memory, null, options, new(options.Tag, site, file));
@@ -228,8 +227,9 @@ public sealed partial class DmaAdapter
                 $"the page at {culprit} is not in {request.Bounds} at a multiple of 2^{request.AlignmentLog2}, and "
                 + $"nothing remaps for {Driver} {Device}"),
             DmaFailure.OutOfResources => new(failure,
-                $"no logical addresses or table memory for a common buffer of {request.Length} bytes of "
-                + $"{Driver} {Device}"),
+                $"no memory, or no free logical addresses in {request.Bounds} at a multiple of "
+                + $"2^{request.AlignmentLog2}, for a common buffer of {request.Length} bytes that {Driver} {Device} "
+                + "reaches"),
             _ => Explain(failure, request.Length, culprit),
         };
 }

@@ -28,8 +28,8 @@ public sealed partial class LogicalAddressAllocator
         ulong first = (bounds.First.Value >> PageLog2) + (bounds.First.IsAligned(PageLog2) ? 0UL : 1UL);
         int align = Math.Max(0, alignmentLog2 - PageLog2);
         space = default;
-        if (bounds.Last.Value < (1 << PageLog2) - 1) { return false; }
-        ulong last = Math.Min(_lastUsablePage, LastWholePage(bounds.Last));
+        if (bounds.Last.Value < (1 << PageLog2) - 1 || pages > _far.MostPages) { return false; }
+        ulong last = Math.Min(_lastPage, LastWholePage(bounds.Last));
         _gate.Enter();
         try
         {
@@ -84,8 +84,8 @@ public sealed partial class LogicalAddressAllocator
         while (page <= last && last - page >= pages - 1)
         {
             ulong to = page + (pages - 1) + guard;
-            if (to > _lastUsablePage) { return false; }
-            if (!TryFindTaken(page - guard, to, out ulong obstacle)) { return true; }
+            if (to > _lastPage) { return false; }
+            if (!TryFindTaken(page - guard, to, out ulong obstacle)) { return NewWindows(page - guard, to) <= _far.Left; }
             if (!TryFindFree(obstacle + 1, last, out ulong free)) { return false; }
             page = (free + guard + inAlignment) & ~inAlignment;
         }
@@ -94,16 +94,19 @@ public sealed partial class LogicalAddressAllocator
 
     private bool TryFindTaken(ulong first, ulong last, out ulong taken)
     {
-        for (ulong from = first; from <= last;)
+        for (ulong from = first; from <= last; from = LastOf(from) + 1)
         {
-            ulong end = Math.Min(last, from | ((1 << Arena.SizeLog2) - 1));
-            int found = ArenaOf(from).FirstTaken(InArena(from), InArena(end));
-            if (found >= 0)
+            ulong end = Math.Min(last, LastOf(from));
+            if (!HasWindow(from))
             {
-                taken = (from >> Arena.SizeLog2 << Arena.SizeLog2) + (uint)found;
-                return true;
+                taken = _far.Left == 0 ? from : FirstReserved(from, end);
+                if (taken <= end) { return true; }
+                continue;
             }
-            from = end + 1;
+            int found = ArenaOf(from).FirstTaken(InArena(from), InArena(end));
+            if (found < 0) { continue; }
+            taken = (from >> Arena.SizeLog2 << Arena.SizeLog2) + (uint)found;
+            return true;
         }
         taken = 0;
         return false;
@@ -113,36 +116,90 @@ public sealed partial class LogicalAddressAllocator
     {
         for (ulong from = first; from <= last;)
         {
-            int found = ArenaOf(from).FirstFree(InArena(from));
-            if (found >= 0)
+            if (HasWindow(from))
             {
+                int found = ArenaOf(from).FirstFree(InArena(from));
                 free = (from >> Arena.SizeLog2 << Arena.SizeLog2) + (uint)found;
-                return true;
+                if (found >= 0) { return true; }
+                from = LastOf(from) + 1;
             }
-            from = ((from >> Arena.SizeLog2) + 1) << Arena.SizeLog2;
+            else if (_far.Left > 0)
+            {
+                free = AfterReserved(from);
+                if (LastOf(free) == LastOf(from)) { return free <= last; }
+                from = free;
+            }
+            else if (_far.TryNext(from >> Arena.SizeLog2, out ulong index)) { from = index << Arena.SizeLog2; }
+            else { break; }
         }
         free = 0;
         return false;
     }
 
+    // The windows that slots use come into being when they are looked at; others when something is taken in them.
+    private bool HasWindow(ulong page) =>
+        page <= _lastSlotPage || _far[page >> Arena.SizeLog2] is not null;
+
+    private int NewWindows(ulong first, ulong last)
+    {
+        int count = 0;
+        for (ulong from = first; from <= last; from = LastOf(from) + 1) { count += HasWindow(from) ? 0 : 1; }
+        return count;
+    }
+
+    private ulong FirstReserved(ulong first, ulong last)
+    {
+        ulong lowest = ulong.MaxValue;
+        foreach (LogicalRange hole in _fixed.Concat(_reserved))
+        {
+            ulong from = hole.First.Value >> PageLog2;
+            if (from <= last && hole.Last.Value >> PageLog2 >= first) { lowest = Math.Min(lowest, Math.Max(from, first)); }
+        }
+        return lowest;
+    }
+
+    private ulong AfterReserved(ulong page)
+    {
+        // Holes may overlap: each turn leaves one behind.
+        for (bool moved = true; moved;)
+        {
+            moved = false;
+            foreach (LogicalRange hole in _fixed.Concat(_reserved))
+            {
+                if (page < hole.First.Value >> PageLog2 || page > hole.Last.Value >> PageLog2) { continue; }
+                page = (hole.Last.Value >> PageLog2) + 1;
+                moved = true;
+            }
+        }
+        return page;
+    }
+
     private void Take(ulong first, ulong last)
     {
-        for (ulong from = first; from <= last;)
+        for (ulong from = first; from <= last; from = LastOf(from) + 1)
         {
-            ulong end = Math.Min(last, from | ((1 << Arena.SizeLog2) - 1));
-            ArenaOf(from).TakeRange(InArena(from), InArena(end));
-            from = end + 1;
+            ArenaOf(from).TakeRange(InArena(from), InArena(Math.Min(last, LastOf(from))));
         }
     }
 
     private void GiveRange(LogicalRange range)
     {
         ulong last = range.Last.Value >> PageLog2;
-        for (ulong from = range.First.Value >> PageLog2; from <= last;)
+        for (ulong from = range.First.Value >> PageLog2; from <= last; from = LastOf(from) + 1)
         {
-            ulong end = Math.Min(last, from | ((1 << Arena.SizeLog2) - 1));
-            ArenaOf(from).GiveRange(InArena(from), InArena(end));
-            from = end + 1;
+            Arena arena = ArenaOf(from);
+            arena.GiveRange(InArena(from), InArena(Math.Min(last, LastOf(from))));
+            if (from > _lastSlotPage && IsUnused(arena, from)) { _far.Remove(from >> Arena.SizeLog2); }
         }
+    }
+
+    private bool IsUnused(Arena arena, ulong page)
+    {
+        ulong first = page >> Arena.SizeLog2 << Arena.SizeLog2;
+        foreach ((ulong from, ulong to) in Unreserved(first, Math.Min(_lastPage, LastOf(page))))
+        {
+            if (!arena.IsFree(InArena(from), InArena(to))) { return false; }
+        }
+        return true;
     }
 }

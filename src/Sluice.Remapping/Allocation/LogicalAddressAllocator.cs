@@ -27,10 +27,11 @@ public sealed partial class LogicalAddressAllocator
     private readonly LogicalRange[] _fixed;
     private readonly List<LogicalRange> _reserved = [];
     private readonly Arena?[] _arenas;
+    private readonly FarArenas _far;
     private readonly SlotRing?[] _lowRings = new SlotRing?[Arena.SizeLog2 + 1];
     private readonly SlotRing?[] _highRings = new SlotRing?[Arena.SizeLog2 + 1];
     private readonly ulong _lastPage;
-    private readonly ulong _lastUsablePage;
+    private readonly ulong _lastSlotPage;
     private long _allocations;
     private long _frees;
     private SpinGate _gate;
@@ -40,7 +41,9 @@ public sealed partial class LogicalAddressAllocator
     /// <param name="reserved">
     /// Ranges never handed out; pages that they touch count whole. They may overlap and lie anywhere.
     /// </param>
-    /// <param name="maximumArenas">Windows of 4 GiB to spread over, from the lowest.</param>
+    /// <param name="maximumArenas">
+    /// Windows of 4 GiB that slots spread over, from the lowest; ranges may lie in as many others, anywhere.
+    /// </param>
     public LogicalAddressAllocator(LogicalAddress last, IEnumerable<LogicalRange> reserved, int maximumArenas = 64)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(last.Value, 0x1FFFUL, nameof(last));
@@ -48,8 +51,9 @@ public sealed partial class LogicalAddressAllocator
         _fixed = [LogicalRange.FromLength(default, 1 << PageLog2), .. reserved];
         _lastPage = LastWholePage(last);
         _arenas = new Arena?[(int)Math.Min((ulong)maximumArenas, (_lastPage >> Arena.SizeLog2) + 1)];
-        _lastUsablePage = Math.Min(_lastPage, ((ulong)_arenas.Length << Arena.SizeLog2) - 1);
-        _arenas[0] = NewArena(0);
+        _far = new(maximumArenas);
+        _lastSlotPage = Math.Min(_lastPage, ((ulong)_arenas.Length << Arena.SizeLog2) - 1);
+        _arenas[0] = NewArena(index: 0);
     }
 
     /// <summary>Slots handed out so far.</summary>
@@ -114,7 +118,7 @@ public sealed partial class LogicalAddressAllocator
     public void Free(LogicalSlot slot)
     {
         ulong page = slot.First.Value >> PageLog2;
-        if (slot.Log2 > Arena.SizeLog2 || !slot.First.IsAligned(PageLog2 + slot.Log2) || page > _lastUsablePage)
+        if (slot.Log2 > Arena.SizeLog2 || !slot.First.IsAligned(PageLog2 + slot.Log2) || page > _lastSlotPage)
         {
             throw new ArgumentException($"{slot} is no slot of this allocator", nameof(slot));
         }
@@ -146,14 +150,19 @@ public sealed partial class LogicalAddressAllocator
     public bool TryReserve(LogicalRange range)
     {
         ulong first = range.First.Value >> PageLog2;
-        ulong last = range.Last.Value >> PageLog2;
+        ulong last = Math.Min(range.Last.Value >> PageLog2, _lastPage);
         _gate.Enter();
         try
         {
-            if (first > _lastUsablePage) { return true; }
-            last = Math.Min(last, _lastUsablePage);
+            if (first > last || _fixed.Concat(_reserved).Any(hole => hole.Contains(range))) { return true; }
             Flush();
-            List<(ulong First, ulong Last)> pieces = Unreserved(first, last);
+            // Where no window is yet, nothing is handed out, and one that comes into being looks at what is reserved.
+            List<(ulong First, ulong Last)> pieces = [];
+            foreach (ulong index in Windows(first >> Arena.SizeLog2, last >> Arena.SizeLog2))
+            {
+                ulong window = index << Arena.SizeLog2;
+                pieces.AddRange(Unreserved(Math.Max(first, window), Math.Min(last, LastOf(window))));
+            }
             foreach ((ulong from, ulong to) in pieces)
             {
                 if (!ArenaOf(from).IsFree(InArena(from), InArena(to))) { return false; }
@@ -174,6 +183,9 @@ public sealed partial class LogicalAddressAllocator
     private static int Log2Ceiling(int value) => value <= 1 ? 0 : BitOperations.Log2((uint)value - 1) + 1;
 
     private static int InArena(ulong page) => (int)(page & ((1 << Arena.SizeLog2) - 1));
+
+    /// <summary>The last page of the window that a page is in.</summary>
+    private static ulong LastOf(ulong page) => page | ((1 << Arena.SizeLog2) - 1);
 
     private SlotRing?[] Rings(ulong page) => page >> Arena.SizeLog2 == 0 ? _lowRings : _highRings;
 
@@ -196,7 +208,7 @@ public sealed partial class LogicalAddressAllocator
 
     private bool TryArena(int index, int log2, ulong lastPage, out ulong page)
     {
-        Arena arena = _arenas[index] ??= NewArena(index);
+        Arena arena = _arenas[index] ??= NewArena((ulong)index);
         ulong first = (ulong)index << Arena.SizeLog2;
         int last = (int)Math.Min(lastPage - first, (1 << Arena.SizeLog2) - 1);
         bool taken = arena.TryTake(log2, last, out int inArena);
@@ -221,17 +233,34 @@ public sealed partial class LogicalAddressAllocator
 
     private Arena ArenaOf(ulong page)
     {
-        int index = (int)(page >> Arena.SizeLog2);
-        return _arenas[index] ??= NewArena(index);
+        ulong index = page >> Arena.SizeLog2;
+        return index < (ulong)_arenas.Length
+            ? _arenas[index] ??= NewArena(index)
+            : _far[index] ?? _far.Add(index, NewArena(index));
     }
 
-    private Arena NewArena(int index)
+    private Arena NewArena(ulong index)
     {
         Arena arena = new();
-        ulong first = (ulong)index << Arena.SizeLog2;
-        ulong last = Math.Min(_lastPage, first + (1 << Arena.SizeLog2) - 1);
-        foreach ((ulong from, ulong to) in Unreserved(first, last)) { arena.GiveRange(InArena(from), InArena(to)); }
+        ulong first = index << Arena.SizeLog2;
+        foreach ((ulong from, ulong to) in Unreserved(first, Math.Min(_lastPage, LastOf(first))))
+        {
+            arena.GiveRange(InArena(from), InArena(to));
+        }
         return arena;
+    }
+
+    /// <summary>The windows that there are, of those from one to another.</summary>
+    private IEnumerable<ulong> Windows(ulong first, ulong last)
+    {
+        for (ulong index = first; index <= last && index < (ulong)_arenas.Length; index++)
+        {
+            if (_arenas[index] is not null) { yield return index; }
+        }
+        foreach (ulong index in _far.Indices)
+        {
+            if (index >= first && index <= last) { yield return index; }
+        }
     }
 
     /// <summary>The pages of a range that nobody reserved, as runs that do not cross an arena.</summary>
@@ -240,7 +269,7 @@ public sealed partial class LogicalAddressAllocator
         List<(ulong First, ulong Last)> pieces = [];
         for (ulong start = first; start <= last;)
         {
-            ulong end = Math.Min(last, start | ((1 << Arena.SizeLog2) - 1));
+            ulong end = Math.Min(last, LastOf(start));
             pieces.Add((start, end));
             start = end + 1;
         }
