@@ -5,7 +5,9 @@ namespace Sluice.Formats.Acpi;
 /// </summary>
 public enum AcpiProblem
 {
-    /// <summary>No root pointer (RSDP) with a valid checksum between 0xE0000 and 0xFFFFF.</summary>
+    /// <summary>
+    /// No root pointer (RSDP) with a valid checksum where the host says, or in the areas that are searched for one.
+    /// </summary>
     NoRootPointer = 1,
 
     /// <summary>The bytes of a table do not sum to 0. It is read all the same.</summary>
@@ -60,6 +62,9 @@ public enum AcpiProblem
 
     /// <summary>A width of physical addresses that no machine has: below 32 bits or above 52.</summary>
     BadAddressWidth = 18,
+
+    /// <summary>A table that says it is longer than the bytes at hand; those are read.</summary>
+    CutShort = 19,
 }
 
 /// <summary>One thing wrong with firmware tables.</summary>

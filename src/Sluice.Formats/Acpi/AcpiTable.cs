@@ -13,7 +13,10 @@ namespace Sluice.Formats.Acpi;
 /// </summary>
 /// <remarks>ACPI specification 5.2.6. Multi-byte fields are little-endian and may be unaligned.</remarks>
 /// <param name="Address">Where it lies.</param>
-/// <param name="Bytes">All of it, the header included; at least <see cref="HeaderLength"/> bytes.</param>
+/// <param name="Bytes">
+/// Its bytes from the header on, at least <see cref="HeaderLength"/>; what lies behind its own length is cut off.
+/// </param>
+/// <exception cref="ArgumentException">Fewer bytes than a header.</exception>
 public sealed record AcpiTable(PhysicalAddress Address, ReadOnlyMemory<byte> Bytes)
 {
     /// <summary>Bytes of the header that every table has.</summary>
@@ -21,6 +24,15 @@ public sealed record AcpiTable(PhysicalAddress Address, ReadOnlyMemory<byte> Byt
 
     /// <summary>Bytes of the longest table that is read.</summary>
     public const int MaximumLength = 1 << 20;
+
+    /// <summary>
+    /// All of it, the header included: as many bytes as its header says, if there are as many and no more than <see
+    /// cref="MaximumLength"/>; never less than a header.
+    /// </summary>
+    public ReadOnlyMemory<byte> Bytes { get; } = Own(Bytes);
+
+    /// <summary>The length that its header says, in bytes, whatever there is.</summary>
+    public uint DeclaredLength => BinaryPrimitives.ReadUInt32LittleEndian(Bytes.Span[4..]);
 
     /// <summary>Four letters, as <c>DMAR</c>; bytes that are not letters or digits print as <c>?</c>.</summary>
     public string Signature => Text(Bytes.Span[..4]);
@@ -48,7 +60,10 @@ public sealed record AcpiTable(PhysicalAddress Address, ReadOnlyMemory<byte> Byt
         return sum == 0;
     }
 
-    /// <summary>Takes a table that is not in memory, from a file say; false when it is shorter than a header.</summary>
+    /// <summary>
+    /// Takes a table that is not in memory, from a file say; false when the bytes are fewer than a header. Those behind
+    /// the table's own length are not part of it.
+    /// </summary>
     public static bool TryTake(ReadOnlyMemory<byte> bytes, [NotNullWhen(true)] out AcpiTable? table)
     {
         table = bytes.Length < HeaderLength ? null : new(PhysicalAddress.Zero, bytes);
@@ -87,6 +102,40 @@ public sealed record AcpiTable(PhysicalAddress Address, ReadOnlyMemory<byte> Byt
             diagnostics.Add(new(AcpiProblem.BadChecksum, signature, 9, "the bytes do not sum to 0"));
         }
         return table;
+    }
+
+    /// <summary>What is wrong with the table as a whole; the first only, because the others follow from it.</summary>
+    /// <param name="signature">What it should be called.</param>
+    /// <param name="needed">Bytes of the fixed part of its kind.</param>
+    internal AcpiDiagnostic? Check(string signature, int needed)
+    {
+        if (Signature != signature)
+        {
+            return new(AcpiProblem.UnexpectedSignature, signature, 0, $"a table called {Signature}");
+        }
+        if (DeclaredLength > MaximumLength)
+        {
+            return new(AcpiProblem.TableTooLong, signature, 4, $"a table of {DeclaredLength} bytes");
+        }
+        if (DeclaredLength < needed)
+        {
+            return new(AcpiProblem.TableTooShort, signature, 4, $"{DeclaredLength} bytes, {needed} needed");
+        }
+        return DeclaredLength == Bytes.Length ? null : new(AcpiProblem.CutShort, signature, 4,
+            $"a table of {DeclaredLength} bytes, of which {Bytes.Length} are there");
+    }
+
+    /// <summary>Whether nothing but zeros is left: what firmware pads with.</summary>
+    internal static bool IsPadding(ReadOnlySpan<byte> rest) => !rest.ContainsAnyExcept((byte)0);
+
+    private static ReadOnlyMemory<byte> Own(ReadOnlyMemory<byte> bytes)
+    {
+        if (bytes.Length < HeaderLength)
+        {
+            throw new ArgumentException($"a table has at least {HeaderLength} bytes, not {bytes.Length}");
+        }
+        uint own = BinaryPrimitives.ReadUInt32LittleEndian(bytes.Span[4..]);
+        return bytes[..(int)Math.Clamp(own, HeaderLength, (uint)Math.Min(bytes.Length, MaximumLength))];
     }
 
     internal static string Text(ReadOnlySpan<byte> bytes)

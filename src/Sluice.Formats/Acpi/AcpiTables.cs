@@ -21,28 +21,36 @@ namespace Sluice.Formats.Acpi;
 public sealed record AcpiTables(
     PhysicalAddress? RootPointer, IReadOnlyList<AcpiTable> All, IReadOnlyList<AcpiDiagnostic> Diagnostics)
 {
-    private const ulong SearchFirst = 0xE_0000;
-    private const ulong SearchLast = 0xF_FFFF;
     private const ulong SearchStep = 16;
+    private const ulong RootPointerWord = 0x2052_5450_2044_5352; // "RSD PTR "
     private const int MaximumTables = 1024;
+    private const int MaximumBytes = 64 << 20;
+
+    // Where a PC's firmware keeps the segment of its extended BIOS data area, and where such an area can be.
+    private static readonly PhysicalAddress s_dataAreaSegment = new(0x40E);
+    private static readonly PhysicalRange s_dataAreas = new(new(0x500), new(0x9_FFFF));
+    private static readonly PhysicalRange s_firmwareArea = new(new(0xE_0000), new(0xF_FFFF));
 
     /// <summary>The first table with this signature; null when there is none.</summary>
     public AcpiTable? Find(string signature) => All.FirstOrDefault(table => table.Signature == signature);
 
-    /// <summary>Searches the firmware area of a PC for the root pointer, and reads what it leads to.</summary>
-    public static AcpiTables Find<TMemory>(TMemory memory)
+    /// <summary>Finds the root pointer, and reads what it leads to.</summary>
+    /// <param name="memory">The machine's.</param>
+    /// <param name="rootPointer">
+    /// Where the root pointer lies, when the host knows it: nothing is searched then. Null: the first KiB of the
+    /// extended BIOS data area is searched, and then 0xE0000 to 0xFFFFF.
+    /// </param>
+    public static AcpiTables Find<TMemory>(TMemory memory, PhysicalAddress? rootPointer = null)
         where TMemory : struct, IPhysicalMemory
     {
-        for (ulong at = SearchFirst; at < SearchLast; at += SearchStep)
+        if (rootPointer is { } given)
         {
-            if (memory.TryRead64(new(at), out ulong word) && word == 0x2052_5450_2044_5352
-                && IsRootPointer(memory, new(at)))
-            {
-                return ReadFrom(memory, new(at));
-            }
+            return IsRootPointer(memory, given) ? ReadFrom(memory, given) : None($"no root pointer at {given}");
         }
-        return new(null, [], [new(AcpiProblem.NoRootPointer, "RSDP", 0,
-            "no root pointer between 0xE0000 and 0xFFFFF")]);
+        PhysicalAddress? found = DataArea(memory) is { } area ? Search(memory, area) : null;
+        return (found ?? Search(memory, s_firmwareArea)) is { } at
+            ? ReadFrom(memory, at)
+            : None("no root pointer in the extended BIOS data area or between 0xE0000 and 0xFFFFF");
     }
 
     /// <summary>Reads the tables that a root pointer at a known address leads to.</summary>
@@ -76,11 +84,35 @@ public sealed record AcpiTables(
         return new(rootPointer, tables, diagnostics);
     }
 
+    private static AcpiTables None(string why) =>
+        new(null, [], [new(AcpiProblem.NoRootPointer, "RSDP", 0, why)]);
+
+    private static PhysicalRange? DataArea<TMemory>(TMemory memory)
+        where TMemory : struct, IPhysicalMemory
+    {
+        Span<byte> segment = stackalloc byte[sizeof(ushort)];
+        if (!memory.TryRead(s_dataAreaSegment, segment)) { return null; }
+        PhysicalAddress first = new((ulong)BinaryPrimitives.ReadUInt16LittleEndian(segment) << 4);
+        PhysicalRange area = PhysicalRange.FromLength(first, 1024);
+        return s_dataAreas.Contains(area) ? area : null;
+    }
+
+    private static PhysicalAddress? Search<TMemory>(TMemory memory, PhysicalRange area)
+        where TMemory : struct, IPhysicalMemory
+    {
+        for (PhysicalAddress at = area.First; at < area.Last; at += SearchStep)
+        {
+            if (IsRootPointer(memory, at)) { return at; }
+        }
+        return null;
+    }
+
     private static bool IsRootPointer<TMemory>(TMemory memory, PhysicalAddress at)
         where TMemory : struct, IPhysicalMemory
     {
         Span<byte> first = stackalloc byte[20];
-        return memory.TryRead(at, first) && AcpiTable.IsSumZero(first);
+        return memory.TryRead(at, first) && BinaryPrimitives.ReadUInt64LittleEndian(first) == RootPointerWord
+            && AcpiTable.IsSumZero(first);
     }
 
     private static bool ReadList<TMemory>(
@@ -101,19 +133,23 @@ public sealed record AcpiTables(
             diagnostics.Add(new(AcpiProblem.TrailingBytes, signature, list.Bytes.Length - (entries.Length % width),
                 "part of an entry"));
         }
+        int bytes = 0;
+        int most = MaximumTables * width;
         for (int offset = 0; entries.Length - offset >= width; offset += width)
         {
-            if (tables.Count == MaximumTables)
+            if (offset == most || bytes > MaximumBytes)
             {
                 diagnostics.Add(new(AcpiProblem.TooMany, signature, AcpiTable.HeaderLength + offset,
-                    "more than 1024 tables"));
+                    "more than 1024 tables, or than 64 MiB of them"));
                 break;
             }
             ReadOnlySpan<byte> entry = entries[offset..];
             ulong address = width == sizeof(ulong)
                 ? BinaryPrimitives.ReadUInt64LittleEndian(entry)
                 : BinaryPrimitives.ReadUInt32LittleEndian(entry);
-            if (address != 0 && AcpiTable.Read(memory, new(address), diagnostics) is { } table) { tables.Add(table); }
+            if (address == 0 || AcpiTable.Read(memory, new(address), diagnostics) is not { } table) { continue; }
+            bytes += table.Bytes.Length;
+            tables.Add(table);
         }
         return true;
     }

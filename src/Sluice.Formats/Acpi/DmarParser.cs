@@ -2,7 +2,10 @@ using static System.Buffers.Binary.BinaryPrimitives;
 
 namespace Sluice.Formats.Acpi;
 
-/// <summary>Reads a DMAR table. Every loop advances by at least four bytes, so it ends with the table.</summary>
+/// <summary>
+/// Reads a DMAR table. Every loop advances by at least four bytes, so it ends with the table; and what it makes of a
+/// table is bounded, however many structures or mistakes there are.
+/// </summary>
 internal sealed class DmarParser(AcpiTable table)
 {
     private const int FirstStructure = 48;
@@ -10,6 +13,9 @@ internal sealed class DmarParser(AcpiTable table)
     private const int ScopeHead = 6;
     private const int LeastAddressBits = 32;
     private const int MostAddressBits = 52;
+    private const int MostStructures = 4096;
+    private const int MostScopes = 65_536;
+    private const int MostDiagnostics = 256;
 
     private readonly List<AcpiDiagnostic> _diagnostics = [];
     private readonly List<DmarUnit> _units = [];
@@ -19,24 +25,24 @@ internal sealed class DmarParser(AcpiTable table)
     private readonly List<DmarNamedDevice> _named = [];
     private readonly List<DmarScopeList> _caches = [];
     private readonly List<DmarScopeList> _integrated = [];
+    private int _scopes;
+    private bool _tooMany;
 
     public DmarTable Parse()
     {
         ReadOnlySpan<byte> bytes = table.Bytes.Span;
-        if (table.Signature != "DMAR")
-        {
-            Report(AcpiProblem.UnexpectedSignature, 0, $"a table called {table.Signature}");
-        }
-        if (bytes.Length < FirstStructure) { Report(AcpiProblem.TableTooShort, 4, $"{bytes.Length} bytes, 48 needed"); }
+        if (table.Check("DMAR", FirstStructure) is { } problem) { _diagnostics.Add(problem); }
         int addressBits = bytes.Length > 36 ? bytes[36] + 1 : 0;
         if (bytes.Length > 36 && addressBits is < LeastAddressBits or > MostAddressBits)
         {
             Report(AcpiProblem.BadAddressWidth, 36, $"physical addresses of {addressBits} bits, 32 to 52 are possible");
         }
         byte flags = bytes.Length > 37 ? bytes[37] : (byte)0;
-        int offset = FirstStructure;
-        while (bytes.Length - offset >= Head)
+        int offset = Math.Min(FirstStructure, bytes.Length);
+        for (int count = 0; bytes.Length - offset >= Head && !AcpiTable.IsPadding(bytes[offset..]); count++)
         {
+            if (count == MostStructures) { Overflow(offset, $"more than {MostStructures} structures"); }
+            if (_tooMany) { break; }
             int length = ReadUInt16LittleEndian(bytes[(offset + 2)..]);
             if (length < Head)
             {
@@ -54,7 +60,10 @@ internal sealed class DmarParser(AcpiTable table)
             Structure(bytes.Slice(offset, length), offset);
             offset += length;
         }
-        if (offset < bytes.Length) { Report(AcpiProblem.TrailingBytes, offset, $"{bytes.Length - offset} bytes"); }
+        if (bytes.Length - offset < Head && !AcpiTable.IsPadding(bytes[offset..]))
+        {
+            Report(AcpiProblem.TrailingBytes, offset, $"{bytes.Length - offset} bytes");
+        }
         return new(addressBits, flags, _units, _regions, _rootPorts, _affinities, _named, _caches, _integrated,
             _diagnostics);
     }
@@ -131,8 +140,10 @@ internal sealed class DmarParser(AcpiTable table)
     {
         List<DmarScope> scopes = [];
         int at = 0;
-        while (bytes.Length - at >= ScopeHead)
+        while (bytes.Length - at >= ScopeHead && !AcpiTable.IsPadding(bytes[at..]))
         {
+            if (++_scopes > MostScopes) { Overflow(offset + at, $"more than {MostScopes} device scopes"); }
+            if (_tooMany) { return scopes; }
             int length = bytes[at + 1];
             if (length < ScopeHead)
             {
@@ -149,7 +160,7 @@ internal sealed class DmarParser(AcpiTable table)
             scopes.Add(Scope(bytes.Slice(at, length), offset + at));
             at += length;
         }
-        if (at < bytes.Length)
+        if (!AcpiTable.IsPadding(bytes[at..]))
         {
             Report(AcpiProblem.TrailingBytes, offset + at, $"{bytes.Length - at} bytes after a device scope");
         }
@@ -168,6 +179,15 @@ internal sealed class DmarParser(AcpiTable table)
         return new((DmarScopeType)s[0], s[2], s[4], s[5], path);
     }
 
-    private void Report(AcpiProblem problem, int offset, string detail) =>
-        _diagnostics.Add(new(problem, "DMAR", offset, detail));
+    private void Report(AcpiProblem problem, int offset, string detail)
+    {
+        if (_diagnostics.Count < MostDiagnostics) { _diagnostics.Add(new(problem, "DMAR", offset, detail)); }
+        else { Overflow(offset, $"more than {MostDiagnostics} mistakes"); }
+    }
+
+    private void Overflow(int offset, string detail)
+    {
+        if (!_tooMany) { _diagnostics.Add(new(AcpiProblem.TooMany, "DMAR", offset, detail)); }
+        _tooMany = true;
+    }
 }

@@ -15,6 +15,7 @@ public sealed record McfgTable(IReadOnlyList<EcamWindow> Windows, IReadOnlyList<
 {
     private const int FirstWindow = 44;
     private const int WindowLength = 16;
+    private const int MostWindows = 4096;
 
     /// <summary>Reads a table. A damaged one gives what could be read, and diagnostics.</summary>
     public static McfgTable Parse(AcpiTable table)
@@ -26,15 +27,17 @@ public sealed record McfgTable(IReadOnlyList<EcamWindow> Windows, IReadOnlyList<
             diagnostics.Add(new(problem, "MCFG", offset, detail));
 
         ReadOnlySpan<byte> bytes = table.Bytes.Span;
-        if (table.Signature != "MCFG")
-        {
-            Report(AcpiProblem.UnexpectedSignature, 0, $"a table called {table.Signature}");
-        }
-        if (bytes.Length < FirstWindow) { Report(AcpiProblem.TableTooShort, 4, $"{bytes.Length} bytes, 44 needed"); }
+        if (table.Check("MCFG", FirstWindow) is { } problem) { diagnostics.Add(problem); }
         int offset = FirstWindow;
         for (; bytes.Length - offset >= WindowLength; offset += WindowLength)
         {
             ReadOnlySpan<byte> w = bytes[offset..];
+            if (AcpiTable.IsPadding(w)) { break; }
+            if (windows.Count + diagnostics.Count >= MostWindows)
+            {
+                Report(AcpiProblem.TooMany, offset, $"more than {MostWindows} windows");
+                break;
+            }
             EcamWindow window = new(new(ReadUInt64LittleEndian(w)), ReadUInt16LittleEndian(w[8..]), w[10], w[11]);
             if (window.LastBus < window.FirstBus)
             {
@@ -48,7 +51,11 @@ public sealed record McfgTable(IReadOnlyList<EcamWindow> Windows, IReadOnlyList<
             }
             windows.Add(window);
         }
-        if (offset < bytes.Length) { Report(AcpiProblem.TrailingBytes, offset, $"{bytes.Length - offset} bytes"); }
+        ReadOnlySpan<byte> rest = bytes[Math.Min(offset, bytes.Length)..];
+        if (rest.Length < WindowLength && !AcpiTable.IsPadding(rest))
+        {
+            Report(AcpiProblem.TrailingBytes, offset, $"{rest.Length} bytes");
+        }
         return new(windows, diagnostics);
     }
 }
