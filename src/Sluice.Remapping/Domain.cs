@@ -63,6 +63,9 @@ public sealed partial class Domain : IDisposable
     /// <summary>Firmware regions mapped here, under the control lock.</summary>
     internal List<LogicalRange> Regions { get; } = [];
 
+    /// <summary>Firmware regions whose addresses are never handed out here, under the control lock.</summary>
+    internal List<LogicalRange> Reserved { get; } = [];
+
     internal DomainTables Tables => _tables;
 
     internal DeferredRing? Deferred => _deferred;

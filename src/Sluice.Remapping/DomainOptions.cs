@@ -14,4 +14,11 @@ public sealed record DomainOptions
     /// mapping may name a lower limit.
     /// </summary>
     public int AddressBits { get; init; } = 64;
+
+    /// <summary>
+    /// The devices that it is made for, as far as they are known. The addresses of their firmware regions, and of those
+    /// of every function that shares requester ids with one of them, are kept free from the start: what is mapped
+    /// before one of those is attached is never in its way.
+    /// </summary>
+    public IReadOnlyList<PciAddress> Devices { get; init; } = [];
 }

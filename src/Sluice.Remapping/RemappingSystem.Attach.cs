@@ -8,7 +8,8 @@ namespace Sluice.Remapping;
 // functions there share: those belong to whichever domain the group is in.
 public sealed partial class RemappingSystem
 {
-    private const int MaximumRegionPages = 1 << 18;
+    // 16 GiB: real machines ask for a little more than 1 GiB for a graphics device, and each page is looked at.
+    private const ulong MaximumRegionPages = 1 << 22;
 
     // The devices that were attached by name, and what each requester id's context entry says. Under the control lock.
     private readonly Dictionary<PciAddress, Domain> _attached = [];
@@ -192,6 +193,12 @@ public sealed partial class RemappingSystem
         }
     }
 
+    /// <summary>
+    /// What was wrong in the firmware's tables and is left out, a line each, up to a thousand: the devices that it
+    /// concerns are blocked where they need it. Empty for sound firmware.
+    /// </summary>
+    public IReadOnlyList<string> FirmwareProblems => _firmware.Problems;
+
     private VtdUnitDriver Prepare(Domain domain, PciAddress device)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
@@ -260,48 +267,82 @@ public sealed partial class RemappingSystem
             && unit.Description.Devices.Any(scope => scope.Covers(device.Requester)))
         ?? Array.Find(_units, unit => unit.Description.Segment == device.Segment && unit.Description.IncludesAll);
 
-    private void MapRegions(Domain domain, PciAddress device)
+    // Firmware's regions of a device that is to be attached, and of all whose requester ids it shares, are never handed
+    // out in its domain: one of those may be attached later. A mate's region that no device may have is not kept.
+    private void ReserveRegions(Domain domain, PciAddress device)
     {
+        AliasGroup? group = GroupOf(device);
+        ulong left = MaximumRegionPages;
         foreach (FirmwareRegion region in _firmware.Regions)
         {
-            if (region.Segment == device.Segment
-                && RequestersOf(device).Any(id => region.Devices.Any(scope => scope.Covers(id.Requester))))
+            LogicalRange range = PageRanges.Of(region.Range);
+            if (region.Segment != device.Segment || !(group is null ? IsFor(region, device) : IsFor(region, group))
+                || domain.Reserved.Contains(range) || range.Last > domain.Last || PageRanges.Count(range) > left
+                || !AreFirmwares(range, out _, out _))
             {
-                MapRegion(domain, region.Range, device);
+                continue;
             }
+            left -= PageRanges.Count(range);
+            if (domain.Addresses.TryReserve(range)) { domain.Reserved.Add(range); }
         }
     }
 
-    private void MapRegion(Domain domain, PhysicalRange region, PciAddress device)
+    // All regions of the device or none. They stay until the domain goes: another attach finds them mapped.
+    private void MapRegions(Domain domain, PciAddress device)
     {
-        ulong pages = (region.LengthMinusOne >> PageLog2) + 1;
-        if (pages > MaximumRegionPages)
+        ReserveRegions(domain, device);
+        List<LogicalRange> missing = PageRanges.Missing(
+            PageRanges.Merge(_firmware.Regions.Where(region => IsFor(region, device)).Select(static one => one.Range)),
+            domain.Regions);
+        ulong left = MaximumRegionPages;
+        foreach (LogicalRange range in missing)
         {
-            throw new RemappingException($"firmware region {region} of {device} is too large to check");
-        }
-        for (ulong i = 0; i < pages; i++)
-        {
+            if (PageRanges.Count(range) > left) { throw Refused(range, device, "is too large to check"); }
+            left -= PageRanges.Count(range);
             // Only what the firmware keeps for itself: a frame that is free today may hold page tables tomorrow.
-            PhysicalAddress page = region.First + (i << PageLog2);
-            FrameKind kind = _platform.Frames.KindOf(page);
-            if (kind != FrameKind.Absent)
+            if (!AreFirmwares(range, out PhysicalAddress page, out FrameKind kind))
             {
-                throw new RemappingException($"firmware region {region} of {device} overlaps {kind} memory at {page}");
+                throw Refused(range, device, $"overlaps {kind} memory at {page}");
+            }
+            if (range.Last > domain.Last || !domain.Addresses.TryReserve(range))
+            {
+                throw Refused(range, device, $"is in use in, or beyond, {domain}");
             }
         }
-        LogicalRange range = new(new(region.First.Value), new(region.Last.Value));
-        if (domain.Regions.Contains(range)) { return; }
-        if (range.Last > domain.Last || !domain.Addresses.TryReserve(range))
+        for (int i = 0; i < missing.Count; i++)
         {
-            throw new RemappingException($"firmware region {region} of {device} is in use in, or beyond, {domain}");
+            PageTableChange change = domain.Tables.MapIdentity(missing[i]);
+            if (!change.IsDone)
+            {
+                domain.TakeBack(missing[i].First, change.Bytes);
+                foreach (LogicalRange range in missing[..i]) { domain.TakeBack(range.First, range.Length); }
+                throw Refused(missing[i], device, $"cannot be mapped: {change.Status}");
+            }
         }
-        PageTableChange change = domain.Tables.MapIdentity(range);
-        if (!change.IsDone)
-        {
-            domain.TakeBack(range.First, change.Bytes);
-            throw new RemappingException($"firmware region {region} of {device} cannot be mapped: {change.Status}");
-        }
-        domain.Regions.Add(range);
-        domain.Announce(range);
+        domain.Regions.AddRange(missing);
+        foreach (LogicalRange range in missing) { domain.Announce(range); }
     }
+
+    private bool IsFor(FirmwareRegion region, PciAddress device) =>
+        region.Segment == device.Segment
+        && RequestersOf(device).Any(id => region.Devices.Any(scope => scope.Covers(id.Requester)));
+
+    private static bool IsFor(FirmwareRegion region, AliasGroup group) =>
+        region.Devices.Any(scope => scope.Touches(group));
+
+    private bool AreFirmwares(LogicalRange range, out PhysicalAddress page, out FrameKind kind)
+    {
+        ulong pages = PageRanges.Count(range);
+        (page, kind) = (default, FrameKind.Absent);
+        for (ulong i = 0; i < pages; i++)
+        {
+            page = new(range.First.Value + (i << PageLog2));
+            kind = _platform.Frames.KindOf(page);
+            if (kind != FrameKind.Absent) { return false; }
+        }
+        return true;
+    }
+
+    private static RemappingException Refused(LogicalRange region, PciAddress device, string why) =>
+        new($"firmware region {region} of {device} {why}");
 }

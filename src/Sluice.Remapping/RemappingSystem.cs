@@ -100,6 +100,7 @@ public sealed partial class RemappingSystem : IDisposable
             Domain domain = new(
                 this, options, id, tables, addresses, _platform, _options.DeferredMappings,
                 announces: _units.Any(unit => unit.NeedsFlushAfterMap));
+            foreach (PciAddress device in options.Devices) { ReserveRegions(domain, device); }
             Volatile.Write(ref _domains, [.. _domains, domain]);
             return domain;
         }

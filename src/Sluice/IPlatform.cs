@@ -23,6 +23,12 @@ public interface IPlatform
     /// </summary>
     IReadOnlyList<LogicalRange> BusWindows { get; }
 
+    /// <summary>
+    /// Where the root pointer (RSDP) of the firmware's tables lies, if the host knows: a loader that started from UEFI
+    /// was told. Null: it is searched for where a PC's firmware puts it.
+    /// </summary>
+    PhysicalAddress? FirmwareTables => null;
+
     /// <summary>Registers at a physical address.</summary>
     /// <exception cref="ArgumentOutOfRangeException">No device answers there.</exception>
     RegisterWindow MapRegisters(PhysicalAddress first, uint length);

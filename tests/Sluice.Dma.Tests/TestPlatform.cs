@@ -76,7 +76,7 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
             this, (options ?? new()) with { Iommu = DmaIommu.Vtd, Policy = remapped },
             faults => RemappingSystem.Start(
                 this, Memory, new RemappingOptions { WaitNanoseconds = 1_000_000 }, faults,
-                new FirmwareDescription(48, [new(UnitRegisters, 0x1000, 0, IncludesAll: true, [])], [])
+                new FirmwareDescription(48, [new(UnitRegisters, 0, IncludesAll: true, [])], [])
                 {
                     Groups = Groups,
                 }))

@@ -70,17 +70,38 @@ public sealed class AcpiTests
         Assert.DoesNotContain("DMAR", ReadAll(machine).Keys);
     }
 
+    // Seen failing: a register set rounded up to 2^n pages in the table and not in the machine.
+    [Theory]
+    [InlineData(8, 0x220u, 0)]
+    [InlineData(256, 0x2000u, 2)]
+    [InlineData(256, 0x3FF0u, 3)]
+    [InlineData(1, 0xFF0u, 0)]
+    [InlineData(2, 0xFF0u, 1)]
+    public void AllRegistersThatTheDmarPromisesAreThere(int records, uint offset, int pagesLog2)
+    {
+        using Machine machine = Machine.Create(new()
+        {
+            MemoryBytes = 16 << 20, Iommu = MachineIommu.Vtd, Deterministic = true,
+            Vtd = new() { FaultRecords = records, FaultRecordOffset = offset },
+        });
+        Sluice.Formats.Acpi.DmarUnit unit = Assert.Single(Sluice.Formats.Acpi.DmarTable.Parse(
+            Sluice.Formats.Acpi.AcpiTables.Find(machine.Memory).Find("DMAR")!).Units);
+        Assert.Equal(pagesLog2, unit.RegisterPagesLog2);
+        RegisterWindow registers = machine.MapRegisters(unit.Registers, 0x1000u << unit.RegisterPagesLog2);
+        Assert.Equal(0UL, registers.Read64(registers.Length - 8));
+    }
+
     [Fact]
     public void EcamIsNotFoundThroughADamagedTable()
     {
         using Machine machine = Fixtures.Stepped();
-        Assert.True(McfgFinder.TryFind(machine.Memory, out PhysicalAddress ecam));
+        Assert.True(McfgFinder.TryFind(machine, out PhysicalAddress ecam));
         Assert.Equal(MachineMap.Ecam.First, ecam);
         byte[] letter = new byte[1];
         PhysicalAddress creator = Sluice.Formats.Acpi.AcpiTables.Find(machine.Memory).Find("MCFG")!.Address + 28;
         machine.Memory.TryRead(creator, letter);
         machine.Memory.TryWrite(creator, [(byte)(letter[0] + 1)]);
-        Assert.False(McfgFinder.TryFind(machine.Memory, out _));
+        Assert.False(McfgFinder.TryFind(machine, out _));
         // Ports find the same functions.
         Assert.Equal(2, PciBus.Enumerate(machine).Count);
     }

@@ -30,6 +30,32 @@ public sealed class EnumerationTests
         Assert.Equal(bars, PciBus.Enumerate(machine).SelectMany(static f => f.Bars));
     }
 
+    // Seen failing: a lock of its own in those who make configuration cycles; the ports of this platform ask at every
+    // access for the one that all of them share.
+    [Fact]
+    public void EveryConfigurationCycleIsWhole()
+    {
+        using PortsOnlyPlatform platform = new();
+        platform.Add(RequesterId.From(0, 3, 0), 0x1234_5678, header: 0);
+        PciFunction function = Assert.Single(PciBus.Enumerate(platform));
+        Assert.Equal(0x56u, function.ReadConfig(1, 1));
+        function.EnableBusMaster();
+        Assert.False(platform.TwoStepAccess.IsHeldByCurrentThread);
+    }
+
+    // Seen failing: only the areas searched that a PC's firmware uses.
+    [Fact]
+    public void ConfigurationSpaceInMemoryIsFoundThroughTheHostsRootPointer()
+    {
+        using Machine machine = Fixtures.Stepped();
+        byte[] root = new byte[36];
+        Assert.True(machine.Memory.TryRead(MachineMap.Rsdp, root));
+        Assert.True(machine.Memory.TryWrite(MachineMap.Rsdp, new byte[36]));
+        Assert.Equal(PciConfig.ConventionalSize, ConfigAccess.Find(machine).Length);
+        Assert.True(machine.Memory.TryWrite(new(0x1_2348), root));
+        Assert.Equal(PciConfig.ExpressSize, ConfigAccess.Find(new Loaded(machine, new(0x1_2348))).Length);
+    }
+
     // Seen failing: looking at two functions of a device that has several.
     [Fact]
     public void EveryFunctionOfADeviceIsFound()
@@ -126,5 +152,25 @@ public sealed class EnumerationTests
         {
             folder.Delete(recursive: true);
         }
+    }
+
+    /// <summary>A machine whose loader told where the firmware's tables are.</summary>
+    private sealed class Loaded(IPlatform machine, PhysicalAddress tables) : IPlatform
+    {
+        public PhysicalMemory Memory => machine.Memory;
+
+        public IFrameAllocator Frames => machine.Frames;
+
+        public IPlatformClock Clock => machine.Clock;
+
+        public IPortIo Ports => machine.Ports;
+
+        public IReadOnlyList<LogicalRange> BusWindows => machine.BusWindows;
+
+        public PhysicalAddress? FirmwareTables => tables;
+
+        public RegisterWindow MapRegisters(PhysicalAddress first, uint length) => machine.MapRegisters(first, length);
+
+        public IInterruptLine ConnectInterrupt(string name, Action handler) => machine.ConnectInterrupt(name, handler);
     }
 }

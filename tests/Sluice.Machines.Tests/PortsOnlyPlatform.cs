@@ -17,6 +17,8 @@ internal sealed class PortsOnlyPlatform : IPlatform, IPortIo, IDisposable
 
     public IPortIo Ports => this;
 
+    public Lock TwoStepAccess { get; } = new();
+
     public IReadOnlyList<LogicalRange> BusWindows => [];
 
     public void Add(RequesterId id, uint ids, byte header)
@@ -33,13 +35,17 @@ internal sealed class PortsOnlyPlatform : IPlatform, IPortIo, IDisposable
         _functions[id][0x19] = secondary;
     }
 
-    public uint In32(ushort port) =>
-        _functions.TryGetValue(new((ushort)(_address >> 8)), out byte[]? bytes)
+    public uint In32(ushort port)
+    {
+        AssertWhole();
+        return _functions.TryGetValue(new((ushort)(_address >> 8)), out byte[]? bytes)
             ? BitConverter.ToUInt32(bytes, (int)(_address & 0xFC))
             : uint.MaxValue;
+    }
 
     public void Out32(ushort port, uint value)
     {
+        AssertWhole();
         if (port == 0xCF8) { _address = value; }
     }
 
@@ -49,11 +55,17 @@ internal sealed class PortsOnlyPlatform : IPlatform, IPortIo, IDisposable
 
     public void Out8(ushort port, byte value) => throw new NotSupportedException();
 
-    public void Out16(ushort port, ushort value) => Assert.Equal(0xCFC, port);
+    public void Out16(ushort port, ushort value)
+    {
+        AssertWhole();
+        Assert.Equal(0xCFC, port);
+    }
 
     public RegisterWindow MapRegisters(PhysicalAddress first, uint length) => throw new NotSupportedException();
 
     public IInterruptLine ConnectInterrupt(string name, Action handler) => throw new NotSupportedException();
 
     public void Dispose() => _banks.Dispose();
+
+    private void AssertWhole() => Assert.True(TwoStepAccess.IsHeldByCurrentThread, "half a configuration cycle");
 }

@@ -33,7 +33,7 @@ public sealed class AliasGroupTests
         ports.AddBridge(8, 0, 0, 5, 5, portType: 7);
         Assert.Equal(
             [new AliasGroup(PciAddress.From(5, 0, 0), 6, 7), new AliasGroup(Bridge, 2, 3)],
-            new PciBridges(platform).FindGroups());
+            new PciBridges(platform, []).FindGroups([]));
     }
 
     // Seen failing: a bus gone through once for every bridge that claims to lead there: 256^255 times.
@@ -60,7 +60,7 @@ public sealed class AliasGroupTests
                 _ => 0,
             });
         };
-        Assert.Equal(portType == 4 ? 0 : 256, new PciBridges(platform).FindGroups().Count);
+        Assert.Equal(portType == 4 ? 0 : 256, new PciBridges(platform, []).FindGroups([]).Count);
         Assert.InRange(reads, 256, 1_000_000);
     }
 

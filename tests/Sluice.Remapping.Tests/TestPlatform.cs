@@ -53,6 +53,11 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
     public TestPorts TestPorts { get; init; } = new();
 
+    public PhysicalAddress? FirmwareTables { get; init; }
+
+    /// <summary>Registers that are no unit's, by address.</summary>
+    public Dictionary<PhysicalAddress, RegisterWindow> Others { get; } = [];
+
     public IPortIo Ports => TestPorts;
 
     public IReadOnlyList<LogicalRange> BusWindows { get; init; } = [new(new(0xE000_0000), new(0xEFFF_FFFF))];
@@ -64,11 +69,12 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
     public FirmwareDescription Firmware { get; init; } = Describe();
 
     public static FirmwareDescription Describe(params FirmwareRegion[] regions) =>
-        new(48, [new(UnitRegisters, 0x1000, 0, IncludesAll: true, [])], regions);
+        new(48, [new(UnitRegisters, 0, IncludesAll: true, [])], regions);
 
     public RegisterWindow MapRegisters(PhysicalAddress first, uint length)
     {
-        RegisterWindow? found = first == UnitRegisters ? Registers : first == SecondRegisters ? Second.Registers : null;
+        RegisterWindow? found = first == UnitRegisters ? Registers : first == SecondRegisters ? Second.Registers
+            : Others.GetValueOrDefault(first);
         return found is not null && length <= found.Length
             ? found
             : throw new ArgumentOutOfRangeException(nameof(first), $"no device answers at {first} for {length} bytes");

@@ -6,6 +6,8 @@ internal sealed class TestPorts : IPortIo
     private readonly Dictionary<uint, byte> _bytes = [];
     private uint _address;
 
+    public Lock TwoStepAccess { get; } = new();
+
     /// <summary>
     /// What bytes there are, by bus (23:16), device and function (15:8) and offset, instead of bridges.
     /// </summary>
@@ -28,6 +30,7 @@ internal sealed class TestPorts : IPortIo
 
     public byte In8(ushort port)
     {
+        Assert.True(TwoStepAccess.IsHeldByCurrentThread, "half a configuration cycle");
         uint at = (_address & 0x7FFF_FFFC) + (uint)(port - 0xCFC);
         return OnRead?.Invoke(at) ?? _bytes.GetValueOrDefault(at, (byte)0xFF);
     }
@@ -42,6 +45,7 @@ internal sealed class TestPorts : IPortIo
 
     public void Out32(ushort port, uint value)
     {
+        Assert.True(TwoStepAccess.IsHeldByCurrentThread, "half a configuration cycle");
         Assert.Equal(0xCF8, port);
         Assert.NotEqual(0u, value & 0x8000_0000);
         _address = value;

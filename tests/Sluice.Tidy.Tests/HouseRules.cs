@@ -91,6 +91,15 @@ public sealed partial class HouseRules
             static path => Assert.DoesNotMatch(UnsafeWord(), WithoutComments(File.ReadAllText(path))));
     }
 
+    // Seen failing: a bridge search with an address and a data access of its own.
+    [Fact]
+    public void ConfigurationCyclesAreMadeInOnePlace() => Assert.Equal(
+        ["src/Sluice.Machines/Pci/PciHost.cs", "src/Sluice/ConfigurationPorts.cs"],
+        Repository.Sources
+            .Where(static path => WithoutComments(File.ReadAllText(path))
+                .Contains("0xCF8", StringComparison.OrdinalIgnoreCase))
+            .Select(Repository.Relative));
+
     [Fact]
     public void FilesAndLinesStayShort() => Assert.All(Repository.AllCode, static path =>
     {

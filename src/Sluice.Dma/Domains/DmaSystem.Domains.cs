@@ -99,6 +99,7 @@ public sealed partial class DmaSystem
                 ? _options.Policy
                 : InvalidationPolicy.Strict,
             AddressBits = Math.Max(description.AddressBits, 20),
+            Devices = [device],
         });
         if (LongestCopied == 0) { return new(this, space, trusted, null, default); }
         LogicalAddress limit = description.LastAddress;

@@ -5,6 +5,15 @@ namespace Sluice.Formats.Vtd;
 /// through CAP and ECAP.</remarks>
 public static class VtdRegister
 {
+    /// <summary>Bytes that every unit has: one page. What lies past it, the capability registers name.</summary>
+    public const uint LeastLength = 0x1000;
+
+    /// <summary>
+    /// The first byte after the registers whose offsets are fixed in legacy mode: fault records and the registers of
+    /// IOTLB invalidation lie here or above.
+    /// </summary>
+    public const uint FixedEnd = 0xC0;
+
     /// <summary>Version, 32 bits: 7:4 major, 3:0 minor.</summary>
     public const uint Version = 0x00;
 

@@ -1,3 +1,4 @@
+using System.Numerics;
 using Sluice.Formats.Vtd;
 
 namespace Sluice.Iommu;
@@ -122,8 +123,12 @@ public sealed record VtdOptions
     /// <summary>The levels that may hold leaves, as the walk wants them.</summary>
     internal uint LeafLevels => 1u | (Leaves2M ? 2u : 0) | (Leaves1G ? 4u : 0);
 
-    /// <summary>The size of the register window: whole pages, and all fault records inside.</summary>
-    internal uint WindowLength => (Math.Max(FaultRecordEnd, InvalidateAddressOffset + 16) + 0xFFF) & ~0xFFFu;
+    /// <summary>
+    /// The size of the register window: all fault records inside, and 2^n pages, because firmware can say no other.
+    /// </summary>
+    internal uint WindowLength => Math.Max(
+        VtdRegister.LeastLength,
+        BitOperations.RoundUpToPowerOf2(Math.Max(FaultRecordEnd, InvalidateAddressOffset + 16)));
 
     private uint FaultRecordEnd => FaultRecordOffset + (uint)FaultRecords * 16;
 
@@ -151,11 +156,11 @@ public sealed record VtdOptions
     private static void RequireIn(int value, int first, int last, string name) =>
         Require(value >= first && value <= last, $"{name} is {first} to {last}, not {value}");
 
-    // 0xC0 is the first byte after the fixed registers of legacy mode; ten bits times 16 are what CAP and ECAP can say.
+    // Ten bits times 16 are what CAP and ECAP can say.
     private static void RequireOffset(uint offset, string name) =>
         Require(
-            offset % 16 == 0 && offset is >= 0xC0 and <= 0x3FF0,
-            $"{name} is a multiple of 16 from 0xC0 to 0x3FF0, not 0x{offset:X}");
+            offset % 16 == 0 && offset is >= VtdRegister.FixedEnd and <= 0x3FF0,
+            $"{name} is a multiple of 16 from 0x{VtdRegister.FixedEnd:X} to 0x3FF0, not 0x{offset:X}");
 
     private static ulong Flag(bool value, int bit) => value ? 1UL << bit : 0;
 

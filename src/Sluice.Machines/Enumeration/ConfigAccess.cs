@@ -21,7 +21,7 @@ internal abstract class ConfigAccess
     }
 
     /// <summary>ECAM where the firmware's tables say that there is one, else ports.</summary>
-    public static ConfigAccess Find(IPlatform platform) => McfgFinder.TryFind(platform.Memory, out PhysicalAddress ecam)
+    public static ConfigAccess Find(IPlatform platform) => McfgFinder.TryFind(platform, out PhysicalAddress ecam)
         ? new EcamConfigAccess(platform, ecam)
         : new PortConfigAccess(platform.Ports);
 }
@@ -29,43 +29,16 @@ internal abstract class ConfigAccess
 /// <summary>Ports 0xCF8 and 0xCFC: 256 bytes a function, segment 0.</summary>
 internal sealed class PortConfigAccess(IPortIo ports) : ConfigAccess
 {
-    private const ushort AddressPort = 0xCF8;
-    private const ushort DataPort = 0xCFC;
-
-    // Address and data are two accesses that belong together, whoever makes them.
-    private static readonly Lock s_pair = new();
-
     public override int Length => PciConfig.ConventionalSize;
 
-    public override uint Read32(PciAddress function, int offset)
-    {
-        lock (s_pair)
-        {
-            Select(function, offset);
-            return ports.In32(DataPort);
-        }
-    }
+    public override uint Read32(PciAddress function, int offset) =>
+        ConfigurationPorts.Read32(ports, function, offset);
 
-    public override void Write32(PciAddress function, int offset, uint value)
-    {
-        lock (s_pair)
-        {
-            Select(function, offset);
-            ports.Out32(DataPort, value);
-        }
-    }
+    public override void Write32(PciAddress function, int offset, uint value) =>
+        ConfigurationPorts.Write32(ports, function, offset, value);
 
-    public override void Write16(PciAddress function, int offset, ushort value)
-    {
-        lock (s_pair)
-        {
-            Select(function, offset);
-            ports.Out16((ushort)(DataPort + (offset & 2)), value);
-        }
-    }
-
-    private void Select(PciAddress function, int offset) =>
-        ports.Out32(AddressPort, 1u << 31 | (uint)function.Requester.Value << 8 | ((uint)offset & 0xFC));
+    public override void Write16(PciAddress function, int offset, ushort value) =>
+        ConfigurationPorts.Write16(ports, function, offset, value);
 }
 
 /// <summary>ECAM: 4096 bytes a function, a window per bus, mapped when first used.</summary>

@@ -9,10 +9,11 @@ namespace Sluice.Machines;
 /// </summary>
 internal static class McfgFinder
 {
-    public static bool TryFind(PhysicalMemory memory, out PhysicalAddress ecam)
+    public static bool TryFind(IPlatform platform, out PhysicalAddress ecam)
     {
         ecam = default;
-        if (FirmwareTables.Find(memory).Find("MCFG") is not { IsChecksumValid: true } table) { return false; }
+        FirmwareTables tables = FirmwareTables.Find(platform.Memory, platform.FirmwareTables);
+        if (tables.Find("MCFG") is not { IsChecksumValid: true } table) { return false; }
         foreach (EcamWindow window in McfgTable.Parse(table).Windows)
         {
             if (window is not { Segment: 0, FirstBus: 0 }) { continue; }

@@ -15,6 +15,8 @@ internal sealed class PciHost : IPortIo
 
     public PciHost() => _buses[0] = new PciDevice?[256];
 
+    public Lock TwoStepAccess { get; } = new();
+
     /// <summary>The functions plugged in, in order of bus, device and function number.</summary>
     public IEnumerable<PciDevice> Functions => _buses.SelectMany(static bus => bus ?? []).OfType<PciDevice>();
 

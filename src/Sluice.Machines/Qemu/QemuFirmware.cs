@@ -22,6 +22,7 @@ internal sealed class QemuFirmware(PhysicalMemory memory, IPortIo ports, Physica
     private const int MostFiles = 1024;
     private const int MostCommandBytes = 1 << 20;
 
+    private static readonly PciAddress HostBridge = PciAddress.From(0, 0, 0);
     private readonly Dictionary<string, PhysicalRange> _files = new(StringComparer.Ordinal);
     private PhysicalAddress _nextHigh = area.First + 0x1000;
     private PhysicalAddress _nextLow = new(0xF_0000);
@@ -29,12 +30,12 @@ internal sealed class QemuFirmware(PhysicalMemory memory, IPortIo ports, Physica
     /// <exception cref="QemuException">QEMU offers no tables, or ones that do not fit together.</exception>
     public void Run()
     {
-        WriteConfig(0x60, 0xB000_0001);
-        WriteConfig(0x64, 0);
+        ConfigurationPorts.Write32(ports, HostBridge, 0x60, 0xB000_0001);
+        ConfigurationPorts.Write32(ports, HostBridge, 0x64, 0);
         // The F segment has a register half of its own, the other six registers hold two segments each: reads and
         // writes go to RAM.
-        WriteConfig(0x90, 0x3333_3330);
-        WriteConfig(0x94, 0x0033_3333);
+        ConfigurationPorts.Write32(ports, HostBridge, 0x90, 0x3333_3330);
+        ConfigurationPorts.Write32(ports, HostBridge, 0x94, 0x0033_3333);
 
         Dictionary<string, (ushort Selector, uint Size)> directory = ReadDirectory();
         if (!directory.TryGetValue("etc/table-loader", out (ushort Selector, uint Size) loader)
@@ -144,21 +145,18 @@ internal sealed class QemuFirmware(PhysicalMemory memory, IPortIo ports, Physica
         BinaryPrimitives.WriteUInt32BigEndian(command[4..], length);
         BinaryPrimitives.WriteUInt64BigEndian(command[8..], data.Value);
         memory.TryWrite(block, command);
-        ports.Out32(FwCfgDma, BinaryPrimitives.ReverseEndianness((uint)(block.Value >> 32)));
-        // The low half starts the transfer, which is over when the write is.
-        ports.Out32(FwCfgDma + 4, BinaryPrimitives.ReverseEndianness((uint)block.Value));
+        lock (ports.TwoStepAccess)
+        {
+            ports.Out32(FwCfgDma, BinaryPrimitives.ReverseEndianness((uint)(block.Value >> 32)));
+            // The low half starts the transfer, which is over when the write is.
+            ports.Out32(FwCfgDma + 4, BinaryPrimitives.ReverseEndianness((uint)block.Value));
+        }
         memory.TryRead(block, command);
         if (BinaryPrimitives.ReadUInt32BigEndian(command) != 0) { throw new QemuException(
             $"QEMU does not hand out firmware item 0x{selector:X}"); }
         byte[] bytes = new byte[length];
         memory.TryRead(data, bytes);
         return bytes;
-    }
-
-    private void WriteConfig(byte offset, uint value)
-    {
-        ports.Out32(0xCF8, 0x8000_0000 | offset);
-        ports.Out32(0xCFC, value);
     }
 
     private PhysicalRange File(string name) =>

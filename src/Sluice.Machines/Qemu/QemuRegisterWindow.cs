@@ -50,6 +50,8 @@ internal sealed class QemuRegisterWindow(QtestClient client, PhysicalAddress fir
 /// <summary>QEMU's port space.</summary>
 internal sealed class QemuPorts(QtestClient client) : IPortIo
 {
+    public Lock TwoStepAccess { get; } = new();
+
     public byte In8(ushort port) => client.In8(port);
 
     public ushort In16(ushort port) => client.In16(port);

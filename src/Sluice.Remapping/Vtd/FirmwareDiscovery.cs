@@ -5,18 +5,20 @@ namespace Sluice.Remapping.Vtd;
 /// <summary>Finds remapping units in the firmware's tables.</summary>
 /// <remarks>
 /// A table that lost part of itself is refused: half a description of who must be kept apart is worse than none. So is
-/// one whose numbers no machine has, because everything is computed from them. A scope that leads to no device, or into
-/// a segment that the port space cannot reach, is left out; such a device ends up blocked.
+/// one whose numbers no machine has, because everything is computed from them. What else is wrong, a scope that leads to
+/// no device or a reversed region, is left out and told (<see cref="FirmwareDescription.Problems"/>); such a device ends
+/// up blocked.
 /// </remarks>
 internal static class FirmwareDiscovery
 {
     private const int RegisterPageLog2 = 12;
+    private const int MostProblems = 1024;
 
     /// <summary>What the DMAR table says.</summary>
     /// <exception cref="RemappingException">There is no usable table.</exception>
     public static FirmwareDescription Find(IPlatform platform)
     {
-        AcpiTables tables = AcpiTables.Find(platform.Memory);
+        AcpiTables tables = AcpiTables.Find(platform.Memory, platform.FirmwareTables);
         if (tables.RootPointer is null)
         {
             throw new RemappingException($"no firmware tables: {tables.Diagnostics[0]}");
@@ -24,6 +26,7 @@ internal static class FirmwareDiscovery
         AcpiTable table = tables.Find("DMAR")
             ?? throw new RemappingException("the firmware describes no remapping unit: no DMAR table");
         DmarTable dmar = DmarTable.Parse(table);
+        List<string> problems = [];
         foreach (AcpiDiagnostic problem in tables.Diagnostics.Where(other => other.Table == "DMAR").Concat(
             dmar.Diagnostics))
         {
@@ -31,6 +34,7 @@ internal static class FirmwareDiscovery
             {
                 throw new RemappingException($"the firmware's DMAR table is damaged: {problem}");
             }
+            problems.Add(problem.ToString());
         }
         if (!table.IsChecksumValid)
         {
@@ -49,42 +53,71 @@ internal static class FirmwareDiscovery
             throw new RemappingException(
                 $"the firmware's DMAR table is damaged: the registers of a unit at {odd.Registers}, not on a page");
         }
-        PciBridges bridges = new(platform);
+        PciBridges bridges = new(platform, FindWindows(tables));
+        Resolver resolver = new(bridges, problems);
         return new(
             dmar.HostAddressBits,
             [
                 .. dmar.Units.Select(unit => new VtdUnitDescription(
-                    unit.Registers, 1u << RegisterPageLog2 << unit.RegisterPagesLog2, unit.Segment, unit.IncludesAll,
-                    Resolve(unit.Scopes, unit.Segment, bridges))),
+                    unit.Registers, unit.Segment, unit.IncludesAll,
+                    resolver.Resolve(unit.Scopes, unit.Segment, $"unit at {unit.Registers}"))),
             ],
             [
                 .. dmar.ReservedRegions.Select(region => new FirmwareRegion(
-                    region.Range, region.Segment, Resolve(region.Scopes, region.Segment, bridges))),
+                    region.Range, region.Segment,
+                    resolver.Resolve(region.Scopes, region.Segment, $"reserved memory {region.Range}"))),
             ])
         {
-            Groups = bridges.FindGroups(),
+            Groups = bridges.FindGroups(RootBuses(dmar)),
+            Problems = problems,
         };
     }
 
-    private static List<ScopeMatch> Resolve(IReadOnlyList<DmarScope> scopes, ushort segment, PciBridges bridges)
+    private static IReadOnlyList<EcamWindow> FindWindows(AcpiTables tables) =>
+        tables.Find("MCFG") is { IsChecksumValid: true } table ? McfgTable.Parse(table).Windows : [];
+
+    // Scopes start at root buses.
+    private static IEnumerable<(ushort Segment, byte Bus)> RootBuses(DmarTable dmar) =>
+        dmar.Units.SelectMany(static unit =>
+            unit.Scopes.Where(IsDevice).Select(scope => (unit.Segment, scope.StartBus)).Append((unit.Segment, (byte)0)))
+        .Concat(dmar.ReservedRegions.SelectMany(static region =>
+            region.Scopes.Where(IsDevice).Select(scope => (region.Segment, scope.StartBus))))
+        .Concat(dmar.RootPorts.SelectMany(static list =>
+            list.Scopes.Where(IsDevice).Select(scope => (list.Segment, scope.StartBus))));
+
+    // Interrupt controllers and timers do no DMA. A device of the ACPI namespace does: under the requester id that its
+    // start bus and path name, though nothing answers there in configuration space.
+    private static bool IsDevice(DmarScope scope) =>
+        scope.Type is DmarScopeType.Endpoint or DmarScopeType.Bridge or DmarScopeType.NamespaceDevice;
+
+    private sealed class Resolver(PciBridges bridges, List<string> problems)
     {
-        List<ScopeMatch> matches = [];
-        foreach (DmarScope scope in scopes)
+        public List<ScopeMatch> Resolve(IReadOnlyList<DmarScope> scopes, ushort segment, string where)
         {
-            // Interrupt controllers and timers do no DMA; namespace devices have no requester id of their own to
-            // attach.
-            if (scope.Type is not (DmarScopeType.Endpoint or DmarScopeType.Bridge)) { continue; }
-            if (!scope.TryResolve(segment, bridges.SecondaryBusOf, out PciAddress device)) { continue; }
-            matches.Add(scope.Type == DmarScopeType.Bridge && bridges.TryGetBuses(device, out byte first, out byte last)
-                ? new(device.Requester, first, last)
-                : new(device.Requester));
+            List<ScopeMatch> matches = [];
+            foreach (DmarScope scope in scopes.Where(IsDevice))
+            {
+                if (!scope.TryResolve(segment, bridges.SecondaryBusOf, out PciAddress device))
+                {
+                    string path = string.Join('/', scope.Path.Select(static one => $"{one.Device:x2}.{one.Function:x}"));
+                    if (problems.Count < MostProblems)
+                    {
+                        problems.Add($"{where} names a device by bus {scope.StartBus:x2} and {path}: there is none");
+                    }
+                    continue;
+                }
+                bool isBridge = scope.Type == DmarScopeType.Bridge;
+                matches.Add(isBridge && bridges.TryGetBuses(device, out byte first, out byte last)
+                    ? new(device.Requester, first, last)
+                    : new(device.Requester));
+            }
+            return matches;
         }
-        return matches;
     }
 
     // What is lost, or was never right; the offset of a page is looked at by unit.
     private static bool LosesSomething(AcpiProblem problem) => problem is
         AcpiProblem.BadChecksum or AcpiProblem.Unreachable or AcpiProblem.TableTooShort or AcpiProblem.TableTooLong
         or AcpiProblem.StructureTooShort or AcpiProblem.StructureTooLong or AcpiProblem.TooMany
-        or AcpiProblem.NoRegisters or AcpiProblem.BadAddressWidth;
+        or AcpiProblem.NoRegisters or AcpiProblem.BadAddressWidth or AcpiProblem.CutShort;
 }

@@ -10,19 +10,25 @@ internal readonly record struct ScopeMatch(RequesterId Function, int FirstBus = 
 {
     /// <summary>Whether <paramref name="device"/> is meant.</summary>
     public bool Covers(RequesterId device) => device == Function || (device.Bus >= FirstBus && device.Bus <= LastBus);
+
+    /// <summary>Whether anything of <paramref name="group"/>, in the same segment, is meant.</summary>
+    public bool Touches(AliasGroup group) => Covers(group.Bridge.Requester)
+        || group.Contains(new(group.Bridge.Segment, Function))
+        || (FirstBus <= group.LastBus && LastBus >= group.FirstBus);
 }
 
 /// <summary>One remapping unit as firmware describes it.</summary>
 /// <param name="Registers">Where its registers are.</param>
-/// <param name="RegisterBytes">How many.</param>
 /// <param name="Segment">The PCI segment it serves.</param>
 /// <param name="IncludesAll">Whether it serves everything in the segment that no other unit names.</param>
 /// <param name="Devices">What it serves by name.</param>
 internal sealed record VtdUnitDescription(
-    PhysicalAddress Registers, uint RegisterBytes, ushort Segment, bool IncludesAll, IReadOnlyList<ScopeMatch> Devices);
+    PhysicalAddress Registers, ushort Segment, bool IncludesAll, IReadOnlyList<ScopeMatch> Devices);
 
 /// <summary>Memory that firmware says some devices must reach at its physical address (RMRR).</summary>
-/// <param name="Range">The pages.</param>
+/// <param name="Range">
+/// As firmware says it: perhaps parts of pages, perhaps overlapping others of the same device.
+/// </param>
 /// <param name="Segment">The devices' segment.</param>
 /// <param name="Devices">The devices.</param>
 internal sealed record FirmwareRegion(PhysicalRange Range, ushort Segment, IReadOnlyList<ScopeMatch> Devices);
@@ -36,4 +42,7 @@ internal sealed record FirmwareDescription(
 {
     /// <summary>Functions that share requester ids, as the bridges were numbered at the start.</summary>
     public IReadOnlyList<AliasGroup> Groups { get; init; } = [];
+
+    /// <summary>What is wrong in the tables and was left out, a line each.</summary>
+    public IReadOnlyList<string> Problems { get; init; } = [];
 }

@@ -38,10 +38,11 @@ internal sealed class VtdUnitDriver
         IFaultSink faults, Action<VtdUnitDriver> onDeath)
     {
         (_platform, _onDeath, Description) = (platform, onDeath, description);
-        _registers = MapRegisters();
+        _registers = MapRegisters(VtdRegister.LeastLength);
         Capability = new(_registers.Read64(VtdRegister.Capability));
         Extended = new(_registers.Read64(VtdRegister.ExtendedCapability));
         Check();
+        if (RegisterBytes() is var needed && needed > _registers.Length) { _registers = MapRegisters(needed); }
         _commands = new(_registers, platform.Clock, options.WaitNanoseconds, Extended.InvalidateAddressOffset + 8);
         _ringPagesLog2 = options.QueuePagesLog2;
         _root = AllocateTable(12);
@@ -296,14 +297,23 @@ internal sealed class VtdUnitDriver
         _registers.Write32(VtdRegister.FaultEventControl, 0);
     }
 
-    private RegisterWindow MapRegisters()
+    private RegisterWindow MapRegisters(uint bytes)
     {
-        try { return _platform.MapRegisters(Description.Registers, Description.RegisterBytes); }
+        try { return _platform.MapRegisters(Description.Registers, bytes); }
         catch (ArgumentException e)
         {
             // Where they are is the firmware's word, not the caller's.
-            throw new RemappingException($"{this} has no registers there, 0x{Description.RegisterBytes:X} bytes", e);
+            throw new RemappingException($"{this} has no registers there, 0x{bytes:X} bytes", e);
         }
+    }
+
+    // Whole pages up to the last register that the unit names. Firmware knows less: older tables have no size, newer
+    // ones a wrong one. Bounded by the width of the fields: five pages.
+    private uint RegisterBytes()
+    {
+        uint records = Capability.FaultRecordOffset + (uint)Capability.FaultRecords * FaultRecord.Size;
+        uint last = Math.Max(records, Extended.InvalidateAddressOffset + 16u);
+        return (last + VtdRegister.LeastLength - 1) & ~(VtdRegister.LeastLength - 1);
     }
 
     private void Check()
@@ -314,10 +324,9 @@ internal sealed class VtdUnitDriver
         {
             throw new RemappingException($"{this} supports no known table depth");
         }
-        ulong records = Capability.FaultRecordOffset + (ulong)Capability.FaultRecords * FaultRecord.Size;
-        if (records > _registers.Length || Extended.InvalidateAddressOffset + 16UL > _registers.Length)
+        if (Math.Min(Capability.FaultRecordOffset, Extended.InvalidateAddressOffset) < VtdRegister.FixedEnd)
         {
-            throw new RemappingException($"{this} names registers outside its window of 0x{_registers.Length:X} bytes");
+            throw new RemappingException($"{this} names fault or invalidation registers among its fixed ones");
         }
     }
 
