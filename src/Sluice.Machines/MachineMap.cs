@@ -10,7 +10,7 @@ namespace Sluice.Machines;
 ///  10_0000 – low end     RAM: at most 2 GiB when there is more than 2.75 GiB of it, else all of it
 /// B000_0000 – BFFF_FFFF  ECAM, 1 MiB per bus
 /// C000_0000 – FEBF_FFFF  BARs
-/// FED9_0000 – FED9_0FFF  remapping unit
+/// FED9_0000 – FED9_0FFF  remapping unit (to FED9_7FFF at most, with many fault records)
 /// FEE0_0000 – FEEF_FFFF  interrupt messages
 /// 1_0000_0000 –          RAM, the rest
 /// </code>

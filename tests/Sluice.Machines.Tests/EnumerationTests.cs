@@ -43,6 +43,38 @@ public sealed class EnumerationTests
         Assert.False(platform.TwoStepAccess.IsHeldByCurrentThread);
     }
 
+    // Seen failing: a bus gone through once for every bridge that claims to lead there: 256^255 times.
+    [Fact]
+    public void ConfigurationSpaceInWhichEveryFunctionIsABridgeIsGoneThroughOnce()
+    {
+        int reads = 0;
+        using PortsOnlyPlatform platform = new();
+        platform.OnRead = (at, _) =>
+        {
+            Assert.True(++reads < 4_000_000, "every bus is gone through once");
+            uint next = Math.Min((at >> 16) + 1, 255);
+            return (at & 0xFF) switch { 0 => 0x1234_8086, 0x0C => 0x81_0000, 0x18 => next << 8, _ => 0 };
+        };
+        Assert.Equal(65_536, PciBus.Enumerate(platform).Count);
+    }
+
+    // Seen failing: address bits below the size taken as they came: the range passed 2^64 and threw.
+    [Fact]
+    public void ABarThatAnswersAddressBitsBelowItsSizeIsPlacedWhereItCanDecode()
+    {
+        using PortsOnlyPlatform platform = new();
+        platform.OnRead = static (at, written) => at switch
+        {
+            0x1800 => 0x1234_8086,
+            0x1810 => written == uint.MaxValue ? 0xC : 0xFFFF_000C,
+            0x1814 => written == uint.MaxValue ? 0x8000_0000 : uint.MaxValue,
+            _ when at >> 8 != 0x18 => uint.MaxValue,
+            _ => 0,
+        };
+        PciBarWindow bar = Assert.Single(Assert.Single(PciBus.Enumerate(platform)).Bars);
+        Assert.Equal((1UL << 63, 1UL << 63), (bar.Size, bar.First.Value));
+    }
+
     // Seen failing: only the areas searched that a PC's firmware uses.
     [Fact]
     public void ConfigurationSpaceInMemoryIsFoundThroughTheHostsRootPointer()

@@ -8,6 +8,13 @@ internal sealed class PortsOnlyPlatform : IPlatform, IPortIo, IDisposable
     private readonly MemoryBanks _banks = new(new MemoryBank(new(0xF_0000), NativeBlock.Allocate(0x1000), 0, 0x1000));
     private readonly Dictionary<RequesterId, byte[]> _functions = [];
     private uint _address;
+    private uint? _written;
+
+    /// <summary>
+    /// What a register reads, by its address (bus from bit 16, device and function from bit 8) and what was written to
+    /// it just before; instead of the functions added.
+    /// </summary>
+    public Func<uint, uint?, uint>? OnRead { get; set; }
 
     public PhysicalMemory Memory => _banks.Memory;
 
@@ -38,6 +45,7 @@ internal sealed class PortsOnlyPlatform : IPlatform, IPortIo, IDisposable
     public uint In32(ushort port)
     {
         AssertWhole();
+        if (OnRead is { } answer) { return answer(_address & 0xFF_FFFC, _written); }
         return _functions.TryGetValue(new((ushort)(_address >> 8)), out byte[]? bytes)
             ? BitConverter.ToUInt32(bytes, (int)(_address & 0xFC))
             : uint.MaxValue;
@@ -46,7 +54,8 @@ internal sealed class PortsOnlyPlatform : IPlatform, IPortIo, IDisposable
     public void Out32(ushort port, uint value)
     {
         AssertWhole();
-        if (port == 0xCF8) { _address = value; }
+        if (port != 0xCF8) { _written = value; }
+        else if (_address != value) { (_address, _written) = (value, null); }
     }
 
     public byte In8(ushort port) => throw new NotSupportedException();

@@ -40,17 +40,19 @@ public sealed class OddFirmwareTests
     {
         byte[] dmar = Dmar(
             [
-                .. Unit(1, 0, 0xFED9_0000),
+                .. Unit(1, 0, 0xFED9_0000), .. Unit(1, 0, 0xFED9_1000),
                 .. Region(0x9_1000, 0x9_0FFF, Scope(1, 0, 2, 0)),
                 .. Region(0x9_4000, 0x9_4FFF, Scope(1, 0, 3, 0, 4, 0)),
                 9, 0, 4, 0,
             ]);
         using TablePlatform platform = new(dmar);
         using RemappingSystem system = RemappingSystem.Start(platform, new(), new FaultList());
-        Assert.Equal(3, system.FirmwareProblems.Count);
+        Assert.Equal(4, system.FirmwareProblems.Count);
         Assert.Contains("ACPI013", system.FirmwareProblems[0], StringComparison.Ordinal);
         Assert.Contains("ACPI009", system.FirmwareProblems[1], StringComparison.Ordinal);
-        Assert.Contains("0x94000", system.FirmwareProblems[2], StringComparison.Ordinal);
+        Assert.Contains("2 units serve all the rest of segment 0000", system.FirmwareProblems[2],
+            StringComparison.Ordinal);
+        Assert.Contains("0x94000", system.FirmwareProblems[3], StringComparison.Ordinal);
         Assert.All(system.FirmwareProblems, static line => Assert.DoesNotContain('\n', line));
         system.Attach(system.CreateDomain(new()), Device);
     }

@@ -22,13 +22,16 @@ public static class PciBus
         ArgumentNullException.ThrowIfNull(platform);
         ConfigAccess access = ConfigAccess.Find(platform);
         List<PciFunction> found = [];
-        Scan(platform, access, 0, found);
+        Scan(platform, access, 0, found, new bool[256]);
         Assign(found);
         return found;
     }
 
-    private static void Scan(IPlatform platform, ConfigAccess access, int bus, List<PciFunction> found)
+    // Every bus at most once, however many bridges claim to lead there, and from each only to higher ones.
+    private static void Scan(IPlatform platform, ConfigAccess access, int bus, List<PciFunction> found, bool[] seen)
     {
+        if (seen[bus]) { return; }
+        seen[bus] = true;
         for (int device = 0; device < 32; device++)
         {
             int functions = 1;
@@ -40,9 +43,8 @@ public static class PciBus
                 if ((header & PciConfig.MultiFunction) != 0) { functions = 8; }
                 bool isBridge = (header & 0x7F) == BridgeHeader;
                 found.Add(new(platform, access, address, SizeBars(access, address, isBridge ? 2 : PciConfig.BarCount)));
-                // Numbers that only grow end the recursion, whatever a bridge claims.
                 int below = isBridge ? (int)access.Read(address, SecondaryBus, 1) : 0;
-                if (below > bus) { Scan(platform, access, below, found); }
+                if (below > bus) { Scan(platform, access, below, found, seen); }
             }
         }
     }
@@ -69,7 +71,8 @@ public static class PciBus
                 address |= (ulong)upper << 32;
             }
             ulong size = mask & (0 - mask);
-            if (size != 0) { bars.Add(new(index, size, is64Bit, new(address))); }
+            // No device decodes the address bits below its size, whatever it answers.
+            if (size != 0) { bars.Add(new(index, size, is64Bit, new(address & ~(size - 1)))); }
             if (is64Bit) { index++; }
         }
         access.Write16(function, PciConfig.Command, command);

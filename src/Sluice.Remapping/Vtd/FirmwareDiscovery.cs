@@ -53,6 +53,11 @@ internal static class FirmwareDiscovery
             throw new RemappingException(
                 $"the firmware's DMAR table is damaged: the registers of a unit at {odd.Registers}, not on a page");
         }
+        foreach (IGrouping<ushort, DmarUnit> segment in dmar.Units.Where(static unit => unit.IncludesAll)
+            .GroupBy(static unit => unit.Segment).Where(static units => units.Count() > 1))
+        {
+            problems.Add($"{segment.Count()} units serve all the rest of segment {segment.Key:x4}: the first is taken");
+        }
         PciBridges bridges = new(platform, FindWindows(tables));
         Resolver resolver = new(bridges, problems);
         return new(
