@@ -31,8 +31,8 @@ public sealed class FarRangeTests
         Assert.Null(platform.Reach(device, range.Range.First + 0x2000, DmaAccess.Write));
     }
 
-    // Seen failing (planted): the guard page of a range not counted at the start of a window; a window that is no
-    // longer in use kept; what is reserved not looked at in a window that is not in use.
+    // Seen failing (planted): a window that is no longer in use kept; what is reserved not looked at in a window that
+    // is not in use.
     [Theory]
     [InlineData(1)]
     [InlineData(2)]
@@ -87,7 +87,7 @@ public sealed class FarRangeTests
             (4 << 20) - 2, high, 12, out _));
     }
 
-    // Seen failing (planted): the search through windows that are not in use taken page by page.
+    // Seen failing (planted): more windows taken for a range than may be in use.
     [Fact]
     public void ASearchThatFindsNothingEnds()
     {

@@ -148,7 +148,7 @@ public sealed class OddFirmwareTests
             StringComparison.Ordinal);
     }
 
-    // The unit for all the rest need not be last, and names of devices go before it.
+    // Seen failing: the unit for all the rest asked before those that name the device.
     [Fact]
     public void TheUnitForAllTheRestMayComeFirst()
     {
