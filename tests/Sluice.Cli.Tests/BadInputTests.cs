@@ -43,20 +43,19 @@ public sealed class BadInputTests
             SluiceProcess.Run("run", "--disk", Path.GetTempPath()).SingleErrorLine(),
             StringComparison.Ordinal);
 
+    // Seen failing: the command run as another user, who may not enter the folder that the checkout lies in.
     [Fact]
     public void ADiskThatMayNotBeRead()
     {
-        // A process without capabilities: root could read it all the same.
-        if (OperatingSystem.IsWindows() || !File.Exists("/usr/bin/setpriv") || Environment.UserName != "root")
-        {
-            Assert.Skip("needs root and setpriv to drop the right to read every file");
-            return;
-        }
+        if (OperatingSystem.IsWindows()) { Assert.Skip("file modes are Unix's"); return; }
+        // Root may read every file: it stays root, since the checkout may be for root alone, but gives up that right.
+        bool isRoot = Environment.UserName == "root";
+        Assert.SkipWhen(isRoot && !File.Exists("/usr/bin/setpriv"), "root needs setpriv to give up the right to read every file");
+        string shell = isRoot ? "exec setpriv --bounding-set=-all --inh-caps=-all \"$@\"" : "exec \"$@\"";
+        Assert.SkipUnless(SluiceProcess.Run(shell, ["--version"]).ExitCode == 0, "the checkout belongs to somebody else than root");
         using TemporaryFile disk = new(4096);
         File.SetUnixFileMode(disk.Path, UnixFileMode.None);
-        Outcome outcome = SluiceProcess.Run(
-            "exec setpriv --bounding-set=-all --inh-caps=-all --reuid=65534 --clear-groups \"$@\"",
-            ["run", "--disk", disk.Path]);
+        Outcome outcome = SluiceProcess.Run(shell, ["run", "--disk", disk.Path]);
         Assert.Contains(disk.Path, outcome.SingleErrorLine(), StringComparison.Ordinal);
     }
 
@@ -65,7 +64,7 @@ public sealed class BadInputTests
     {
         // A limit on file size stands in for a full disk: both fail in the middle of writing.
         DirectoryInfo folder = Directory.CreateTempSubdirectory("sluice-full");
-        string shell = $"export TMPDIR={folder.FullName}; trap '' XFSZ; ulimit -f 100; exec \"$@\"";
+        string shell = $"export TMPDIR='{folder.FullName}'; trap '' XFSZ; ulimit -f 100; exec \"$@\"";
         SluiceProcess.Run(shell, ["run"]).SingleErrorLine();
         Assert.Empty(folder.GetFiles("sluice-*"));
         folder.Delete(recursive: true);
