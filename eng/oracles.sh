@@ -1,34 +1,24 @@
 #!/usr/bin/env bash
-# Brings the tools that tests compare our bytes with (iasl, lspci) into a cache folder outside the repository, from the
-# system's own package sources, without root and without touching the system. Prints the folder to put on the PATH,
-# or nothing where they cannot be had: the tests that need them are then skipped and say so.
-set -u
-cache="${SLUICE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sluice}/oracles"
-bin="$cache/bin"
+# Brings the tools that tests compare our bytes with (iasl, lspci) into a cache folder outside the repository, from the archive
+# the system's own package sources name, without root and without touching the system. Prints the folder to put on the PATH, or
+# nothing where both are on it already. Where they cannot be had: one line on stderr, nothing on stdout, exit 1.
+set -u -o pipefail
+me=oracles instead="tests that compare with iasl and lspci are skipped"
+unset CDPATH
+. "$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")/archive.sh"
+tools="$cache_root/oracles/tools"
 
-have() { command -v "$1" >/dev/null 2>&1; }
-have iasl && have lspci && exit 0
-[ -x "$bin/iasl" ] && [ -x "$bin/lspci" ] && { echo "$bin"; exit 0; }
-have apt-get && have dpkg || { echo "oracles: no apt here: tests that compare with iasl and lspci are skipped" >&2; exit 0; }
+finish() {
+    local name path
+    mkdir -p -- "$1/bin" || return 1
+    for name in iasl lspci; do
+        path=$(cd -- "$1/root" && find ./usr -type f -name "$name" -perm -u+x -print -quit)
+        [ -n "$path" ] && launcher "$1/bin/$name" /../root "${path#.}" || { why="the packages hold no $name"; return 1; }
+    done
+    timeout 20 "$1/bin/iasl" -v >/dev/null 2>&1 || { why="iasl does not start"; return 1; }
+    timeout 20 "$1/bin/lspci" --version >/dev/null 2>&1 || { why="lspci does not start"; return 1; }
+}
 
-mkdir -p "$bin" "$cache/debs" "$cache/root" || exit 0
-cd "$cache/debs" || exit 0
-fetch() { timeout 120 apt-get download acpica-tools pciutils libpci3 pci.ids >/dev/null 2>&1; }
-if ! fetch; then
-    # Package lists may be missing on a fresh machine; ours go into a private folder.
-    mkdir -p "$cache/apt/lists/partial" "$cache/apt/cache/archives/partial"
-    private=(-o "Dir::State::lists=$cache/apt/lists" -o "Dir::Cache=$cache/apt/cache" -o "APT::Sandbox::User=" -o "Debug::NoLocking=1")
-    timeout 180 apt-get "${private[@]}" update >/dev/null 2>&1
-    timeout 120 apt-get "${private[@]}" download acpica-tools pciutils libpci3 pci.ids >/dev/null 2>&1 ||
-        { echo "oracles: the packages cannot be had: tests that compare with iasl and lspci are skipped" >&2; exit 0; }
-fi
-for deb in ./*.deb; do dpkg -x "$deb" "$cache/root" || exit 0; done
-libraries=$(dirname "$(find "$cache/root" -name 'libpci.so.3*' -print -quit)")
-for tool in iasl lspci; do
-    real=$(find "$cache/root" -type f -name "$tool" -perm -u+x -print -quit)
-    [ -n "$real" ] || continue
-    printf '#!/bin/sh\nLD_LIBRARY_PATH=%s exec %s "$@"\n' "$libraries" "$real" > "$bin/$tool"
-    chmod +x "$bin/$tool"
-done
-[ -x "$bin/iasl" ] && "$bin/iasl" -v >/dev/null 2>&1 && [ -x "$bin/lspci" ] && "$bin/lspci" --version >/dev/null 2>&1 && echo "$bin"
-exit 0
+command -v iasl >/dev/null 2>&1 && command -v lspci >/dev/null 2>&1 && exit 0
+[ -x "$tools/bin/iasl" ] && [ -x "$tools/bin/lspci" ] || bring "$tools" 30 "$suite" acpica-tools pciutils
+echo "$tools/bin"
