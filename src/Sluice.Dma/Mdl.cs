@@ -18,13 +18,18 @@ public sealed partial class Mdl : IDisposable
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
     private const int DisposedBit = int.MinValue;
+    private const int LinkBit = 1 << 30;
+
+    private const string DisposedBefore = "the buffer was disposed before it was mapped";
 
     private readonly IPlatform _platform;
     private readonly PhysicalAddress[] _pages;
     private readonly bool _ownsFrames;
 
-    // The number of mapped transfers over this MDL, and the sign bit once it was disposed.
+    // The number of mapped transfers over this MDL, the sign bit once it was disposed, and the bit below it while the
+    // next part is being linked: what follows a mapped part stays what it is until the last unmap.
     private int _pins;
+    private Mdl? _next;
 
     private Mdl(IPlatform platform, PhysicalAddress[] pages, int byteOffset, uint byteCount, bool ownsFrames)
     {
@@ -42,21 +47,39 @@ public sealed partial class Mdl : IDisposable
     public uint ByteCount { get; }
 
     /// <summary>The MDL that continues this buffer, or null. Each is owned and disposed separately.</summary>
-    public Mdl? Next { get; set; }
+    /// <exception cref="InvalidOperationException">Another one is linked while transfers over this MDL are mapped:
+    /// they end with the chain that they began with.</exception>
+    public Mdl? Next
+    {
+        get => Volatile.Read(ref _next);
+        set
+        {
+            if (value == Next) { return; }
+            int before = BeginLink();
+            Volatile.Write(ref _next, value);
+            EndLink(before);
+        }
+    }
 
     /// <summary>Bytes from here to the end of the chain.</summary>
+    /// <exception cref="InvalidOperationException">The chain leads back to itself.</exception>
     public ulong ChainByteCount
     {
         get
         {
-            ulong bytes = 0;
-            for (Mdl? part = this; part is not null; part = part.Next) { bytes += part.ByteCount; }
+            ulong bytes = ByteCount;
+            ChainGuard guard = new(this);
+            for (Mdl? part = Next; part is not null; part = part.Next)
+            {
+                if (guard.IsBackAt(part)) { throw Endless(); }
+                bytes += part.ByteCount;
+            }
             return bytes;
         }
     }
 
     /// <summary>Transfers over this MDL that are mapped now.</summary>
-    public int MappedTransfers => Volatile.Read(ref _pins) & int.MaxValue;
+    public int MappedTransfers => Volatile.Read(ref _pins) & (LinkBit - 1);
 
     /// <summary>A zeroed buffer of <paramref name="length"/> bytes in scattered frames of its own.</summary>
     /// <param name="platform">The machine to take them from.</param>
@@ -128,12 +151,8 @@ public sealed partial class Mdl : IDisposable
     // Keeps the frames of this MDL and of its chain from being freed while a device may reach them.
     internal void PinChain()
     {
-        for (Mdl? part = this; part is not null; part = part.Next)
-        {
-            if (part.TryPin()) { continue; }
-            for (Mdl? undo = this; undo != part; undo = undo.Next) { undo!.Unpin(); }
-            throw new ObjectDisposedException(nameof(Mdl), "the buffer was disposed before it was mapped");
-        }
+        if (!TryPin()) { throw new ObjectDisposedException(nameof(Mdl), DisposedBefore); }
+        if (Next is not null) { PinRest(); }
     }
 
     internal void UnpinChain()
@@ -155,18 +174,62 @@ public sealed partial class Mdl : IDisposable
         return [.. pages];
     }
 
+    // From here on the chain is what it is: the links of pinned parts do not change.
+    private void PinRest()
+    {
+        ChainGuard guard = new(this);
+        int pinned = 1;
+        for (Mdl? part = Next; part is not null; part = part.Next, pinned++)
+        {
+            bool endless = guard.IsBackAt(part);
+            if (!endless && part.TryPin()) { continue; }
+            for (Mdl? undo = this; pinned > 0; pinned--)
+            {
+                Mdl? next = undo!.Next;
+                undo.Unpin();
+                undo = next;
+            }
+            throw endless ? Endless() : new ObjectDisposedException(nameof(Mdl), DisposedBefore);
+        }
+    }
+
     // Never counts up once disposed: whoever took that back would free the frames a second time.
     private bool TryPin()
     {
-        int pins = Volatile.Read(ref _pins);
-        while (pins >= 0)
+        SpinWait spin = default;
+        while (true)
         {
-            int seen = Interlocked.CompareExchange(ref _pins, pins + 1, pins);
-            if (seen == pins) { return true; }
-            pins = seen;
+            int pins = Volatile.Read(ref _pins);
+            if (pins < 0) { return false; }
+            if (pins >= LinkBit) { spin.SpinOnce(sleep1Threshold: -1); }
+            else if (Interlocked.CompareExchange(ref _pins, pins + 1, pins) == pins) { return true; }
         }
-        return false;
     }
+
+    // Nobody pins this part until EndLink.
+    private int BeginLink()
+    {
+        SpinWait spin = default;
+        while (true)
+        {
+            int pins = Volatile.Read(ref _pins);
+            if ((pins & (LinkBit - 1)) is int mapped and not 0)
+            {
+                throw new InvalidOperationException($"another MDL is linked to one that {mapped} mapped "
+                    + $"transfer{(mapped == 1 ? " covers" : "s cover")}: put the list first");
+            }
+            if ((pins & LinkBit) != 0) { spin.SpinOnce(sleep1Threshold: -1); }
+            else if (Interlocked.CompareExchange(ref _pins, pins | LinkBit, pins) == pins) { return pins; }
+        }
+    }
+
+    private void EndLink(int before)
+    {
+        // Who disposed it meanwhile left the frames to this thread.
+        if ((Interlocked.And(ref _pins, ~LinkBit) & ~before) < 0) { FreeFrames(); }
+    }
+
+    private static InvalidOperationException Endless() => new("the chain of MDLs leads back to itself and has no end");
 
     private void Unpin()
     {
@@ -177,6 +240,21 @@ public sealed partial class Mdl : IDisposable
     private void FreeFrames()
     {
         if (_ownsFrames) { LeakedFrames.Of(_platform).Give(_pages); }
+    }
+
+    // Brent: the hare is compared with where it was 2^n steps ago, so a loop is noticed within three rounds of it.
+    private struct ChainGuard(Mdl first)
+    {
+        private Mdl _mark = first;
+        private uint _steps;
+        private uint _limit = 1;
+
+        internal bool IsBackAt(Mdl part)
+        {
+            if (part == _mark) { return true; }
+            if (++_steps == _limit) { (_mark, _steps, _limit) = (part, 0, _limit * 2); }
+            return false;
+        }
     }
 
     private static int PagesOf(uint length, int offset)

@@ -5,10 +5,17 @@ namespace Sluice.Remapping;
 
 /// <summary>Pages that <see cref="Domain.TryMapRange"/> mapped. Hand it back to <see cref="Domain.UnmapRange"/>
 /// once.</summary>
-/// <param name="Space">Its logical addresses and their guard pages.</param>
-/// <param name="PageSizes">The sizes of the leaves in use: bit n for 2^n bytes.</param>
-public readonly record struct DomainRange(LogicalSpace Space, ulong PageSizes)
+/// <remarks>Only a domain makes one, and nobody changes it: it is always a mapping as a whole.</remarks>
+public readonly record struct DomainRange
 {
+    internal DomainRange(LogicalSpace space, ulong pageSizes) => (Space, PageSizes) = (space, pageSizes);
+
+    /// <summary>Its logical addresses and their guard pages.</summary>
+    public LogicalSpace Space { get; }
+
+    /// <summary>The sizes of the leaves in use: bit n for 2^n bytes.</summary>
+    public ulong PageSizes { get; }
+
     /// <summary>The mapped bytes.</summary>
     public LogicalRange Range => Space.Range;
 }

@@ -80,11 +80,21 @@ public sealed class DomainReservation
 }
 
 /// <summary>Pages mapped in a reservation. Hand it back to <see cref="Domain.UnmapReserved"/> once.</summary>
-/// <param name="Reservation">Where.</param>
-/// <param name="FirstPage">Its first page, counted from the reservation's.</param>
-/// <param name="Pages">Mapped pages of 4 KiB.</param>
-public readonly record struct ReservedMapping(DomainReservation Reservation, int FirstPage, int Pages)
+/// <remarks>Only a domain makes one, and nobody changes it: it is always a mapping as a whole.</remarks>
+public readonly record struct ReservedMapping
 {
+    internal ReservedMapping(DomainReservation reservation, int firstPage, int pages) =>
+        (Reservation, FirstPage, Pages) = (reservation, firstPage, pages);
+
+    /// <summary>Where.</summary>
+    public DomainReservation Reservation { get; }
+
+    /// <summary>Its first page, counted from the reservation's.</summary>
+    public int FirstPage { get; }
+
+    /// <summary>Mapped pages of 4 KiB.</summary>
+    public int Pages { get; }
+
     /// <summary>The first byte, page aligned.</summary>
     public LogicalAddress First => Reservation.First + ((ulong)FirstPage << 12);
 

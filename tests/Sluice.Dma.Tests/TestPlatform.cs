@@ -42,6 +42,9 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
     /// <summary>Whether the unit still takes register writes.</summary>
     internal bool UnitIsDeaf { get; set; }
 
+    /// <summary>Whether every access to the unit's registers throws.</summary>
+    internal bool UnitThrows { get; set; }
+
     public PhysicalMemory Memory => _banks.Memory;
 
     public IFrameAllocator Frames => TestFrames;
@@ -137,31 +140,32 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
     private sealed class DeafWindow(TestPlatform platform) : RegisterWindow
     {
-        private readonly RegisterWindow _unit = platform.Unit.Registers;
+        private RegisterWindow Unit => platform.UnitThrows
+            ? throw new InvalidOperationException("the registers are gone") : platform.Unit.Registers;
 
-        public override uint Length => _unit.Length;
+        public override uint Length => platform.Unit.Registers.Length;
 
-        public override byte Read8(uint offset) => _unit.Read8(offset);
+        public override byte Read8(uint offset) => Unit.Read8(offset);
 
-        public override ushort Read16(uint offset) => _unit.Read16(offset);
+        public override ushort Read16(uint offset) => Unit.Read16(offset);
 
-        public override uint Read32(uint offset) => _unit.Read32(offset);
+        public override uint Read32(uint offset) => Unit.Read32(offset);
 
-        public override ulong Read64(uint offset) => _unit.Read64(offset);
+        public override ulong Read64(uint offset) => Unit.Read64(offset);
 
-        public override void Write8(uint offset, byte value) => _unit.Write8(offset, value);
+        public override void Write8(uint offset, byte value) => Unit.Write8(offset, value);
 
-        public override void Write16(uint offset, ushort value) => _unit.Write16(offset, value);
+        public override void Write16(uint offset, ushort value) => Unit.Write16(offset, value);
 
         public override void Write32(uint offset, uint value)
         {
-            if (!platform.UnitIsDeaf) { _unit.Write32(offset, value); }
+            if (!platform.UnitIsDeaf || platform.UnitThrows) { Unit.Write32(offset, value); }
         }
 
         public override void Write64(uint offset, ulong value)
         {
             platform.BeforeUnitWrite?.Invoke();
-            if (!platform.UnitIsDeaf) { _unit.Write64(offset, value); }
+            if (!platform.UnitIsDeaf || platform.UnitThrows) { Unit.Write64(offset, value); }
         }
     }
 }

@@ -105,7 +105,13 @@ internal sealed class ShadowBackend(
     public void Abandon(Mapping mapping) => direct.Abandon(mapping);
 
     /// <inheritdoc/>
-    public void Reclaim(Mapping mapping) => direct.Reclaim(mapping);
+    public void Reclaim(Mapping mapping)
+    {
+        ref BackendState state = ref mapping.Backend;
+        if (state.Reservation is ShadowReservation slots) { ReturnSlots(slots); }
+        else if (state.Slot.PageCount != 0) { pool.Return(state.Slot); }
+        direct.Reclaim(mapping);
+    }
 
     /// <inheritdoc/>
     public DmaFailure TryReserve(int pages, out BackendReservation? reservation)
@@ -137,9 +143,7 @@ internal sealed class ShadowBackend(
             direct.Unreserve(reservation);
             return;
         }
-        pool.Return(slots[DmaAccess.Read]);
-        pool.Return(slots[DmaAccess.Write]);
-        pool.Return(slots[DmaAccess.ReadWrite]);
+        ReturnSlots(slots);
     }
 
     /// <inheritdoc/>
@@ -181,6 +185,13 @@ internal sealed class ShadowBackend(
         // A leaked slot is never rented again, and the driver's own pages were never within reach.
         bool slot = mapping.Transfer.Mdl is not null && mapping.Backend.Slot.PageCount != 0;
         return slot || direct.Forget(mapping);
+    }
+
+    private void ReturnSlots(ShadowReservation slots)
+    {
+        pool.Return(slots[DmaAccess.Read]);
+        pool.Return(slots[DmaAccess.Write]);
+        pool.Return(slots[DmaAccess.ReadWrite]);
     }
 
     // Where in its page the first byte lies, in whichever part of a chain that is.

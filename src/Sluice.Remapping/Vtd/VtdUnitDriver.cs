@@ -188,8 +188,17 @@ internal sealed class VtdUnitDriver
     {
         if (!Capability.NeedsWriteBufferFlush) { return true; }
         if (IsDead) { return false; }
-        if (_commands.TryFlushWriteBuffer()) { return true; }
-        Queue.Die();
+        Exception? cause = null;
+        try
+        {
+            if (_commands.TryFlushWriteBuffer()) { return true; }
+        }
+        catch (Exception e)
+        {
+            // As any register access that throws: whoever changed the tables has to undo it, and not to unwind.
+            cause = e;
+        }
+        Queue.Die(cause);
         return false;
     }
 
