@@ -63,9 +63,9 @@ public sealed partial class DmaAdapter
             }
         }
         _gate.Enter();
-        bool open = !_closed;
+        DmaFailure end = _end;
         usable &= !request.IsQueued;
-        if (usable && open)
+        if (usable && end == DmaFailure.None)
         {
             (request.MapRegisters, request.Callback, request.State) = (mapRegisters, callback, state);
             request.Ticket = ++_tickets;
@@ -78,8 +78,8 @@ public sealed partial class DmaAdapter
                 $"a channel request of {request.Adapter.Driver} {request.Adapter.Device} still waits, "
                 + $"or was given to {Driver} {Device}");
         }
-        if (open) { Serve(); }
-        else { callback(null, DmaFailure.Disposed, state); }
+        if (end == DmaFailure.None) { Serve(); }
+        else { callback(null, end, state); }
     }
 
     /// <summary>As <see cref="AllocateChannel"/>, to be awaited.</summary>
@@ -114,7 +114,8 @@ public sealed partial class DmaAdapter
         in MappingOrigin origin, out ScatterGatherLease list, out uint mapped)
     {
         Check(mdl, offset, length, direction, origin.Member, origin.File);
-        list = default;
+        (list, mapped) = (default, 0);
+        if (_end is var end and not DmaFailure.None) { return end; }
         int free = Volatile.Read(ref channel.FreeRegisters);
         mapped = Fitting(mdl, offset, length, free);
         if (mapped == 0) { return DmaFailure.OutOfResources; }
@@ -189,7 +190,7 @@ public sealed partial class DmaAdapter
         if (Volatile.Read(ref _channelStarves)) { Serve(); }
     }
 
-    // The first request, if its turn has come; at the end of the adapter, whatever its turn.
+    // The first request, if its turn has come; at the end of the adapter or of the device's DMA, whatever its turn.
     private bool ServeChannel()
     {
         _gate.Enter();
@@ -197,7 +198,8 @@ public sealed partial class DmaAdapter
         DmaChannelRequest? request = _channelRequests.First;
         (HandedOn? handed, _handedOn) = (_handedOn, null);
         bool idle = request is null && _waiters.First is null;
-        bool closed = _closed;
+        DmaFailure end = _end;
+        bool closed = end != DmaFailure.None;
         bool turn = request is not null && (handed is not null || !_channelTaken) && !IsListBefore(request);
         if (handed is { } back && (closed || !turn || request!.MapRegisters > back.Registers))
         {
@@ -216,10 +218,9 @@ public sealed partial class DmaAdapter
         _gate.Exit();
 
         DmaChannel? channel = null;
-        DmaFailure failure = DmaFailure.None;
-        if (closed) { failure = DmaFailure.Disposed; }
-        else if (handed is { } had) { channel = TakeOver(had, registers); }
-        else { failure = Grant(registers, inTurn: true, out channel, out _); }
+        DmaFailure failure = end;
+        if (handed is { } had) { channel = TakeOver(had, registers); }
+        else if (!closed) { failure = Grant(registers, inTurn: true, out channel, out _); }
         _gate.Enter();
         bool retry = _returned != returned;
         // Who once waited is answered with a channel, however long that takes, or with the adapter's end.

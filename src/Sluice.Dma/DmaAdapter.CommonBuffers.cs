@@ -187,13 +187,13 @@ public sealed partial class DmaAdapter
         ulong length, in CallSite site)
     {
         _gate.Enter();
-        bool closed = _closed;
-        Mapping? mapping = closed ? null : _table.Take();
+        DmaFailure end = _end;
+        Mapping? mapping = end != DmaFailure.None ? null : _table.Take();
         long number = ++_number;
         _gate.Exit();
         if (mapping is not null) { return (mapping, number); }
-        _verifier?.OnUsedAfterRelease("a common buffer", site);
-        throw Explain(DmaFailure.Disposed, length, default);
+        if (end == DmaFailure.Disposed) { _verifier?.OnUsedAfterRelease("a common buffer", site); }
+        throw Explain(end, length, default);
     }
 
     private void GiveCommonRecord(Mapping mapping)

@@ -16,7 +16,7 @@ public sealed partial class DmaAdapter
         // Pages of a pool are shared with other adapters, which have their turns.
         if (_ticket is not null) { return false; }
         _gate.Enter();
-        bool fits = !_closed && !_channelTaken && _channelRequests.First is { } request
+        bool fits = _end == DmaFailure.None && !_channelTaken && _channelRequests.First is { } request
             && !IsListBefore(request) && request.MapRegisters <= reservation.MapRegisters;
         if (fits)
         {

@@ -19,8 +19,8 @@ public sealed partial class DmaAdapter
     public void Dispose()
     {
         _gate.Enter();
-        bool first = !_closed;
-        _closed = true;
+        bool first = _end != DmaFailure.Disposed;
+        _end = DmaFailure.Disposed;
         _gate.Exit();
         if (!first) { return; }
         EveryStep.Of(
@@ -111,12 +111,23 @@ public sealed partial class DmaAdapter
         (int lost, DmaChannel? cut) = (mapping.Backend.MapRegisters, mapping.Backend.Channel);
         EveryStep.Of(
             () => AbandonAfter(thrown, mapping),
-            () =>
-            {
-                if (cut is not null) { GiveRegistersNow(lost, cut); }
-            },
-            () => broken?.Leave());
+            () => EndLeaked(broken is null || cut is not null ? lost : 0, cut),
+            () => broken?.Leave(),
+            WakeForPages);
         if (_verifier is not null) { DmaVerifier.Conclude(); }
+    }
+
+    // The leak keeps pages and addresses, not map registers: whoever waits for those goes on, or hears that the device
+    // is blocked.
+    private void EndLeaked(int registers, DmaChannel? channel)
+    {
+        _gate.Enter();
+        GiveRegisters(registers, channel);
+        _outstanding--;
+        _returned++;
+        bool othersWait = OthersWait;
+        _gate.Exit();
+        if (othersWait) { Serve(); }
     }
 
     // What went wrong before comes out when the mapping is a leak.

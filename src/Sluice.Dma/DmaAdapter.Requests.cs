@@ -51,8 +51,9 @@ public sealed partial class DmaAdapter
         }
         ScatterGatherWaiter waiter = request.Waiter;
         (waiter.Transfer, waiter.Origin, waiter.Callback, waiter.CallbackState) = (transfer, origin, callback, state);
-        if (Enqueue(waiter)) { Serve(); }
-        else { Answer(waiter, default, DmaFailure.Disposed, default); }
+        DmaFailure end = Enqueue(waiter);
+        if (end == DmaFailure.None) { Serve(); }
+        else { Answer(waiter, default, end, default); }
     }
 
     /// <summary>As <see cref="TryGetScatterGatherList"/>, into the array of a request made beforehand.</summary>

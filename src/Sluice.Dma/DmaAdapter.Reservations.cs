@@ -55,7 +55,8 @@ public sealed partial class DmaAdapter
         ArgumentOutOfRangeException.ThrowIfGreaterThan(elements, Array.MaxLength, nameof(maximumLength));
 
         _gate.Enter();
-        bool closed = _closed;
+        DmaFailure end = _end;
+        bool closed = end != DmaFailure.None;
         bool enough = !closed && mapRegisters <= _registersFree && (inTurn || !OthersWait)
             && !(forChannel && _channelTaken);
         if (enough) { _registersFree -= mapRegisters; }
@@ -68,7 +69,7 @@ public sealed partial class DmaAdapter
         {
             // It lacks what only this adapter's own puts bring back: others need not wait behind it.
             if (inTurn) { _ticket?.Leave(); }
-            return closed ? DmaFailure.Disposed : DmaFailure.OutOfResources;
+            return closed ? end : DmaFailure.OutOfResources;
         }
 
         DmaFailure failure = inTurn ? _backend.TryReserveInTurn(mapRegisters, out BackendReservation? backend)
@@ -163,15 +164,15 @@ public sealed partial class DmaAdapter
         int registers = RegistersOf(transfer.Mdl!, transfer.Offset, transfer.Length);
         transfer.Mdl!.PinChain();
         _gate.Enter();
-        bool closed = _closed;
+        DmaFailure end = _end;
         DmaChannel? channel = reservation.Channel;
-        if (channel is not null && registers > channel.FreeRegisters)
+        if (end == DmaFailure.None && channel is not null && registers > channel.FreeRegisters)
         {
             _gate.Exit();
             transfer.Mdl.UnpinChain();
             return DmaFailure.OutOfResources;
         }
-        Mapping? mapping = closed ? null : reservation.TakeRecord();
+        Mapping? mapping = end != DmaFailure.None ? null : reservation.TakeRecord();
         if (mapping is not null)
         {
             if (channel is not null) { channel.FreeRegisters -= registers; }
@@ -184,7 +185,7 @@ public sealed partial class DmaAdapter
         if (mapping is null)
         {
             transfer.Mdl.UnpinChain();
-            DmaFailure refusal = closed ? DmaFailure.Disposed : DmaFailure.Dead;
+            DmaFailure refusal = end != DmaFailure.None ? end : DmaFailure.Dead;
             return _verifier?.OnRefused(refusal, transfer, 0, default, origin) ?? refusal;
         }
 

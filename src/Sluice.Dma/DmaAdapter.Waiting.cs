@@ -59,7 +59,8 @@ public sealed partial class DmaAdapter
         }
         ScatterGatherWaiter waiter = TakeWaiter(transfer, origin);
         ValueTask<ScatterGatherLease> task = waiter.Task;
-        if (!Enqueue(waiter)) { Answer(waiter, default, DmaFailure.Disposed, default); }
+        DmaFailure end = Enqueue(waiter);
+        if (end != DmaFailure.None) { Answer(waiter, default, end, default); }
         else
         {
             if (cancellationToken.CanBeCanceled) { waiter.Register(cancellationToken); }
@@ -98,8 +99,9 @@ public sealed partial class DmaAdapter
         }
         ScatterGatherWaiter waiter = TakeWaiter(transfer, origin);
         (waiter.Callback, waiter.CallbackState) = (callback, state);
-        if (Enqueue(waiter)) { Serve(); }
-        else { Answer(waiter, default, DmaFailure.Disposed, default); }
+        DmaFailure end = Enqueue(waiter);
+        if (end == DmaFailure.None) { Serve(); }
+        else { Answer(waiter, default, end, default); }
     }
 
     // Only one thread serves at a time, and a put inside a callback does not recurse: it asks the server for another
@@ -221,18 +223,19 @@ public sealed partial class DmaAdapter
         Serve();
     }
 
-    private bool Enqueue(ScatterGatherWaiter waiter)
+    // None when it waits; else why nobody waits any more.
+    private DmaFailure Enqueue(ScatterGatherWaiter waiter)
     {
         waiter.Since = _platform.Clock.Nanoseconds;
         _gate.Enter();
-        bool open = !_closed;
-        if (open)
+        DmaFailure end = _end;
+        if (end == DmaFailure.None)
         {
             waiter.Ticket = ++_tickets;
             _waiters.TryAdd(waiter);
         }
         _gate.Exit();
-        return open;
+        return end;
     }
 
     private ScatterGatherWaiter TakeWaiter(in Transfer transfer, in MappingOrigin origin)

@@ -32,7 +32,9 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
 
     private PutClock _putClock;
     private SpinGate _gate;
-    private bool _closed;
+
+    // Why nothing is mapped any more: dead, until the device moves to a domain that lives, or disposed; inside the gate.
+    private volatile DmaFailure _end;
     private long _number;
     private int _registersFree;
     private long _outstanding;
@@ -89,7 +91,10 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
     internal MappingTable Table => _table;
 
     /// <summary>Whether it was disposed.</summary>
-    internal bool IsReleased => Volatile.Read(ref _closed);
+    internal bool IsReleased => _end == DmaFailure.Disposed;
+
+    /// <summary>Why nothing is mapped any more: dead or disposed; none while it is open.</summary>
+    internal DmaFailure Ended => _end;
 
     /// <summary>Holds this adapter's calls against the rules; null while verification is off.</summary>
     internal AdapterVerifier? Verifier => _verifier;
@@ -188,14 +193,14 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         ref int free = ref _registersFree;
         if (channel is not null) { free = ref channel.FreeRegisters; }
         bool behind = !ahead && channel is null && (_waiters.First is not null || ChannelIsBefore(long.MaxValue));
-        if (_closed || behind || registers > free || channel is { Ended: true })
+        if (_end != DmaFailure.None || behind || registers > free || channel is { Ended: true })
         {
-            bool closed = _closed;
+            DmaFailure end = _end;
             _gate.Exit();
             transfer.Mdl.UnpinChain();
             // It lacks what only this adapter's own puts bring back: others need not wait behind it.
             if (ahead && channel is null) { _ticket?.Leave(); }
-            DmaFailure refusal = closed ? DmaFailure.Disposed : DmaFailure.OutOfResources;
+            DmaFailure refusal = end != DmaFailure.None ? end : DmaFailure.OutOfResources;
             return ahead || _verifier is null ? refusal
                 : _verifier.OnRefused(refusal, transfer, RegistersOf(transfer.Mdl, transfer.Offset, transfer.Length),
                     default, origin);
@@ -283,14 +288,6 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
     {
         if (channel is null) { _registersFree += registers; }
         else { channel.FreeRegisters += registers; }
-    }
-
-    // A channel ends although a piece of it leaked: the leak keeps the pages, not the channel.
-    private void GiveRegistersNow(int registers, DmaChannel channel)
-    {
-        _gate.Enter();
-        GiveRegisters(registers, channel);
-        _gate.Exit();
     }
 
     // Drops what the record holds of others, so that history keeps no buffer alive.

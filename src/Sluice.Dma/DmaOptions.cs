@@ -5,17 +5,23 @@ namespace Sluice.Dma;
 /// <summary>What stands between devices and memory.</summary>
 public enum DmaIommu : byte
 {
+    /// <summary>What the firmware's tables describe: their units, or nothing where they name none.</summary>
+    Firmware,
+
     /// <summary>Nothing: a logical address is a physical address, and no DMA is ever blocked.</summary>
     None,
 
-    /// <summary>Intel VT-d units, discovered from the firmware's tables.</summary>
+    /// <summary>Intel VT-d units, discovered from the firmware's tables; without one nothing starts.</summary>
     Vtd,
 }
 
 /// <summary>How a <see cref="DmaSystem"/> is set up. Immutable.</summary>
 public sealed record DmaOptions
 {
-    /// <summary>What stands between devices and memory.</summary>
+    /// <summary>
+    /// What stands between devices and memory. By default what the machine has: only who asks for
+    /// <see cref="DmaIommu.None"/> leaves a unit unused.
+    /// </summary>
     public DmaIommu Iommu { get; init; }
 
     /// <summary>When a device loses what was put. Without a unit nothing is ever lost and this says nothing.</summary>

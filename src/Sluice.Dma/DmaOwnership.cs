@@ -3,42 +3,55 @@ using System.Runtime.CompilerServices;
 namespace Sluice.Dma;
 
 /// <summary>
-/// Finds the mapped transfer that bytes of a buffer belong to, for a processor that is about to touch them. Looks
-/// through the records of every adapter of the machine: microseconds, and only for buffers with something mapped.
+/// Which system has the DMA of a machine: one at a time. Finds the mapped transfer that bytes of a buffer belong to, for
+/// a processor that is about to touch them. Looks through the records of every adapter of the machine: microseconds,
+/// and only for buffers with something mapped.
 /// </summary>
 internal static class DmaOwnership
 {
-    private static readonly ConditionalWeakTable<IPlatform, Systems> All = [];
+    private static readonly ConditionalWeakTable<IPlatform, Owner> All = [];
 
-    internal static void Add(DmaSystem system) => All.GetOrCreateValue(system.Platform).Add(system);
-
-    internal static void Remove(DmaSystem system)
+    /// <summary>Takes a machine's DMA.</summary>
+    /// <exception cref="InvalidOperationException">Another system has it.</exception>
+    internal static void Claim(DmaSystem system)
     {
-        if (All.TryGetValue(system.Platform, out Systems? systems)) { systems.Remove(system); }
+        ref DmaSystem? owner = ref All.GetOrCreateValue(system.Platform).System;
+        if (Interlocked.CompareExchange(ref owner, system, null) is not null)
+        {
+            throw new InvalidOperationException(
+                "another DmaSystem has the DMA of this machine: dispose it before a second one is started");
+        }
+    }
+
+    /// <summary>Gives it up.</summary>
+    internal static void Leave(DmaSystem system)
+    {
+        if (All.TryGetValue(system.Platform, out Owner? owner))
+        {
+            Interlocked.CompareExchange(ref owner.System, null, system);
+        }
     }
 
     /// <exception cref="InvalidOperationException">They are the device's: reading while it may write, writing while it
     /// may do either.</exception>
     internal static void Check(IPlatform platform, Mdl part, uint offset, uint length, bool writes)
     {
-        if (length == 0 || !All.TryGetValue(platform, out Systems? systems)) { return; }
-        foreach (DmaSystem system in systems.Now)
+        if (length == 0 || !All.TryGetValue(platform, out Owner? owner)) { return; }
+        if (Volatile.Read(ref owner.System) is not { } system) { return; }
+        foreach (DmaAdapter adapter in system.Adapters)
         {
-            foreach (DmaAdapter adapter in system.Adapters)
+            foreach (Mapping mapping in adapter.Table.All)
             {
-                foreach (Mapping mapping in adapter.Table.All)
+                if (!mapping.TryReadTransfer(out long number, out Transfer transfer)) { continue; }
+                if (!writes && transfer.Direction == DmaDirection.ToDevice) { continue; }
+                if (!Overlaps(transfer, part, offset, length)) { continue; }
+                // Put meanwhile? Then it is the processor's again.
+                if (mapping.TryCapture(out MappingRecord record) && record.Number == number
+                    && record.State != MappingState.Unmapped)
                 {
-                    if (!mapping.TryReadTransfer(out long number, out Transfer transfer)) { continue; }
-                    if (!writes && transfer.Direction == DmaDirection.ToDevice) { continue; }
-                    if (!Overlaps(transfer, part, offset, length)) { continue; }
-                    // Put meanwhile? Then it is the processor's again.
-                    if (mapping.TryCapture(out MappingRecord record) && record.Number == number
-                        && record.State != MappingState.Unmapped)
-                    {
-                        InvalidOperationException refusal = Refuse(record, offset, length, writes);
-                        adapter.Verifier?.OnTouched(record, refusal.Message);
-                        throw refusal;
-                    }
+                    InvalidOperationException refusal = Refuse(record, offset, length, writes);
+                    adapter.Verifier?.OnTouched(record, refusal.Message);
+                    throw refusal;
                 }
             }
         }
@@ -60,21 +73,8 @@ internal static class DmaOwnership
             + $"mapping #{record.Number} ({record.Direction}) of {record.Owner} {record.Device}, got by "
             + $"{record.MapSite}, covers some of them. Put its list first");
 
-    private sealed class Systems
+    private sealed class Owner
     {
-        private readonly Lock _lock = new();
-        private DmaSystem[] _now = [];
-
-        internal ReadOnlySpan<DmaSystem> Now => Volatile.Read(ref _now);
-
-        internal void Add(DmaSystem system)
-        {
-            lock (_lock) { Volatile.Write(ref _now, [.. _now, system]); }
-        }
-
-        internal void Remove(DmaSystem system)
-        {
-            lock (_lock) { Volatile.Write(ref _now, [.. _now.Where(s => s != system)]); }
-        }
+        internal DmaSystem? System;
     }
 }

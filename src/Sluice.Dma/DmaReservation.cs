@@ -86,7 +86,12 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
     {
         _adapter.CheckReserved(this, mdl, offset, length, direction);
         list = default;
-        if (!TryEnter()) { return false; }
+        if (!TryEnter())
+        {
+            // The list in flight may never be put: there is nothing to try again for.
+            return _adapter.Ended is var end and not DmaFailure.None ? throw _adapter.Explain(end, length, default)
+                : false;
+        }
         Transfer transfer = new(mdl, offset, length, direction);
         DmaFailure failure = Map(transfer, new(tag, site, file), out list, out PhysicalAddress culprit);
         return failure == DmaFailure.None ? true : throw _adapter.Explain(failure, length, culprit);
@@ -122,6 +127,8 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
         {
             ValueTask<ScatterGatherLease> task = waiter!.Task;
             if (cancellationToken.CanBeCanceled) { waiter.Register(cancellationToken); }
+            // Whoever answered those that waited at the end may have come too early for this one.
+            if (_adapter.Ended is var end and not DmaFailure.None) { FailWaiting(end); }
             return task;
         }
         DmaFailure failure = Map(transfer, origin, out ScatterGatherLease list, out PhysicalAddress culprit);
@@ -182,15 +189,24 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
         bool first = !_over;
         _over = true;
         _gate.Exit();
+        FailWaiting(DmaFailure.Disposed);
+        return first && idle;
+    }
+
+    /// <summary>Answers those that wait, because nobody's put will: disposed, or the device is blocked.</summary>
+    internal void FailWaiting(DmaFailure reason)
+    {
         while (true)
         {
             _gate.Enter();
             ScatterGatherWaiter? waiter = _waiters.First;
             if (waiter is not null) { Remove(waiter); }
             _gate.Exit();
-            if (waiter is null) { return first && idle; }
-            waiter.Fail(new DmaException(DmaFailure.Disposed,
-                $"a reservation of {_adapter.Driver} {_adapter.Device}, or the adapter, was disposed"));
+            if (waiter is null) { return; }
+            waiter.Fail(reason == DmaFailure.Disposed
+                ? new DmaException(reason,
+                    $"a reservation of {_adapter.Driver} {_adapter.Device}, or the adapter, was disposed")
+                : _adapter.Explain(reason, waiter.Transfer.Length, default));
         }
     }
 

@@ -1,3 +1,5 @@
+using Sluice.Remapping;
+
 namespace Sluice.Dma;
 
 // Which back-end a device gets where no unit stands between it and memory, and the bounce pools.
@@ -26,16 +28,19 @@ public sealed partial class DmaSystem
         string reach = description.LastAddress < top
             ? $"the device drives {description.AddressBits} address bits and memory ends at {top}"
             : "the device reaches all memory";
-        if (_options.Bounce is not { } bounce) { return (false, $"no unit and no bounce pool; {reach}"); }
-        if (bounce.Always) { return (true, "no unit; every transfer is copied, as BounceOptions.Always asks"); }
-        if (description.LastAddress < top) { return (true, $"no unit; {reach}"); }
+        string noUnit = RemappingSystem.IsDescribed(Platform)
+            ? "the machine's remapping unit is not used, as DmaOptions.Iommu asks"
+            : "no unit";
+        if (_options.Bounce is not { } bounce) { return (false, $"{noUnit} and no bounce pool; {reach}"); }
+        if (bounce.Always) { return (true, $"{noUnit}; every transfer is copied, as BounceOptions.Always asks"); }
+        if (description.LastAddress < top) { return (true, $"{noUnit}; {reach}"); }
         if (!description.ScatterGather)
         {
-            return (true, "no unit; the device takes one element and nothing joins pages");
+            return (true, $"{noUnit}; the device takes one element and nothing joins pages");
         }
         return trusted
-            ? (false, $"no unit; {reach}")
-            : (true, "no unit; the device is not trusted with the rest of a page");
+            ? (false, $"{noUnit}; {reach}")
+            : (true, $"{noUnit}; the device is not trusted with the rest of a page");
     }
 
     private LogicalAddress TopOfMemory

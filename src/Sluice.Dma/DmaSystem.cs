@@ -15,6 +15,7 @@ public sealed partial class DmaSystem : IDisposable
     private DmaAdapter[] _adapters = [];
     private readonly RemappingSystem? _remapping;
     private readonly FaultDesk _faults;
+    private readonly WaiterDesk? _waiters;
     private DmaStatistics _past;
     private bool _disposed;
 
@@ -23,14 +24,20 @@ public sealed partial class DmaSystem : IDisposable
         (Platform, _options) = (platform, options);
         History = new(this);
         if (options.Verification != VerificationMode.Off) { Verifier = new(this, options); }
-        _faults = new(this, options);
-        try { _remapping = remap?.Invoke(_faults); }
+        // First: nothing of a machine that has a system already is touched.
+        DmaOwnership.Claim(this);
+        FaultDesk? faults = null;
+        try
+        {
+            _faults = faults = new(this, options);
+            _remapping = remap?.Invoke(faults);
+            if (_remapping is not null) { _waiters = new(this, _remapping, options); }
+        }
         catch
         {
-            _faults.Dispose();
+            EveryStep.Of(() => _remapping?.Dispose(), () => faults?.Dispose(), () => DmaOwnership.Leave(this));
             throw;
         }
-        DmaOwnership.Add(this);
     }
 
     /// <summary>
@@ -47,11 +54,15 @@ public sealed partial class DmaSystem : IDisposable
     /// A broken rule of the DDI, while <see cref="DmaOptions.Verification"/> is on. Raised in the call that broke it,
     /// before it returns or throws; what a subscriber throws is swallowed.
     /// </summary>
+    /// <exception cref="InvalidOperationException">Verification is off: nothing would ever be told. Taking a
+    /// subscriber back is harmless.</exception>
     public event Action<DmaViolation>? Violated
     {
         add
         {
-            if (Verifier is { } verifier) { verifier.Violated += value; }
+            DmaVerifier verifier = Verifier ?? throw new InvalidOperationException(
+                "nobody checks the rules of the DDI: set DmaOptions.Verification before the system is started");
+            verifier.Violated += value;
         }
         remove
         {
@@ -110,11 +121,19 @@ public sealed partial class DmaSystem : IDisposable
     /// <param name="platform">The machine.</param>
     /// <param name="options">What to set up.</param>
     /// <exception cref="ArgumentOutOfRangeException">An option is out of its range.</exception>
-    /// <exception cref="RemappingException">There is no unit, or it does not do as it should.</exception>
+    /// <exception cref="InvalidOperationException">Another system has the machine's DMA and was not
+    /// disposed.</exception>
+    /// <exception cref="RemappingException">There is no unit and one is asked for, or it does not do as it
+    /// should.</exception>
     public static DmaSystem Start(IPlatform platform, DmaOptions options)
     {
         ArgumentNullException.ThrowIfNull(platform);
         ArgumentNullException.ThrowIfNull(options);
+        if (options.Iommu == DmaIommu.Firmware)
+        {
+            bool described = RemappingSystem.IsDescribed(platform);
+            options = options with { Iommu = described ? DmaIommu.Vtd : DmaIommu.None };
+        }
         return options.Iommu switch
         {
             DmaIommu.None => Start(platform, options, null),
@@ -161,10 +180,11 @@ public sealed partial class DmaSystem : IDisposable
         }
         EveryStep.Of(
             () => EveryStep.ForEach(Adapters, static adapter => adapter.Dispose()),
+            () => _waiters?.Dispose(),
             () => _remapping?.Dispose(),
             () => EveryStep.ForEach<BouncePool>(_pools, static pool => pool.Dispose()),
             _faults.Dispose,
-            () => DmaOwnership.Remove(this));
+            () => DmaOwnership.Leave(this));
     }
 
     /// <summary>As <see cref="CreateAdapter"/>, over any back-end.</summary>
@@ -180,6 +200,8 @@ public sealed partial class DmaSystem : IDisposable
             }
             DmaAdapter adapter = new(this, device, description, driver, connect(), _options);
             Volatile.Write(ref _adapters, [.. _adapters, adapter]);
+            // Its unit may have died since it was attached, when nobody knew of it.
+            adapter.LookForEnd();
             return adapter;
         }
     }

@@ -28,6 +28,7 @@ public sealed partial class Domain : IDisposable
     private VtdUnitDriver[] _units = [];
     private long _quarantinedRanges;
     private volatile bool _dead;
+    private int _told;
     private volatile bool _disposed;
 
     internal Domain(
@@ -158,7 +159,7 @@ public sealed partial class Domain : IDisposable
         // A thread that unmaps clears its entries and then reads the list, without a fence of its own: this one serves
         // both sides.
         Interlocked.MemoryBarrierProcessWide();
-        if (unit.IsDead) { _dead = true; }
+        if (unit.IsDead) { MarkDead(); }
     }
 
     /// <summary>
@@ -169,7 +170,7 @@ public sealed partial class Domain : IDisposable
     {
         if (unit.IsDead)
         {
-            _dead = true;
+            MarkDead();
             return;
         }
         Volatile.Write(ref _units, [.. _units.Where(other => other != unit)]);
@@ -178,7 +179,12 @@ public sealed partial class Domain : IDisposable
     /// <summary>Whether a unit did not confirm something: what was unmapped last may still be within reach.</summary>
     internal bool HasFailed => _dead;
 
-    internal void MarkDead() => _dead = true;
+    /// <summary>A unit below it no longer answers: whoever finds out first tells the system.</summary>
+    internal void MarkDead()
+    {
+        _dead = true;
+        if (Interlocked.Exchange(ref _told, 1) == 0) { _system.OnDomainDeath(this); }
+    }
 
     internal void MarkDisposed() => _disposed = true;
 
@@ -191,7 +197,7 @@ public sealed partial class Domain : IDisposable
             confirmed &= unit.Queue.InvalidatePages(Id, range.First, range.Last, onlyLeaves);
         }
         // Whoever has given the unit up may not have come to this domain yet.
-        if (!confirmed) { _dead = true; }
+        if (!confirmed) { MarkDead(); }
         return confirmed;
     }
 
@@ -200,7 +206,7 @@ public sealed partial class Domain : IDisposable
     {
         bool confirmed = true;
         foreach (VtdUnitDriver unit in Units) { confirmed &= unit.Queue.InvalidateDomain(Id); }
-        if (!confirmed) { _dead = true; }
+        if (!confirmed) { MarkDead(); }
         return confirmed;
     }
 

@@ -68,6 +68,24 @@ public sealed partial class RemappingSystem : IDisposable
         return system;
     }
 
+    /// <summary>
+    /// A domain ended because a unit below it no longer answers: raised once for each, by the thread that finds out, in
+    /// the middle of what it does and perhaps inside its locks. Take note and return: no call into this library, no
+    /// wait, no exception.
+    /// </summary>
+    public event Action<Domain>? DomainDied;
+
+    /// <summary>
+    /// Whether the firmware's tables describe remapping units, in order or damaged: only then <see
+    /// cref="Start(IPlatform, RemappingOptions, IFaultSink)"/> may find one.
+    /// </summary>
+    /// <param name="platform">The machine. Nothing but its memory is read.</param>
+    public static bool IsDescribed(IPlatform platform)
+    {
+        ArgumentNullException.ThrowIfNull(platform);
+        return FirmwareDiscovery.IsDescribed(platform);
+    }
+
     /// <summary>What happened so far.</summary>
     public RemappingStatistics Statistics => Collect();
 
@@ -170,6 +188,8 @@ public sealed partial class RemappingSystem : IDisposable
         foreach (Domain domain in Volatile.Read(ref _domains)) { domain.Deferred?.OnTimer(); }
         foreach (VtdUnitDriver unit in _units) { unit.Faults.OnTimer(); }
     }
+
+    internal void OnDomainDeath(Domain domain) => DomainDied?.Invoke(domain);
 
     private void OnUnitDeath(VtdUnitDriver unit)
     {

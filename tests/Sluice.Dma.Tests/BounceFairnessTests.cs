@@ -77,6 +77,7 @@ public sealed class BounceFairnessTests : IDisposable
     [Fact(Timeout = 20_000)]
     public async Task NobodyPassesAnEarlierRequestOfTheSameAdapter()
     {
+        _system.Dispose();
         using DmaSystem system = DmaSystem.Start(_platform, new()
         {
             Bounce = new() { Pages = 1, MaximumPages = 1 }, Trusts = static _ => false,

@@ -323,15 +323,16 @@ public sealed class BounceTests : IDisposable
                     "no unit and no bounce pool; the device drives 32 address bits and memory ends at 0x1007FFFFF"),
                 none.ChooseWithoutUnit(narrow, trusted: true));
         }
-        using DmaSystem pooled = _platform.Start(null, Options());
+        DmaSystem pooled = _platform.Start(null, Options());
         Assert.Equal((true, "no unit; the device drives 32 address bits and memory ends at 0x1007FFFFF"),
             pooled.ChooseWithoutUnit(narrow, trusted: true));
         Assert.Equal((false, "no unit; the device reaches all memory"), pooled.ChooseWithoutUnit(wide, trusted: true));
+        pooled.CreateAdapter(Device, wide, "wide").Dispose();
+        Assert.Equal(default, pooled.BounceStatistics);
+        pooled.Dispose();
         using DmaSystem wary = _platform.Start(null, Options(trusts: false));
         Assert.Equal((true, "no unit; the device is not trusted with the rest of a page"),
             wary.ChooseWithoutUnit(wide, trusted: false));
-        pooled.CreateAdapter(Device, wide, "wide").Dispose();
-        Assert.Equal(default, pooled.BounceStatistics);
     }
 
     [Theory]

@@ -112,6 +112,7 @@ public sealed class LeakTests : IDisposable
     [Fact]
     public void WhoeverWaitsIsToldOfTheEndWhateverOneCallbackThrows()
     {
+        _system.Dispose();
         using DmaSystem system = DmaSystem.Start(_platform, new() { MapRegistersPerAdapter = 1 });
         DmaAdapter adapter = system.CreateAdapter(PciAddress.From(0, 5, 0), new(), "disk");
         using Mdl mdl = Mdl.Allocate(_platform, 4096);

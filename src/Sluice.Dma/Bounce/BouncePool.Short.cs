@@ -121,13 +121,14 @@ internal sealed partial class BouncePool
         return owed == 0 || owed + need.Pages <= FreePages;
     }
 
-    // The ticket in whose turn something could be had, if there is such a one.
+    // The ticket in whose turn something could be had, or never will be, if there is such a one.
     private BounceTicket? FirstToServe()
     {
         _gate.Enter();
         BounceTicket? first = _tickets.First;
         _gate.Exit();
-        return first is not null && first.Need.Pages <= FreePages ? first : null;
+        // One that leaked pages have made impossible is served too: it hears so, and leaves the queue to the others.
+        return first is not null && (first.Need.Pages <= FreePages || !CouldEver(first.Need)) ? first : null;
     }
 
     // Inside the gate. The store to the count is a fence: what is given back from now on is followed by a Wake.

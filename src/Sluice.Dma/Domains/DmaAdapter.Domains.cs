@@ -42,7 +42,7 @@ public sealed partial class DmaAdapter
         {
             lock (_system.DomainLock)
             {
-                ObjectDisposedException.ThrowIf(other._closed, other);
+                ObjectDisposedException.ThrowIf(other.IsReleased, other);
                 if (_joined) { throw CannotMove("it has joined a domain already, and must leave it first"); }
                 DmaDomain target = other.Domain;
                 if (target != Domain && target.Refusal(Description, _system.Trusts(Device)) is { } refusal)
@@ -102,8 +102,8 @@ public sealed partial class DmaAdapter
     private void Move(DmaDomain target, ref bool othersWait)
     {
         _gate.Enter();
-        bool closed = _closed;
-        (long lists, int held, bool waits) = (_outstanding, MapRegisters - _registersFree, OthersWait);
+        bool closed = _end == DmaFailure.Disposed;
+        (long lists, int held, bool waits) = (_outstanding + _leaks, MapRegisters - _registersFree, OthersWait);
         bool idle = !closed && lists == 0 && held == 0 && !waits;
         if (idle) { (_registersFree, _outstanding) = (0, 1); }
         _gate.Exit();
@@ -124,6 +124,7 @@ public sealed partial class DmaAdapter
         }
         finally
         {
+            LookForEnd();
             if (idle) { othersWait = EndMove(); }
         }
     }

@@ -30,7 +30,8 @@ internal sealed class FaultDesk : IFaultSink, IDisposable
         _classifier = new(system, options.RegionNames);
         if (options.Iommu != DmaIommu.None)
         {
-            _timer = system.Platform.Clock.StartTimer("DMA reports", options.ReportPeriodNanoseconds, OnTimer);
+            _timer = system.Platform.Clock.StartTimer(
+                "DMA reports", options.ReportPeriodNanoseconds, () => Deliver());
         }
     }
 
@@ -89,17 +90,6 @@ internal sealed class FaultDesk : IFaultSink, IDisposable
     }
 
     internal long SubscriberFailures { get; private set; }
-
-    // A unit's tables take memory, and nobody tells when the machine has some again.
-    private void OnTimer()
-    {
-        Deliver();
-        foreach (DmaAdapter adapter in _system.Adapters)
-        {
-            try { adapter.ServeStarving(); }
-            catch (Exception) { SubscriberFailures++; }
-        }
-    }
 
     /// <inheritdoc/>
     public void Dispose()

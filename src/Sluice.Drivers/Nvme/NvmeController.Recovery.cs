@@ -13,6 +13,11 @@ public sealed partial class NvmeController
         lock (_recovering)
         {
             if (_isDead || _isDisposed) { return; }
+            if (_resources.Adapter.DeviceBlocked.IsCancellationRequested)
+            {
+                Die();
+                return;
+            }
             bool needsReset = NvmeRegisters.IsFatal(_registers.Status);
             foreach (NvmeQueuePair queue in _queues)
             {
@@ -24,6 +29,23 @@ public sealed partial class NvmeController
             }
             if (needsReset) { ResetController(); }
             else { _ = _admin.TryTakeEvent(_options.AdminTimeout, out _); }
+        }
+    }
+
+    /// <summary>
+    /// The unit in front of the controller died: no answer of its comes through any more, and no reset brings that
+    /// back. Whoever recovers or disposes at the moment finds out by itself.
+    /// </summary>
+    private void OnDeviceBlocked()
+    {
+        if (!_recovering.TryEnter()) { return; }
+        try
+        {
+            if (!_isDead && !_isDisposed) { Die(); }
+        }
+        finally
+        {
+            _recovering.Exit();
         }
     }
 
@@ -108,6 +130,7 @@ public sealed partial class NvmeController
     public void Dispose()
     {
         _watchdog?.Dispose();
+        _blocked.Dispose();
         lock (_recovering)
         {
             if (_isDisposed) { return; }

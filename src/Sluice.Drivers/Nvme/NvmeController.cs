@@ -24,6 +24,7 @@ public sealed partial class NvmeController : IDisposable
     private NvmeQueuePair[] _queues = [];
     private NvmeNamespace[] _namespaces = [];
     private IDisposable? _watchdog;
+    private CancellationTokenRegistration _blocked;
     private bool _isDead;
     private bool _isDisposed;
 
@@ -170,6 +171,8 @@ public sealed partial class NvmeController : IDisposable
         foreach (NvmeQueuePair queue in _queues) { queue.Resume(); }
         _watchdog = Platform.Clock.StartTimer(
             "nvme watchdog", Math.Max(_options.CommandTimeout / WatchdogTurns, 1), Watch);
+        _blocked = _resources.Adapter.DeviceBlocked.UnsafeRegister(
+            static controller => ((NvmeController)controller!).OnDeviceBlocked(), this);
     }
 
     private void EnableAdmin()

@@ -14,6 +14,9 @@ internal static class FirmwareDiscovery
     private const int RegisterPageLog2 = 12;
     private const int MostProblems = 1024;
 
+    /// <summary>Whether there is a DMAR table, in order or not.</summary>
+    public static bool IsDescribed(IPlatform platform) => AcpiTables.Find(platform.Memory).Find("DMAR") is not null;
+
     /// <summary>What the DMAR table says.</summary>
     /// <exception cref="RemappingException">There is no usable table.</exception>
     public static FirmwareDescription Find(IPlatform platform)
