@@ -35,7 +35,7 @@ public sealed class WdmDma
     /// <param name="numberOfMapRegisters">Registers for <see cref="WdmDeviceDescription.MaximumLength"/> bytes and one
     /// more, or fewer where there are not so many; the driver splits what is longer.</param>
     /// <returns>Null when the version is unknown, the description makes no sense, the device is blocked or there is no
-    /// such controller or channel.</returns>
+    /// such controller or channel, or nothing could ever be mapped for the device.</returns>
     /// <exception cref="IrqlException">The level is not PASSIVE_LEVEL.</exception>
     public WdmAdapter? IoGetDmaAdapter(
         WdmDeviceObject device, WdmDeviceDescription description, out int numberOfMapRegisters)
@@ -53,7 +53,13 @@ public sealed class WdmDma
         {
             return null;
         }
-        numberOfMapRegisters = Math.Min(description.RegistersWanted, adapter.MostMapRegisters);
+        numberOfMapRegisters = adapter.Provide(description.RegistersWanted);
+        if (numberOfMapRegisters == 0)
+        {
+            // Nothing could ever be mapped for it.
+            adapter.Dispose();
+            return null;
+        }
         WdmAdapter made =
             new(this, device, description, adapter, numberOfMapRegisters, SetAside(adapter, numberOfMapRegisters));
         lock (_adapters) { _adapters.Add(made); }
@@ -137,7 +143,12 @@ public sealed class WdmDma
     {
         bool scarce = adapter.MapRegisters / 16 < registers;
         if (!adapter.Capabilities.IsRemapped || scarce || registers > LongestReserved >> 12) { return null; }
-        try { return adapter.Reserve((uint)registers << 12, registers); }
+        DmaReservation reserve;
+        try { reserve = adapter.Reserve((uint)registers << 12, registers); }
         catch (DmaException) { return null; }
+        // Where logical addresses or pages to copy through are scarce, none are taken away either.
+        if (adapter.CouldGrant(registers)) { return reserve; }
+        reserve.Dispose();
+        return null;
     }
 }

@@ -221,10 +221,12 @@ public sealed partial class DmaAdapter
         DmaFailure failure = end;
         if (handed is { } had) { channel = TakeOver(had, registers); }
         else if (!closed) { failure = Grant(registers, inTurn: true, out channel, out _); }
+        bool possible = failure != DmaFailure.OutOfResources || CouldGrant(registers);
         _gate.Enter();
         bool retry = _returned != returned;
-        // Who once waited is answered with a channel, however long that takes, or with the adapter's end.
-        bool waits = failure == DmaFailure.OutOfResources;
+        // Who once waited is answered with a channel, however long that takes, or with the adapter's end; or when
+        // what was set aside or lost since then leaves too little for good.
+        bool waits = failure == DmaFailure.OutOfResources && possible;
         _channelStarves = waits && _outstanding == 0 && _channelsHeld == 0;
         (DmaChannelCallback? callback, object? state) = (request.Callback, request.State);
         bool ours = !waits && request.Ticket == ticket && Remove(request);
@@ -279,14 +281,15 @@ public sealed partial class DmaAdapter
     private void ThrowIfTooMany(int mapRegisters)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(mapRegisters, 1);
-        if (mapRegisters > MapRegisters - RegistersSetAside
-            || !_backend.CouldEverReserve(mapRegisters, Volatile.Read(ref _setAside)))
-        {
-            throw new DmaException(DmaFailure.OutOfResources,
-                $"{Driver} {Device} has {Math.Min(MapRegisters, _backend.MostRegisters)} map registers, "
-                + $"not {mapRegisters}{WhatIsSetAside}");
-        }
+        if (_end != DmaFailure.None || CouldGrant(mapRegisters)) { return; }
+        throw new DmaException(DmaFailure.OutOfResources,
+            $"{Driver} {Device} can have {MostMapRegisters} map registers at once, and not {mapRegisters}"
+            + WhatIsSetAside);
     }
+
+    /// <summary>Whether so many pages could be set aside at once if everything came back but reservations.</summary>
+    internal bool CouldGrant(int mapRegisters) => mapRegisters <= MapRegisters - RegistersSetAside
+        && _backend.CouldEverReserve(mapRegisters, Volatile.Read(ref _setAside));
 
     // How many of the bytes lie in the first page: they always are one element.
     private static uint FirstPage(Mdl mdl, uint offset, uint length) => Fitting(mdl, offset, length, 1);

@@ -14,7 +14,7 @@ public sealed partial class DmaAdapter
     private bool TryHandOn(DmaReservation reservation, Mapping record)
     {
         // Pages of a pool are shared with other adapters, which have their turns.
-        if (_ticket is not null) { return false; }
+        if (reservation.Backend.Hold.Pages != 0) { return false; }
         _gate.Enter();
         bool fits = _end == DmaFailure.None && !_channelTaken && _channelRequests.First is { } request
             && !IsListBefore(request) && request.MapRegisters <= reservation.MapRegisters;

@@ -41,7 +41,7 @@ public sealed partial class DmaAdapter
             request.End();
             throw;
         }
-        if (failure != DmaFailure.OutOfResources)
+        if (failure != DmaFailure.OutOfResources || !CouldEver(transfer))
         {
             request.End();
             if (failure == DmaFailure.RuleBroken) { throw DmaVerifier.Broken(); }
@@ -86,6 +86,20 @@ public sealed partial class DmaAdapter
     /// smaller, and one for a device that takes one element where nothing joins pages.
     /// </summary>
     public int MostMapRegisters => Math.Min(MapRegisters, _backend.MostRegisters);
+
+    /// <summary>
+    /// As many map registers as can be granted at once, at most so many: grows a pool for them where there is one.
+    /// </summary>
+    internal int Provide(int wanted)
+    {
+        (int low, int high) = (0, Math.Min(wanted, MostMapRegisters));
+        for (int middle = high; low < high; middle = low + ((high - low + 1) / 2))
+        {
+            if (CouldGrant(middle)) { low = middle; }
+            else { high = middle - 1; }
+        }
+        return low;
+    }
 
     /// <summary>Map registers that bytes of a buffer take: the pages they touch, part by part of a chain.</summary>
     /// <exception cref="ArgumentOutOfRangeException">The range passes the buffer.</exception>

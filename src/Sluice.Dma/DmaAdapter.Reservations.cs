@@ -239,7 +239,7 @@ public sealed partial class DmaAdapter
         _registersFree += registers;
         _table.GiveUnused(record);
         if (forChannel) { (_channelTaken, _channelsHeld) = (false, _channelsHeld - 1); }
-        bool wasOut = _ticket is not null || OthersWait || _returned != returned || _outstanding != 0
+        bool wasOut = _ticket is { MayComeBack: true } || OthersWait || _returned != returned || _outstanding != 0
             || _channelsHeld != 0 || _registersFree != MapRegisters;
         if (!inTurn) { _returned++; }
         bool othersWait = !inTurn && OthersWait;

@@ -53,7 +53,7 @@ public sealed partial class DmaAdapter
         DmaFailure failure = TryMap(transfer, origin, ahead: false, out ScatterGatherLease list,
             out PhysicalAddress culprit);
         if (failure == DmaFailure.None) { return new(list); }
-        if (failure != DmaFailure.OutOfResources)
+        if (failure != DmaFailure.OutOfResources || !CouldEver(transfer))
         {
             return ValueTask.FromException<ScatterGatherLease>(Explain(failure, length, culprit));
         }
@@ -92,7 +92,7 @@ public sealed partial class DmaAdapter
         MappingOrigin origin = new(tag, site, file);
         DmaFailure failure = TryMap(transfer, origin, ahead: false, out ScatterGatherLease list, out _);
         if (failure == DmaFailure.RuleBroken) { throw DmaVerifier.Broken(); }
-        if (failure != DmaFailure.OutOfResources)
+        if (failure != DmaFailure.OutOfResources || !CouldEver(transfer))
         {
             callback(list, failure, state);
             return;

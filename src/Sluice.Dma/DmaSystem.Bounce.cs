@@ -62,8 +62,9 @@ public sealed partial class DmaSystem
             Platform, description, PoolFor(description.LastAddress, options), options.Always, trusted, reason);
     }
 
-    // Behind a unit every device reaches every page.
-    private BouncePool PoolForAll => PoolFor(new(ulong.MaxValue), _options.Bounce ?? new());
+    // Behind a unit every device reaches every page. A device that is trusted needs some for long transfers alone.
+    private BouncePool PoolForAll(bool trusted) =>
+        PoolFor(new(ulong.MaxValue), _options.Bounce ?? (trusted ? new() { Pages = 0 } : new()));
 
     // One for all devices that reach equally far, and one for those that reach everything. Under the lock.
     private BouncePool PoolFor(LogicalAddress last, BounceOptions options)

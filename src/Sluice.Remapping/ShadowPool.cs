@@ -23,6 +23,7 @@ public sealed class ShadowPool : IDisposable
     private readonly Lock _growing = new();
     private SpinGate _gate;
     private int _pages;
+    private int _lost;
     private bool _disposed;
 
     /// <summary>An empty pool: it grows as slots are rented.</summary>
@@ -45,6 +46,45 @@ public sealed class ShadowPool : IDisposable
 
     /// <summary>Pages mapped now, rented or not.</summary>
     public int MappedPages => Volatile.Read(ref _pages);
+
+    /// <summary>
+    /// Whether so many slots of at least <paramref name="pages"/> pages could be rented together if every other one
+    /// came back: those of leaks do not.
+    /// </summary>
+    /// <param name="pages">Pages in each.</param>
+    /// <param name="slots">How many slots.</param>
+    /// <param name="kept">Pages in slots that somebody keeps.</param>
+    public bool CouldEver(int pages, int slots, int kept)
+    {
+        if (pages > LargestSlot) { return false; }
+        int size = (int)BitOperations.RoundUpToPowerOf2((uint)pages);
+        long left = (long)_options.MaximumPages - kept - Volatile.Read(ref _lost);
+        // Slots of one size fill a block of addresses that is as large as they are together.
+        long together = (long)size * slots;
+        return together <= left
+            && BitOperations.RoundUpToPowerOf2((uint)together) <= _domain.Addresses.MostPages(_options.Limit);
+    }
+
+    /// <summary>A rented slot leaked: it does not come back until it is returned after all.</summary>
+    public void Lose(in ShadowSlot slot)
+    {
+        _gate.Enter();
+        if (!slot.Buffer.IsLost) { _lost += slot.Buffer.Pages.Length; }
+        slot.Buffer.IsLost = true;
+        _gate.Exit();
+    }
+
+    /// <summary>Unmaps and frees what is idle, because others need its addresses or memory.</summary>
+    /// <returns>Whether there was anything.</returns>
+    public bool TryShrink()
+    {
+        lock (_growing)
+        {
+            List<ShadowBuffer> idle = _disposed ? [] : TakeIdle(1, all: true);
+            if (idle.Count != 0) { GiveUp(idle); }
+            return idle.Count != 0;
+        }
+    }
 
     /// <summary>
     /// Takes a slot of at least <paramref name="pages"/> pages, mapped with exactly <paramref name="access"/>.
@@ -92,6 +132,8 @@ public sealed class ShadowPool : IDisposable
         {
             rented = buffer.IsRented;
             buffer.IsRented = false;
+            if (rented && buffer.IsLost) { _lost -= buffer.Pages.Length; }
+            buffer.IsLost = false;
             // A stack may grow, and that may throw.
             if (rented && !_disposed) { _free[(int)buffer.Access, buffer.Log2].Push(buffer); }
         }
@@ -166,7 +208,7 @@ public sealed class ShadowPool : IDisposable
         }
     }
 
-    private List<ShadowBuffer> TakeIdle(int pages)
+    private List<ShadowBuffer> TakeIdle(int pages, bool all = false)
     {
         List<ShadowBuffer> idle = [];
         _gate.Enter();
@@ -174,6 +216,7 @@ public sealed class ShadowPool : IDisposable
         {
             int had = 0;
             for (int i = 0; i < _free.Length; i++) { had += FreeAt(i).Pages; }
+            if (all) { pages = had; }
             for (int i = 0; had >= pages && i < _free.Length; i++)
             {
                 for (ref Stack free = ref FreeAt(i); pages > 0 && free.Count != 0; pages -= idle[^1].Pages.Length)

@@ -15,6 +15,9 @@ public readonly struct ShadowSlot
     /// <summary>The first logical byte, page aligned. The page after the slot is not mapped.</summary>
     public LogicalAddress First => Buffer.Mapping.First;
 
+    /// <summary>All logical addresses that it keeps from others, with the closed pages behind it.</summary>
+    public LogicalRange Taken => LogicalRange.FromLength(First, 1UL << Buffer.Mapping.SlotLog2 << 12);
+
     /// <summary>The pages behind it, in order and scattered. They hold what the last renter left there.</summary>
     public ReadOnlySpan<PhysicalAddress> Pages => Buffer.Pages.AsSpan(0, PageCount);
 }
@@ -31,4 +34,7 @@ internal sealed class ShadowBuffer(DomainMapping mapping, PhysicalAddress[] page
     public int Log2 { get; } = log2;
 
     public bool IsRented { get; set; }
+
+    /// <summary>Rented by a transfer that leaked.</summary>
+    public bool IsLost { get; set; }
 }

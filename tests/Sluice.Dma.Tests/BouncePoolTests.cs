@@ -168,9 +168,9 @@ public sealed class BouncePoolTests : IDisposable
     public void AllFramesComeFromBelowTheReachAndGoBack()
     {
         int free = _platform.TestFrames.Count(FrameKind.Free);
-        using (BouncePool pool = Pool(1000, most: 1200, areas: 4))
+        using (BouncePool pool = Pool(800, most: 1000, areas: 4))
         {
-            Assert.True(pool.TryTake(new(1100), null, out BounceHold hold));
+            Assert.True(pool.TryTake(new(900), null, out BounceHold hold));
             Assert.All(PagesOf(hold), p => Assert.Equal(FrameKind.Buffer, _platform.Frames.KindOf(new(p))));
             pool.Give(hold);
         }

@@ -286,10 +286,11 @@ public sealed class ChannelTests
         Assert.Equal(NtStatus.Success, lab.AtDispatch(() => adapter.AllocateAdapterChannel(devices[1], 2,
             (_, _, registers, _) => { granted.Add(registers); return action; }, null)));
         lab.Platform.UnitIsDeaf = true;
-        lab.Put(adapter, broken, true);
         Assert.Empty(granted);
-        lab.AtDispatch(adapter.FreeAdapterChannel);
+        // The put finds out, and those who wait are told before it returns.
+        lab.Put(adapter, broken, true);
         Assert.Equal([2, 2], granted.Select(static g => g.NumberOfMapRegisters));
+        lab.AtDispatch(adapter.FreeAdapterChannel);
 
         uint length = 4096;
         foreach (MapRegisterBase registers in action == Free ? [] : granted)

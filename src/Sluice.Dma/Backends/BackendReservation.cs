@@ -1,3 +1,4 @@
+using System.Numerics;
 using Sluice.Remapping;
 
 namespace Sluice.Dma;
@@ -19,6 +20,11 @@ internal class BackendReservation
 
     /// <summary>Pages of a pool that it holds.</summary>
     internal BounceHold Hold => Volatile.Read(ref _lost) ? default : StandIns;
+
+    /// <summary>Adds the logical addresses that it keeps.</summary>
+    internal virtual void AddAddresses(List<LogicalRange> kept)
+    {
+    }
 
     /// <summary>It holds none any more: they are whoever's calls this, once.</summary>
     internal BounceHold TakeHold()
@@ -50,6 +56,12 @@ internal sealed class RemappingReservation(DomainReservation next, DomainReserva
     /// <summary>What is mapped.</summary>
     internal ReservedMapping Mapping;
 
+    internal override void AddAddresses(List<LogicalRange> kept)
+    {
+        kept.Add(new(Next.First, Next.GuardLast));
+        if (_other is { } other) { kept.Add(new(other.First, other.GuardLast)); }
+    }
+
     internal void TakeTurns()
     {
         if (_other is { } other) { (Next, _other) = (other, Next); }
@@ -65,6 +77,10 @@ internal sealed class ShadowReservation(ShadowSlot read, ShadowSlot write, Shado
         DmaAccess.Write => write,
         _ => both,
     };
+
+    internal int Pages => 3 * (int)BitOperations.RoundUpToPowerOf2((uint)both.PageCount);
+
+    internal override void AddAddresses(List<LogicalRange> kept) => kept.AddRange([read.Taken, write.Taken, both.Taken]);
 }
 
 /// <summary>Bounce: pages that stand in for all of a transfer, whether it needs them or not.</summary>

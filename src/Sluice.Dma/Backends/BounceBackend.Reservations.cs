@@ -15,7 +15,7 @@ internal sealed partial class BounceBackend
 
     /// <inheritdoc/>
     public bool CouldEverReserve(int pages, ReadOnlySpan<BackendReservation> setAside) =>
-        pool.CouldEver(NeedOf(pages), setAside);
+        pool.CouldHold(NeedOf(pages), setAside);
 
     /// <inheritdoc/>
     public void Unreserve(BackendReservation reservation) => pool.Give(reservation.TakeHold());

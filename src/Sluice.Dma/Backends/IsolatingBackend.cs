@@ -12,7 +12,8 @@ namespace Sluice.Dma;
 /// Its domain is strict whatever was asked for: a pool's page goes to the next device right after the put. Data from
 /// the device is copied when the device can no longer change it.
 /// </remarks>
-internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool, IPlatform platform) : IDmaBackend
+internal sealed class IsolatingBackend(
+    RemappingBackend direct, BouncePool pool, IPlatform platform, bool trusted = false) : IDmaBackend
 {
     private const int PageLog2 = 12;
     private const uint PageSize = 1 << PageLog2;
@@ -29,7 +30,8 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
         ? open with
         {
             SubPageIsolation = uint.MaxValue,
-            Reason = open.Reason + "; it is not trusted with the rest of a page and never sees it",
+            Reason = open.Reason
+                + (trusted ? "; " : "; it is not trusted with the rest of a page and ") + "never sees it",
         }
         : direct.Capabilities;
 
@@ -91,7 +93,8 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
 
     /// <inheritdoc/>
     public bool CouldEver(in Transfer transfer, ReadOnlySpan<BackendReservation> setAside) =>
-        Plan(transfer, out int fragments, out _) == DmaFailure.None && pool.CouldEver(new(fragments), setAside);
+        Plan(transfer, out int fragments, out _) == DmaFailure.None && pool.CouldEver(new(fragments), setAside)
+        && direct.CouldEver(transfer, setAside);
 
     /// <inheritdoc/>
     public void Abandon(Mapping mapping) => pool.Quarantine(mapping);
@@ -108,8 +111,11 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
         TryReserve(pages, Ticket, out reservation);
 
     /// <inheritdoc/>
+    public int MostRegisters => Math.Min(direct.MostRegisters, pool.Pages.AtMost);
+
+    /// <inheritdoc/>
     public bool CouldEverReserve(int pages, ReadOnlySpan<BackendReservation> setAside) =>
-        pool.CouldEver(new(pages), setAside);
+        direct.CouldEverReserve(pages, setAside) && pool.CouldHold(new(pages), setAside);
 
     /// <inheritdoc/>
     public void Unreserve(BackendReservation reservation)
@@ -212,6 +218,7 @@ internal sealed class IsolatingBackend(RemappingBackend direct, BouncePool pool,
     private DmaFailure TryReserve(int pages, BounceTicket? ticket, out BackendReservation? reservation)
     {
         reservation = null;
+        if (direct.IsDead) { return DmaFailure.Dead; }
         if (!pool.TryTake(new(pages), ticket, out BounceHold hold)) { return DmaFailure.OutOfResources; }
         DmaFailure failure = direct.TryReserve(pages, out reservation);
         if (failure == DmaFailure.None) { reservation!.StandIns = hold; }

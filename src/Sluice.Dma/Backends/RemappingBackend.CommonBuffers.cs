@@ -9,6 +9,8 @@ internal sealed partial class RemappingBackend
     public DmaFailure TryAllocateCommon(in CommonRequest request, out CommonMemory memory)
     {
         memory = default;
+        // Before anything is made for it: no machine has so many frames.
+        if ((ulong)request.Pages << PageLog2 > BytesOfMemory) { return DmaFailure.OutOfResources; }
         ulong sizes = request.LargePages ? domain.PageSizes : 0;
         if (!FrameList.TryTake(platform.Frames, request.Pages, sizes, out PhysicalAddress[] pages))
         {
@@ -35,6 +37,16 @@ internal sealed partial class RemappingBackend
         if (status == UnmapStatus.Quarantined || domain.IsDead) { return false; }
         if (!memory.Borrowed) { FreeFrames(memory.Pages); }
         return true;
+    }
+
+    private ulong BytesOfMemory
+    {
+        get
+        {
+            ulong bytes = 0;
+            foreach (MemoryBank bank in platform.Memory.Banks) { bytes += bank.Length; }
+            return bytes;
+        }
     }
 
     private DmaFailure MapCommon(in CommonRequest request, PhysicalAddress[] pages, bool borrowed,

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Sluice.Remapping;
 
 namespace Sluice.Dma;
@@ -13,6 +14,23 @@ internal sealed partial class RemappingBackend
         domain.TryReserve(pages, device.LastAddress, out DomainReservation? two);
         reservation = new RemappingReservation(one!, two, pages);
         return DmaFailure.None;
+    }
+
+    // One run of logical addresses for all of a transfer, whatever lies behind them.
+    /// <inheritdoc/>
+    public int MostRegisters => domain.Addresses.MostPages(device.LastAddress);
+
+    /// <inheritdoc/>
+    public bool CouldEver(in Transfer transfer, ReadOnlySpan<BackendReservation> setAside) =>
+        CouldEverReserve(DmaAdapter.CountMapRegisters(transfer.Mdl!, transfer.Offset, transfer.Length), setAside);
+
+    /// <inheritdoc/>
+    public bool CouldEverReserve(int pages, ReadOnlySpan<BackendReservation> setAside)
+    {
+        if (setAside.IsEmpty) { return pages <= MostRegisters; }
+        List<LogicalRange> kept = [];
+        foreach (BackendReservation reservation in setAside) { reservation.AddAddresses(kept); }
+        return pages <= domain.Addresses.MostPages(device.LastAddress, CollectionsMarshal.AsSpan(kept));
     }
 
     /// <inheritdoc/>

@@ -10,8 +10,9 @@ namespace Sluice.Dma;
 /// <remarks>
 /// In a slot's pages, bytes outside the buffer are zero: the neighbours of a buffer that does not fill its pages stay
 /// private. A slot for data from the device starts as a copy of the buffer, so that what a short transfer does not
-/// write stays what it was. Transfers longer than the largest slot, and common buffers, are mapped instead. So are
-/// those longer than a threshold, when there is one: below it a copy costs less than a mapping and its invalidation.
+/// write stays what it was. Of transfers longer than the largest slot the whole pages are mapped, and the others stood in
+/// for (<see cref="IsolatingBackend"/>, below); common buffers are mapped. So are transfers longer than a threshold,
+/// when there is one: below it a copy costs less than a mapping and its invalidation.
 /// </remarks>
 internal sealed class ShadowBackend(
     IDmaBackend direct, ShadowPool pool, IPlatform platform, uint longest = uint.MaxValue) : IDmaBackend
@@ -37,8 +38,7 @@ internal sealed class ShadowBackend(
         {
             Kind = DmaBackendKind.Shadow,
             Reason = "the device works in a pool behind a remapping unit and never reaches a driver's page, "
-                + "except for transfers longer than the pool's slots",
-            SubPageIsolation = Math.Max((uint)(pool.LargestSlot - 1) << PageLog2, open.SubPageIsolation),
+                + "except the whole pages of transfers longer than the pool's slots",
         }
         : direct.Capabilities with { Kind = DmaBackendKind.Shadow };
 
@@ -60,7 +60,7 @@ internal sealed class ShadowBackend(
         BackendReservation? reservation = mapping.Backend.Reservation;
         if (transfer.Length > longest || pages > pool.LargestSlot || reservation is RemappingReservation)
         {
-            return direct.TryMap(mapping, ref list, out footprint, out culprit);
+            return MapDirectly(mapping, ref list, out footprint, out culprit);
         }
         if (!CheckFrames(transfer, out culprit)) { return DmaFailure.NotABuffer; }
         DmaAccess access = transfer.Direction.ToAccess();
@@ -98,11 +98,21 @@ internal sealed class ShadowBackend(
     }
 
     /// <inheritdoc/>
-    public bool CouldEver(in Transfer transfer, ReadOnlySpan<BackendReservation> setAside) =>
-        direct.CouldEver(transfer, setAside);
+    public bool CouldEver(in Transfer transfer, ReadOnlySpan<BackendReservation> setAside)
+    {
+        int pages = (int)((FirstInPage(transfer) + (ulong)transfer.Length + PageSize - 1) >> PageLog2);
+        return IsWhole && pages <= pool.LargestSlot
+            ? pool.CouldEver(pages, 1, PagesOf(setAside)) : direct.CouldEver(transfer, setAside);
+    }
 
     /// <inheritdoc/>
-    public void Abandon(Mapping mapping) => direct.Abandon(mapping);
+    public void Abandon(Mapping mapping)
+    {
+        ref BackendState state = ref mapping.Backend;
+        if (state.Reservation is ShadowReservation slots) { Lose(slots); }
+        else if (state.Slot.PageCount != 0) { pool.Lose(state.Slot); }
+        direct.Abandon(mapping);
+    }
 
     /// <inheritdoc/>
     public void Reclaim(Mapping mapping)
@@ -114,11 +124,31 @@ internal sealed class ShadowBackend(
     }
 
     /// <inheritdoc/>
-    public DmaFailure TryReserve(int pages, out BackendReservation? reservation)
+    public DmaFailure TryReserve(int pages, out BackendReservation? reservation) =>
+        TryReserve(pages, inTurn: false, out reservation);
+
+    /// <inheritdoc/>
+    public DmaFailure TryReserveInTurn(int pages, out BackendReservation? reservation) =>
+        TryReserve(pages, inTurn: true, out reservation);
+
+    /// <inheritdoc/>
+    public int MostRegisters => Math.Max(
+        direct.MostRegisters, HasSlotsFor(pool.LargestSlot, default) ? pool.LargestSlot : 0);
+
+    /// <inheritdoc/>
+    public bool CouldEverReserve(int pages, ReadOnlySpan<BackendReservation> setAside) =>
+        HasSlotsFor(pages, setAside) || direct.CouldEverReserve(pages, setAside);
+
+    private DmaFailure TryReserve(int pages, bool inTurn, out BackendReservation? reservation)
     {
-        // Whoever reserves pays once, and may come with any length.
-        if (!IsWhole || pages > pool.LargestSlot) { return direct.TryReserve(pages, out reservation); }
         reservation = null;
+        // Whoever reserves pays once, and may come with any length.
+        if (!HasSlotsFor(pages, default))
+        {
+            DmaFailure failure = ReserveDirectly(pages, inTurn, out reservation);
+            return failure == DmaFailure.OutOfResources && pool.TryShrink()
+                ? ReserveDirectly(pages, inTurn, out reservation) : failure;
+        }
         if (!pool.TryRent(pages, DmaAccess.Read, out ShadowSlot read)) { return DmaFailure.OutOfResources; }
         if (!pool.TryRent(pages, DmaAccess.Write, out ShadowSlot write))
         {
@@ -185,6 +215,39 @@ internal sealed class ShadowBackend(
         // A leaked slot is never rented again, and the driver's own pages were never within reach.
         bool slot = mapping.Transfer.Mdl is not null && mapping.Backend.Slot.PageCount != 0;
         return slot || direct.Forget(mapping);
+    }
+
+    // Idle slots keep addresses that a long transfer may lack, and nobody gives those back.
+    private DmaFailure MapDirectly(Mapping mapping, ref ElementBuilder list, out Footprint footprint,
+        out PhysicalAddress culprit)
+    {
+        DmaFailure failure = direct.TryMap(mapping, ref list, out footprint, out culprit);
+        return failure == DmaFailure.OutOfResources && mapping.Backend.Reservation is null && pool.TryShrink()
+            ? direct.TryMap(mapping, ref list, out footprint, out culprit) : failure;
+    }
+
+    private DmaFailure ReserveDirectly(int pages, bool inTurn, out BackendReservation? reservation) =>
+        inTurn ? direct.TryReserveInTurn(pages, out reservation) : direct.TryReserve(pages, out reservation);
+
+    // A slot for each right.
+    private bool HasSlotsFor(int pages, ReadOnlySpan<BackendReservation> setAside) =>
+        IsWhole && pages <= pool.LargestSlot && pool.CouldEver(pages, 3, PagesOf(setAside));
+
+    private static int PagesOf(ReadOnlySpan<BackendReservation> setAside)
+    {
+        int pages = 0;
+        foreach (BackendReservation reservation in setAside)
+        {
+            if (reservation is ShadowReservation slots) { pages += slots.Pages; }
+        }
+        return pages;
+    }
+
+    private void Lose(ShadowReservation slots)
+    {
+        pool.Lose(slots[DmaAccess.Read]);
+        pool.Lose(slots[DmaAccess.Write]);
+        pool.Lose(slots[DmaAccess.ReadWrite]);
     }
 
     private void ReturnSlots(ShadowReservation slots)

@@ -15,7 +15,7 @@ public sealed record BounceOptions
 
     /// <summary>
     /// Pages a pool grows to when it is short, at least <see cref="Pages"/>; the same number forbids growing. 65536
-    /// are 256 MiB.
+    /// are 256 MiB. Never more than half of the memory that the devices reach, unless it starts with more.
     /// </summary>
     public int MaximumPages { get; init; } = 65536;
 

@@ -147,10 +147,10 @@ internal sealed partial class BouncePool
 
     private bool TryGrow(in BounceNeed need)
     {
-        if (Volatile.Read(ref _pages) >= _options.MaximumPages) { return false; }
+        if (Volatile.Read(ref _pages) >= _atMost) { return false; }
         lock (_growing)
         {
-            int room = _options.MaximumPages - _pages;
+            int room = _atMost - _pages;
             if (_disposed || room <= 0) { return false; }
             int before = _pages;
             if (need.Run)

@@ -17,6 +17,7 @@ internal sealed partial class BouncePool : IDisposable
     private readonly BounceOptions _options;
     private readonly BounceArea[] _areas;
     private readonly Lock _growing = new();
+    private readonly int _atMost;
     private int _pages;
     private int _quarantined;
     private long _grown;
@@ -29,27 +30,34 @@ internal sealed partial class BouncePool : IDisposable
         (_platform, _options, Limit) = (platform, options, limit);
         int areas = options.Areas > 0 ? options.Areas : Environment.ProcessorCount;
         areas = (int)BitOperations.RoundUpToPowerOf2((uint)areas);
-        while (areas > options.Pages) { areas >>= 1; }
+        while (options.Pages > 0 && areas > options.Pages) { areas >>= 1; }
         _areas = new BounceArea[areas];
         for (int i = 0; i < areas; i++)
         {
             _areas[i] = new();
             AddBlocks(_areas[i], (options.Pages / areas) + (i < options.Pages % areas ? 1 : 0));
         }
+        // However much it may grow to: half of what the devices reach is for others.
+        _atMost = (int)Math.Min((ulong)options.MaximumPages, Math.Max((ulong)_pages, PagesBelow(platform, limit) / 2));
     }
 
     /// <summary>The last address its devices drive.</summary>
     internal LogicalAddress Limit { get; }
 
     /// <summary>Pages it has now, and may ever have.</summary>
-    internal (int Now, int AtMost) Pages => (Volatile.Read(ref _pages), _options.MaximumPages);
+    internal (int Now, int AtMost) Pages => (Volatile.Read(ref _pages), _atMost);
 
-    /// <summary>The longest run it could ever have: of a block, or, when it may grow, of what it may grow to.</summary>
+    /// <summary>Whether somebody holds pages that come back.</summary>
+    internal bool HasLent => FreePages < Volatile.Read(ref _pages) - Volatile.Read(ref _quarantined);
+
+    /// <summary>
+    /// The longest run it has: a longer one may be had by growing, but nobody knows before it is asked for.
+    /// </summary>
     internal int LongestRun
     {
         get
         {
-            int longest = Math.Clamp(_options.MaximumPages - Pages.Now, 0, LargestBlock);
+            int longest = 0;
             foreach (BounceArea area in _areas)
             {
                 foreach (BounceBlock block in area.Blocks) { longest = Math.Max(longest, block.Pages); }
@@ -150,6 +158,16 @@ internal sealed partial class BouncePool : IDisposable
         return false;
     }
 
+    /// <summary>As <see cref="CouldEver"/>, after growing for it as far as the limit and the machine allow.</summary>
+    internal bool CouldHold(in BounceNeed need, ReadOnlySpan<BackendReservation> setAside)
+    {
+        while (!CouldEver(need, setAside))
+        {
+            if (need.Pages > _atMost || !TryGrow(need)) { return false; }
+        }
+        return true;
+    }
+
     /// <summary>After all adapters: frames go back, those of leaked transfers when the leak is over.</summary>
     public void Dispose()
     {
@@ -189,6 +207,17 @@ internal sealed partial class BouncePool : IDisposable
             if (block.IsFree(i)) { _platform.Frames.Free(page, PageLog2); }
             else if (block.IsQuarantined(i)) { LeakedFrames.Of(_platform).Give([page]); }
         }
+    }
+
+    private static ulong PagesBelow(IPlatform platform, LogicalAddress limit)
+    {
+        ulong pages = 0;
+        foreach (MemoryBank bank in platform.Memory.Banks)
+        {
+            ulong last = Math.Min(bank.First.Value + (bank.Length - 1), limit.Value);
+            if (last > bank.First.Value) { pages += (last - bank.First.Value + 1) >> PageLog2; }
+        }
+        return pages;
     }
 
     private static PhysicalAddress[] PagesOf(in BounceHold hold)

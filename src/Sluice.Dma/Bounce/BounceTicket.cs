@@ -20,6 +20,9 @@ internal sealed class BounceTicket(BouncePool pool) : IQueued<BounceTicket>
     /// <summary>Whether it has a place: then what others give back is offered to this adapter in its turn.</summary>
     internal bool IsQueued => _place.Taken;
 
+    /// <summary>Whether anything that it shares is out and comes back.</summary>
+    internal bool MayComeBack => pool.HasLent;
+
     /// <summary>Who queued after it, inside the queue's gate.</summary>
     internal BounceTicket? Next => _place.Next;
 

@@ -82,7 +82,11 @@ public sealed partial class DmaSystem
             {
                 home.Release();
             }
-            IDmaBackend direct = trusted ? remapped : new IsolatingBackend(remapped, PoolForAll, Platform);
+            // Under the shadow policy nobody sees the rest of a page, however long the transfer is.
+            bool isolates = !trusted || _options.Policy == InvalidationPolicy.Shadow;
+            IDmaBackend direct = isolates
+                ? new IsolatingBackend(remapped, PoolForAll(trusted), Platform, trusted)
+                : remapped;
             return home.Pool is { } pool ? new ShadowBackend(direct, pool, Platform, LongestCopied) : direct;
         }
     }

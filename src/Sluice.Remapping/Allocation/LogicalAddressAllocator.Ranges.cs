@@ -68,6 +68,65 @@ public sealed partial class LogicalAddressAllocator
         }
     }
 
+    /// <summary>
+    /// The most pages that <see cref="TryAllocate"/> could ever give at once: if everything came back but what nobody
+    /// ever gets and what is kept. A power of two, or 0.
+    /// </summary>
+    /// <param name="limit">The last byte the slot may contain.</param>
+    /// <param name="kept">Ranges that do not come back.</param>
+    public int MostPages(LogicalAddress limit, ReadOnlySpan<LogicalRange> kept = default)
+    {
+        if (limit.Value < 0x1FFF) { return 0; }
+        ulong last = Math.Min(_lastUsablePage, LastWholePage(limit));
+        _gate.Enter();
+        try
+        {
+            int log2 = Arena.SizeLog2;
+            while (log2 >= 0 && !HasRoom(log2, last, kept)) { log2--; }
+            return log2 < 0 ? 0 : 1 << log2;
+        }
+        finally
+        {
+            _gate.Exit();
+        }
+    }
+
+    // Each step passes a hole at least, and there are few.
+    private bool HasRoom(int log2, ulong last, ReadOnlySpan<LogicalRange> kept)
+    {
+        ulong size = 1UL << log2;
+        for (ulong page = 0; page <= last && last - page >= size - 1;)
+        {
+            if (!TryFindHole(page, page + (size - 1), kept, out ulong holeLast)) { return true; }
+            page = ((holeLast >> log2) + 1) << log2;
+        }
+        return false;
+    }
+
+    private bool TryFindHole(ulong first, ulong last, ReadOnlySpan<LogicalRange> kept, out ulong holeLast)
+    {
+        foreach (LogicalRange hole in _fixed)
+        {
+            if (Meets(hole, first, last, out holeLast)) { return true; }
+        }
+        foreach (LogicalRange hole in _reserved)
+        {
+            if (Meets(hole, first, last, out holeLast)) { return true; }
+        }
+        foreach (LogicalRange hole in kept)
+        {
+            if (Meets(hole, first, last, out holeLast)) { return true; }
+        }
+        holeLast = 0;
+        return false;
+    }
+
+    private static bool Meets(LogicalRange hole, ulong first, ulong last, out ulong holeLast)
+    {
+        holeLast = hole.Last.Value >> PageLog2;
+        return holeLast >= first && hole.First.Value >> PageLog2 <= last;
+    }
+
     private static LogicalRange Bytes(ulong first, ulong last) =>
         new(new(first << PageLog2), new((last << PageLog2) | ((1 << PageLog2) - 1)));
 
