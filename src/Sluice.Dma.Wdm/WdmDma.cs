@@ -54,6 +54,8 @@ public sealed class WdmDma
             return null;
         }
         numberOfMapRegisters = adapter.Provide(description.RegistersWanted);
+        // Without a unit a page within reach needs no copy: one is always worth trying.
+        if (numberOfMapRegisters == 0 && !adapter.Capabilities.IsRemapped) { numberOfMapRegisters = 1; }
         if (numberOfMapRegisters == 0)
         {
             // Nothing could ever be mapped for it.

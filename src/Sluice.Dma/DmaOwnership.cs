@@ -3,8 +3,8 @@ using System.Runtime.CompilerServices;
 namespace Sluice.Dma;
 
 /// <summary>
-/// Which system has the DMA of a machine: one at a time. Finds the mapped transfer that bytes of a buffer belong to, for
-/// a processor that is about to touch them. Looks through the records of every adapter of the machine: microseconds,
+/// Which system has the DMA of a machine: one at a time. Finds the mapped transfer that bytes of a buffer belong to,
+/// for a processor that is about to touch them. Looks through the records of every adapter of the machine: microseconds,
 /// and only for buffers with something mapped.
 /// </summary>
 internal static class DmaOwnership

@@ -50,7 +50,8 @@ public sealed class DyingUnitStressTests(ITestOutputHelper output)
         DmaSystem system = DmaSystem.Start(platform, BackendTests.OptionsOf(backend) with
         {
             Iommu = DmaIommu.Vtd, Policy = BackendTests.PolicyOf(backend)!.Value, MapRegistersPerAdapter = 24,
-            Remapping = new() { WaitNanoseconds = 3_000_000 }, Shadow = new() { LargestSlotLog2 = 3, MaximumPages = 64 },
+            Remapping = new() { WaitNanoseconds = 3_000_000 },
+            Shadow = new() { LargestSlotLog2 = 3, MaximumPages = 64 },
         });
         List<Mdl> buffers = [];
         List<Task> drivers = [];
@@ -86,8 +87,12 @@ public sealed class DyingUnitStressTests(ITestOutputHelper output)
             {
                 switch (kind)
                 {
-                    case 0: Put(await adapter.GetScatterGatherListAsync(mdl, 0, 5 * 4096, DmaDirection.ToDevice)); break;
-                    case 1: Put(await reservation.GetScatterGatherListAsync(mdl, 0, 4096, DmaDirection.FromDevice)); break;
+                    case 0:
+                        Put(await adapter.GetScatterGatherListAsync(mdl, 0, 5 * 4096, DmaDirection.ToDevice));
+                        break;
+                    case 1:
+                        Put(await reservation.GetScatterGatherListAsync(mdl, 0, 4096, DmaDirection.FromDevice));
+                        break;
                     case 2: await UseAsync(await adapter.AllocateChannelAsync(6), mdl); break;
                     case 3: Put(await CallAsync(adapter, mdl, null)); break;
                     case 4: Put(await CallAsync(adapter, mdl, new(adapter, 4))); break;
@@ -113,7 +118,8 @@ public sealed class DyingUnitStressTests(ITestOutputHelper output)
     {
         using (channel)
         {
-            DmaFailure failure = channel.TryMap(mdl, 0, 8192, DmaDirection.ToDevice, out ScatterGatherLease list, out _);
+            DmaFailure failure = channel.TryMap(
+                mdl, 0, 8192, DmaDirection.ToDevice, out ScatterGatherLease list, out _);
             await Task.Yield();
             if (failure == DmaFailure.None) { channel.Flush(list); }
             else if (failure == DmaFailure.Dead) { throw new DmaException(failure, "channel"); }

@@ -23,7 +23,10 @@ public sealed class DyingWaiterTests
         {
             foreach (string kind in Kinds)
             {
-                foreach (string when in new[] { "before", "queued", "1", "2", "3", "4" }) { all.Add(backend, kind, when); }
+                foreach (string when in (string[])["before", "queued", "1", "2", "3", "4"])
+                {
+                    all.Add(backend, kind, when);
+                }
             }
         }
         return all;

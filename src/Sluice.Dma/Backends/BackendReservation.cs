@@ -80,7 +80,8 @@ internal sealed class ShadowReservation(ShadowSlot read, ShadowSlot write, Shado
 
     internal int Pages => 3 * (int)BitOperations.RoundUpToPowerOf2((uint)both.PageCount);
 
-    internal override void AddAddresses(List<LogicalRange> kept) => kept.AddRange([read.Taken, write.Taken, both.Taken]);
+    internal override void AddAddresses(List<LogicalRange> kept) =>
+        kept.AddRange([read.Taken, write.Taken, both.Taken]);
 }
 
 /// <summary>Bounce: pages that stand in for all of a transfer, whether it needs them or not.</summary>

@@ -10,8 +10,8 @@ namespace Sluice.Dma;
 /// <remarks>
 /// In a slot's pages, bytes outside the buffer are zero: the neighbours of a buffer that does not fill its pages stay
 /// private. A slot for data from the device starts as a copy of the buffer, so that what a short transfer does not
-/// write stays what it was. Of transfers longer than the largest slot the whole pages are mapped, and the others stood in
-/// for (<see cref="IsolatingBackend"/>, below); common buffers are mapped. So are transfers longer than a threshold,
+/// write stays what it was. Of transfers longer than the largest slot the whole pages are mapped, and the others
+/// stood in for (<see cref="IsolatingBackend"/>, below); common buffers are mapped. So are transfers longer than a threshold,
 /// when there is one: below it a copy costs less than a mapping and its invalidation.
 /// </remarks>
 internal sealed class ShadowBackend(
