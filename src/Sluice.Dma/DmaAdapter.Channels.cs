@@ -31,7 +31,8 @@ public sealed partial class DmaAdapter
 
     /// <summary>
     /// Takes the channel and map registers, when it is this request's turn: before this returns, or in the thread that
-    /// gave them back. Exactly one callback, never under a lock, unless the request is withdrawn.
+    /// gave them back, or on the thread pool when that was another adapter's call. Exactly one callback, never under a
+    /// lock, unless the request is withdrawn.
     /// </summary>
     /// <remarks>
     /// With everything of this adapter's free and still too little memory, <see cref="DmaFailure.OutOfResources"/>
@@ -64,11 +65,12 @@ public sealed partial class DmaAdapter
         }
         _gate.Enter();
         DmaFailure end = _end;
+        long ticket = 0;
         usable &= !request.IsQueued;
         if (usable && end == DmaFailure.None)
         {
             (request.MapRegisters, request.Callback, request.State) = (mapRegisters, callback, state);
-            request.Ticket = ++_tickets;
+            ticket = request.Ticket = ++_tickets;
             _channelRequests.TryAdd(request);
         }
         _gate.Exit();
@@ -78,7 +80,7 @@ public sealed partial class DmaAdapter
                 $"a channel request of {request.Adapter.Driver} {request.Adapter.Device} still waits, "
                 + $"or was given to {Driver} {Device}");
         }
-        if (end == DmaFailure.None) { Serve(); }
+        if (end == DmaFailure.None) { Serve(own: ticket); }
         else { callback(null, end, state); }
     }
 
@@ -182,16 +184,16 @@ public sealed partial class DmaAdapter
     }
 
     /// <summary>
-    /// Tries again what lacked memory of the machine, which comes back without this adapter's knowledge. What callbacks
-    /// throw comes out of here.
+    /// Tries again what lacked memory of the machine, which comes back without this adapter's knowledge. By the
+    /// platform's timer, which no callback holds up.
     /// </summary>
     internal void ServeStarving()
     {
-        if (Volatile.Read(ref _channelStarves)) { Serve(); }
+        if (Volatile.Read(ref _channelStarves)) { Serve(ofAnother: true); }
     }
 
     // The first request, if its turn has come; at the end of the adapter or of the device's DMA, whatever its turn.
-    private bool ServeChannel()
+    private bool ServeChannel(in Service service)
     {
         _gate.Enter();
         _channelStarves = false;
@@ -232,7 +234,10 @@ public sealed partial class DmaAdapter
         bool ours = !waits && request.Ticket == ticket && Remove(request);
         _gate.Exit();
         if (waits) { return retry; }
-        if (ours) { callback!(channel, failure, state); }
+        if (ours)
+        {
+            CallBack(new(null, callback, default, channel, failure, state), service, service.Own != 0 && service.Own == ticket);
+        }
         else { channel?.Dispose(); }
         return true;
     }

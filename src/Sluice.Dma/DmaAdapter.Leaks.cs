@@ -25,8 +25,9 @@ public sealed partial class DmaAdapter
         if (!first) { return; }
         EveryStep.Of(
             AwaitServers,
+            _pending.Finish,
             AnswerWaiters,
-            Serve,
+            () => Serve(),
             () => EveryStep.ForEach(_table.All, AbandonIfLive),
             CloseReservations,
             CloseBackend,
@@ -45,7 +46,7 @@ public sealed partial class DmaAdapter
             bool ours = waiter is not null && _waiters.Remove(waiter);
             _gate.Exit();
             if (!ours) { break; }
-            Answer(waiter!, default, DmaFailure.Disposed, default);
+            Answer(waiter!, default, DmaFailure.Disposed, default, default, 0);
         }
     }
 
@@ -88,7 +89,7 @@ public sealed partial class DmaAdapter
         return true;
     }
 
-    /// <summary>After a leak was released: others may wait for what it held. Their callbacks run.</summary>
+    /// <summary>After a leak was released: others may wait for what it held.</summary>
     internal void WakeForPages() => _ticket?.Wake();
 
     // A map that the unit did not confirm. When it was not even tried, because the device is blocked, nothing is in

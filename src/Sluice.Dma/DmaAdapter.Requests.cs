@@ -51,9 +51,7 @@ public sealed partial class DmaAdapter
         }
         ScatterGatherWaiter waiter = request.Waiter;
         (waiter.Transfer, waiter.Origin, waiter.Callback, waiter.CallbackState) = (transfer, origin, callback, state);
-        DmaFailure end = Enqueue(waiter);
-        if (end == DmaFailure.None) { Serve(); }
-        else { Answer(waiter, default, end, default); }
+        EnqueueAndServe(waiter);
     }
 
     /// <summary>As <see cref="TryGetScatterGatherList"/>, into the array of a request made beforehand.</summary>

@@ -59,8 +59,8 @@ public sealed partial class DmaAdapter
         }
         ScatterGatherWaiter waiter = TakeWaiter(transfer, origin);
         ValueTask<ScatterGatherLease> task = waiter.Task;
-        DmaFailure end = Enqueue(waiter);
-        if (end != DmaFailure.None) { Answer(waiter, default, end, default); }
+        DmaFailure end = Enqueue(waiter, out _);
+        if (end != DmaFailure.None) { Answer(waiter, default, end, default, default, 0); }
         else
         {
             if (cancellationToken.CanBeCanceled) { waiter.Register(cancellationToken); }
@@ -71,8 +71,11 @@ public sealed partial class DmaAdapter
 
     /// <summary>
     /// As <see cref="TryGetScatterGatherList"/>, but calls back: before this returns when nothing is short, else from
-    /// the thread whose put made room. Never under a lock; exactly once.
+    /// the thread whose put on this adapter made room, or from the thread pool when that was another adapter's. Never
+    /// under a lock; exactly once.
     /// </summary>
+    /// <remarks>What a callback throws comes out of here, or, when it waited, of
+    /// <see cref="CallbackFailed"/>.</remarks>
     /// <param name="mdl">The buffer; it may be a chain.</param>
     /// <param name="offset">The first byte, counted from the MDL's start.</param>
     /// <param name="length">Bytes, at least 1.</param>
@@ -99,15 +102,22 @@ public sealed partial class DmaAdapter
         }
         ScatterGatherWaiter waiter = TakeWaiter(transfer, origin);
         (waiter.Callback, waiter.CallbackState) = (callback, state);
-        DmaFailure end = Enqueue(waiter);
-        if (end == DmaFailure.None) { Serve(); }
-        else { Answer(waiter, default, end, default); }
+        EnqueueAndServe(waiter);
+    }
+
+    private void EnqueueAndServe(ScatterGatherWaiter waiter)
+    {
+        DmaFailure end = Enqueue(waiter, out long ticket);
+        if (end == DmaFailure.None) { Serve(own: ticket); }
+        else { Answer(waiter, default, end, default, new(OfAnother: false, ticket), ticket); }
     }
 
     // Only one thread serves at a time, and a put inside a callback does not recurse: it asks the server for another
-    // round. A callback that throws does so in its server's thread, after everyone else was served.
-    private void Serve()
+    // round. What the callback of this call's own request throws comes out when everyone else was served; what others
+    // throw is told to their driver.
+    private void Serve(bool ofAnother = false, long own = 0)
     {
+        Service service = new(ofAnother, own);
         int calls = Interlocked.Increment(ref _serveCalls);
         if (calls != 1) { return; }
         Volatile.Write(ref _server, Environment.CurrentManagedThreadId);
@@ -117,7 +127,7 @@ public sealed partial class DmaAdapter
             bool more = true;
             while (more)
             {
-                try { more = ServeFirst() || ServeChannel(); }
+                try { more = ServeFirst(service) || ServeChannel(service); }
                 catch (Exception e) { thrown ??= ExceptionDispatchInfo.Capture(e); }
             }
             calls = Interlocked.Add(ref _serveCalls, -calls);
@@ -127,7 +137,7 @@ public sealed partial class DmaAdapter
         thrown?.Throw();
     }
 
-    private bool ServeFirst()
+    private bool ServeFirst(in Service service)
     {
         _gate.Enter();
         ScatterGatherWaiter? waiter = _waiters.First;
@@ -152,7 +162,7 @@ public sealed partial class DmaAdapter
         catch (Exception unusable)
         {
             // Whatever it was: a request that stayed would throw again for ever.
-            Refuse(waiter, ticket, unusable);
+            Refuse(waiter, ticket, unusable, service);
             return true;
         }
         long now = failure == DmaFailure.None ? _platform.Clock.Nanoseconds : 0;
@@ -170,7 +180,7 @@ public sealed partial class DmaAdapter
             _longestWait = Math.Max(_longestWait, now - waiter.Since);
         }
         _gate.Exit();
-        if (ours) { Answer(waiter, list, failure, culprit); }
+        if (ours) { Answer(waiter, list, failure, culprit, service, ticket); }
         else if (failure == DmaFailure.RuleBroken) { _ = DmaVerifier.Broken(); }
         else if (failure == DmaFailure.None)
         {
@@ -185,18 +195,18 @@ public sealed partial class DmaAdapter
     }
 
     // Its buffer was disposed, or its chain changed, while it waited. It alone hears of it: the queue goes on.
-    private void Refuse(ScatterGatherWaiter waiter, long ticket, Exception reason)
+    private void Refuse(ScatterGatherWaiter waiter, long ticket, Exception reason, in Service service)
     {
         _gate.Enter();
         bool ours = waiter.Ticket == ticket && _waiters.Remove(waiter);
         _gate.Exit();
         if (!ours) { return; }
         if (waiter.Callback is null) { waiter.Fail(reason); }
-        else { Answer(waiter, default, DmaFailure.NotABuffer, default); }
+        else { Answer(waiter, default, DmaFailure.NotABuffer, default, service, ticket); }
     }
 
     private void Answer(ScatterGatherWaiter waiter, ScatterGatherLease list, DmaFailure failure,
-        PhysicalAddress culprit)
+        PhysicalAddress culprit, in Service service, long ticket)
     {
         if (waiter.Callback is { } callback)
         {
@@ -207,7 +217,7 @@ public sealed partial class DmaAdapter
                 request.Problem = Explain(failure, waiter.Transfer.Length, culprit);
             }
             GiveWaiter(waiter);
-            callback(list, failure, state);
+            CallBack(new(callback, null, list, null, failure, state), service, service.Own != 0 && service.Own == ticket);
         }
         else if (failure == DmaFailure.None) { waiter.Complete(list); }
         else { waiter.Fail(Explain(failure, waiter.Transfer.Length, culprit)); }
@@ -224,16 +234,13 @@ public sealed partial class DmaAdapter
     }
 
     // None when it waits; else why nobody waits any more.
-    private DmaFailure Enqueue(ScatterGatherWaiter waiter)
+    private DmaFailure Enqueue(ScatterGatherWaiter waiter, out long ticket)
     {
         waiter.Since = _platform.Clock.Nanoseconds;
         _gate.Enter();
         DmaFailure end = _end;
-        if (end == DmaFailure.None)
-        {
-            waiter.Ticket = ++_tickets;
-            _waiters.TryAdd(waiter);
-        }
+        ticket = waiter.Ticket = ++_tickets;
+        if (end == DmaFailure.None) { _waiters.TryAdd(waiter); }
         _gate.Exit();
         return end;
     }

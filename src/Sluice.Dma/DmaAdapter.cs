@@ -51,7 +51,8 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         MapRegisters = _registersFree = options.MapRegistersPerAdapter;
         _keepsTime = backend.ReportsFaults;
         _ticket = backend.Ticket;
-        if (_ticket is not null) { _ticket.Serve = Serve; }
+        _pending = new(OnCallbackFailed);
+        if (_ticket is not null) { _ticket.Serve = own => Serve(ofAnother: !own); }
         if (system.Verifier is { } verifier) { _verifier = new(this, verifier); }
         _table = new(this, options.RecentMappings);
     }
@@ -82,6 +83,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
             DmaStatistics now = new(_requests, _bytes, _outstanding, 0, 0, 0, 0, 0)
             {
                 Waited = _waited, LongestWaitNanoseconds = _longestWait,
+                CallbackFailures = Volatile.Read(ref _callbackFailures),
             };
             _gate.Exit();
             return now with { BouncedBytes = _backend.BouncedBytes };

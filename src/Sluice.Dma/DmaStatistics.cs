@@ -26,6 +26,9 @@ public readonly record struct DmaStatistics(
     /// <summary>The longest such wait, in nanoseconds on the platform clock.</summary>
     public long LongestWaitNanoseconds { get; init; }
 
+    /// <summary>Callbacks that had waited and threw: <see cref="DmaAdapter.CallbackFailed"/>.</summary>
+    public long CallbackFailures { get; init; }
+
     /// <summary>Rules of the DDI that were broken, as far as verification is on.</summary>
     public long Violations { get; init; }
 }

@@ -251,5 +251,6 @@ public sealed partial class DmaSystem : IDisposable
         BouncedBytes = a.BouncedBytes + b.BouncedBytes,
         Waited = a.Waited + b.Waited,
         LongestWaitNanoseconds = Math.Max(a.LongestWaitNanoseconds, b.LongestWaitNanoseconds),
+        CallbackFailures = a.CallbackFailures + b.CallbackFailures,
     };
 }

@@ -21,10 +21,10 @@ internal sealed partial class BouncePool
     private bool NobodyWaits => Volatile.Read(ref _waiting) == 0;
 
     /// <summary>
-    /// Offers what came back to the adapters that wait, oldest place first, until one finds it too little. What their
-    /// callbacks throw comes out of here, after the others were served.
+    /// Offers what came back to the adapters that wait, oldest place first, until one finds it too little.
     /// </summary>
-    internal void Wake()
+    /// <param name="own">Whose call this is: callbacks of its driver may run here, and no others.</param>
+    internal void Wake(BounceTicket? own)
     {
         if (NobodyWaits || t_waking == this) { return; }
         (BouncePool? outer, t_waking) = (t_waking, this);
@@ -33,7 +33,7 @@ internal sealed partial class BouncePool
         while (FirstToServe() is { } ticket && (ticket != served || ticket.Turn != turn))
         {
             (served, turn) = (ticket, ticket.Turn);
-            try { ticket.Serve(); }
+            try { ticket.Serve(ticket == own); }
             catch (Exception e) { thrown ??= e; }
         }
         t_waking = outer;
@@ -45,7 +45,7 @@ internal sealed partial class BouncePool
     {
         if (!ticket.IsQueued) { return; }
         Withdraw(ticket);
-        Wake();
+        Wake(ticket);
     }
 
     /// <summary>Gives up an adapter's place; whose turn it is now is told by the next <see cref="Wake"/>.</summary>

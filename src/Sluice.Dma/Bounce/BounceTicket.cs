@@ -14,8 +14,8 @@ internal sealed class BounceTicket(BouncePool pool) : IQueued<BounceTicket>
     /// <summary>Counts the times it queued, so that a new place is told from the old one.</summary>
     internal long Turn;
 
-    /// <summary>Serves the adapter's own queue; set by the adapter.</summary>
-    internal Action Serve = static () => { };
+    /// <summary>Serves the adapter's own queue; set by the adapter. True in a call of its own.</summary>
+    internal Action<bool> Serve = static _ => { };
 
     /// <summary>Whether it has a place: then what others give back is offered to this adapter in its turn.</summary>
     internal bool IsQueued => _place.Taken;
@@ -34,6 +34,7 @@ internal sealed class BounceTicket(BouncePool pool) : IQueued<BounceTicket>
     /// <summary>As <see cref="Leave"/>, for who wakes the next later, outside a lock it holds now.</summary>
     internal void Withdraw() => pool.Withdraw(this);
 
-    /// <summary>Offers what came back to those who wait. Outside every gate: callbacks of drivers may run.</summary>
-    internal void Wake() => pool.Wake();
+    /// <summary>Offers what came back to those who wait. Outside every gate: callbacks of this adapter's driver may
+    /// run.</summary>
+    internal void Wake() => pool.Wake(this);
 }
