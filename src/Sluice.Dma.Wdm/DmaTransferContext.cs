@@ -13,6 +13,9 @@ public sealed class DmaTransferContext
     private State _state;
     private object? _request;
 
+    // Who set it up: it is of no use with another.
+    private WdmAdapter? _adapter;
+
     // Who counts it while it stands for a request; null while verification is off.
     private AdapterVerifier? _verifier;
 
@@ -37,32 +40,43 @@ public sealed class DmaTransferContext
         }
     }
 
-    internal NtStatus Initialize()
+    /// <summary>The adapter that set it up last, or null.</summary>
+    internal WdmAdapter? Adapter
+    {
+        get
+        {
+            lock (_lock) { return _adapter; }
+        }
+    }
+
+    internal NtStatus Initialize(WdmAdapter adapter)
     {
         lock (_lock)
         {
             if (_state is State.Waiting or State.Granted) { return NtStatus.InvalidParameter; }
-            (_state, _request, IsPoisoned) = (State.Initialized, null, false);
+            (_adapter, _state, _request, IsPoisoned) = (adapter, State.Initialized, null, false);
             return NtStatus.Success;
         }
     }
 
     /// <summary>The context now stands for a request. Cancelled when the driver withdrew it beforehand.</summary>
+    /// <param name="adapter">Whose request it is: of the adapter that set the context up.</param>
     /// <param name="request">The request.</param>
     /// <param name="verifier">Counts contexts that are not ended; null for none.</param>
-    internal NtStatus Begin(object request, AdapterVerifier? verifier)
+    internal NtStatus Begin(WdmAdapter adapter, object request, AdapterVerifier? verifier)
     {
-        NtStatus status = Begin(request);
+        NtStatus status = Begin(adapter, request);
         if (!status.IsSuccess() || verifier is null) { return status; }
         _verifier = verifier;
         verifier.OnTook(DmaResource.TransferContext, this, 1, default);
         return status;
     }
 
-    private NtStatus Begin(object request)
+    private NtStatus Begin(WdmAdapter adapter, object request)
     {
         lock (_lock)
         {
+            if (_adapter != adapter) { return NtStatus.InvalidParameter; }
             switch (_state)
             {
                 case State.Initialized:

@@ -28,9 +28,13 @@ public sealed class MapRegisterBase
     // What verification remembers; null while it is off.
     internal readonly VerifiedRegisters? Verified;
 
-    // Whether the channel itself was given up, and only the registers are kept.
+    // Under the lock, all four. Whether its AdapterControl has still to say what stays; whether the channel itself was
+    // given up, and only the registers are kept; whether all was freed; and by which function, when that came before
+    // its AdapterControl returned: a deferred call on another processor may be so early.
+    internal bool InControl;
     internal bool RegistersOnly;
-    internal bool IsFreed;
+    internal volatile bool IsFreed;
+    internal DdiFunction? FreedEarly;
 
     internal MapRegisterBase(
         WdmAdapter adapter, WdmDeviceObject device, DmaChannel? channel, int registers, DmaTransferContext? transfer)

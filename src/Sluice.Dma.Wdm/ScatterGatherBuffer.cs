@@ -33,15 +33,7 @@ public sealed class ScatterGatherBuffer
     /// <summary>The list in it: the one that callbacks and synchronous calls hand out.</summary>
     public ScatterGatherList List { get; }
 
-    internal void Take()
-    {
-        if (Interlocked.Exchange(ref _inUse, 1) != 0)
-        {
-            throw new InvalidOperationException(
-                $"a scatter/gather buffer of {List.Adapter.Driver} still holds a list: "
-                + "put it before the next is built");
-        }
-    }
+    internal bool TryTake() => Interlocked.Exchange(ref _inUse, 1) == 0;
 
     internal void Give() => Volatile.Write(ref _inUse, 0);
 

@@ -1,3 +1,6 @@
+using System.Runtime.ExceptionServices;
+using System.Runtime.InteropServices;
+
 namespace Sluice.Dma.Wdm;
 
 // Rows 4 to 8: a channel and map registers for one request at a time, mapped run by run.
@@ -60,13 +63,18 @@ public sealed partial class WdmAdapter
     /// <param name="writeToDevice">Whether the device reads.</param>
     /// <returns>Where the device finds the first byte.</returns>
     /// <exception cref="ArgumentOutOfRangeException">No byte, or bytes outside the MDL.</exception>
+    /// <exception cref="InvalidOperationException">The registers were freed, or are another adapter's.</exception>
     /// <exception cref="DmaException">No register is free, or a page cannot be made reachable at all: the function has
     /// no status to say so.</exception>
     public LogicalAddress MapTransfer(
         Mdl mdl, MapRegisterBase mapRegisterBase, VirtualAddress currentVa, ref uint length, bool writeToDevice)
     {
         Enter(DdiFunction.MapTransfer);
-        Own(mapRegisterBase);
+        Own(DdiFunction.MapTransfer, mapRegisterBase);
+        if (!IsHeld(DdiFunction.MapTransfer, mapRegisterBase))
+        {
+            throw new InvalidOperationException($"{Driver} maps through map registers that were freed");
+        }
         Verify(DdiFunction.MapTransfer, mdl, currentVa, length, chained: false);
         uint offset = OffsetIn(mdl, currentVa);
         ArgumentOutOfRangeException.ThrowIfZero(length);
@@ -74,11 +82,27 @@ public sealed partial class WdmAdapter
         uint wanted = Math.Min(length, mdl.ByteCount - offset);
         ScatterGatherLease lease = Map(mapRegisterBase, mdl, offset, wanted, direction,
             IsSubordinate ? int.MaxValue : 1, out uint mapped);
+        MappedRun run = new(mdl, offset, mapped, direction, lease);
+        lock (mapRegisterBase.Lock) { mapRegisterBase.Runs.Add(run); }
+        LogicalAddress first = lease[0].Address;
+        bool verified = false;
+        try
+        {
+            VerifyMapped(DdiFunction.MapTransfer, mapRegisterBase, mdl, offset, mapped, direction);
+            verified = true;
+            if (IsSubordinate) { StartRun(mdl, offset, mapped, direction, lease); }
+        }
+        catch
+        {
+            // What is thrown is not mapped.
+            bool ours;
+            lock (mapRegisterBase.Lock) { ours = mapRegisterBase.Runs.Remove(run); }
+            if (verified) { mapRegisterBase.Verified?.Undo(mdl, offset); }
+            if (ours) { Flush(lease, nameof(MapTransfer)); }
+            throw;
+        }
         length = mapped;
-        lock (mapRegisterBase.Lock) { mapRegisterBase.Runs.Add(new(mdl, offset, length, direction, lease)); }
-        VerifyMapped(DdiFunction.MapTransfer, mapRegisterBase, mdl, offset, length, direction);
-        if (IsSubordinate) { StartRun(mdl, offset, length, direction, lease); }
-        return lease[0].Address;
+        return first;
     }
 
     /// <summary>
@@ -90,12 +114,14 @@ public sealed partial class WdmAdapter
     /// <param name="currentVa">Where a run starts, as it was given to MapTransfer.</param>
     /// <param name="length">The bytes of that run, or of it and of runs that follow it.</param>
     /// <param name="writeToDevice">As it was mapped.</param>
-    /// <returns>False when no such runs are mapped; then nothing was flushed.</returns>
+    /// <returns>False when no such runs are mapped; then nothing was flushed. Whatever the end of one throws, all are
+    /// flushed, and what the first threw comes out at the end.</returns>
     public bool FlushAdapterBuffers(
         Mdl mdl, MapRegisterBase mapRegisterBase, VirtualAddress currentVa, uint length, bool writeToDevice)
     {
         Enter(DdiFunction.FlushAdapterBuffers);
-        Own(mapRegisterBase);
+        Own(DdiFunction.FlushAdapterBuffers, mapRegisterBase);
+        if (!IsHeld(DdiFunction.FlushAdapterBuffers, mapRegisterBase)) { return false; }
         Verify(DdiFunction.FlushAdapterBuffers, mdl, currentVa, 1);
         uint offset = OffsetIn(mdl, currentVa);
         VerifyFlush(DdiFunction.FlushAdapterBuffers, mapRegisterBase, mdl, offset, length, writeToDevice);
@@ -118,13 +144,19 @@ public sealed partial class WdmAdapter
                 done += runs[^1].Length;
             }
         }
-        StopController();
-        foreach (MappedRun run in runs) { Flush(run.Lease, nameof(FlushAdapterBuffers)); }
+        EveryStep.Of(
+            StopController,
+            () => EveryStep.ForEach(
+                CollectionsMarshal.AsSpan(runs), run => Flush(run.Lease, nameof(FlushAdapterBuffers))));
+        Conclude();
         return runs.Count > 0;
     }
 
     /// <summary>FreeAdapterChannel: gives back the channel that was kept, and its map registers.</summary>
-    /// <remarks>At DISPATCH_LEVEL, after KeepObject, after the flush.</remarks>
+    /// <remarks>
+    /// At DISPATCH_LEVEL, after KeepObject, after the flush. When another processor is so fast that the AdapterControl
+    /// has still to return KeepObject, the channel is free when it does.
+    /// </remarks>
     /// <exception cref="InvalidOperationException">No channel is kept, or runs are not flushed.</exception>
     public void FreeAdapterChannel()
     {
@@ -137,11 +169,14 @@ public sealed partial class WdmAdapter
         }
         MapRegisterBase kept = Volatile.Read(ref _kept)
             ?? throw new InvalidOperationException($"{Driver} frees a channel that no AdapterControl kept");
-        Deallocate(kept, nameof(FreeAdapterChannel));
+        Deallocate(kept, DdiFunction.FreeAdapterChannel);
     }
 
     /// <summary>FreeMapRegisters: gives back map registers that were kept without the channel.</summary>
-    /// <remarks>At DISPATCH_LEVEL, after DeallocateObjectKeepRegisters, after the flush.</remarks>
+    /// <remarks>
+    /// At DISPATCH_LEVEL, after DeallocateObjectKeepRegisters, after the flush. When another processor is so fast that
+    /// the AdapterControl has still to return that, the registers are free when it does.
+    /// </remarks>
     /// <param name="mapRegisterBase">From AdapterControl.</param>
     /// <param name="numberOfMapRegisters">All of them: as many as were asked for.</param>
     /// <exception cref="InvalidOperationException">They were freed, are another adapter's, not that many, or still
@@ -149,15 +184,17 @@ public sealed partial class WdmAdapter
     public void FreeMapRegisters(MapRegisterBase mapRegisterBase, int numberOfMapRegisters)
     {
         Enter(DdiFunction.FreeMapRegisters);
-        Own(mapRegisterBase);
-        VerifyFree(mapRegisterBase, numberOfMapRegisters);
-        if (!mapRegisterBase.RegistersOnly || numberOfMapRegisters != mapRegisterBase.NumberOfMapRegisters)
+        Own(DdiFunction.FreeMapRegisters, mapRegisterBase);
+        bool ofChannel;
+        lock (mapRegisterBase.Lock) { ofChannel = !mapRegisterBase.RegistersOnly && !mapRegisterBase.InControl; }
+        VerifyFree(mapRegisterBase, numberOfMapRegisters, ofChannel);
+        if (ofChannel || numberOfMapRegisters != mapRegisterBase.NumberOfMapRegisters)
         {
-            throw new InvalidOperationException(mapRegisterBase.RegistersOnly
+            throw new InvalidOperationException(!ofChannel
                 ? $"{Driver} frees {numberOfMapRegisters} of {mapRegisterBase.NumberOfMapRegisters} map registers"
                 : $"{Driver} frees the map registers of a channel that it keeps: free the channel");
         }
-        Deallocate(mapRegisterBase, nameof(FreeMapRegisters));
+        Deallocate(mapRegisterBase, DdiFunction.FreeMapRegisters);
     }
 
     private NtStatus CheckRegisters(int registers) =>
@@ -172,20 +209,26 @@ public sealed partial class WdmAdapter
         {
             return NtStatus.DeviceBusy;
         }
-        if (request.Transfer?.Begin(request, Adapter.Verifier) is { } status && !status.IsSuccess())
+        if (request.Transfer is { } context)
         {
-            request.Device.QueuedChannel = null;
-            return status;
+            NtStatus status = NtStatus.InvalidParameter;
+            try { status = Begin(DdiFunction.AllocateAdapterChannelEx, context, request); }
+            finally
+            {
+                if (!status.IsSuccess()) { request.Device.QueuedChannel = null; }
+            }
+            if (!status.IsSuccess()) { return status; }
         }
         request.CallerThread = Environment.CurrentManagedThreadId;
         try { Adapter.AllocateChannel(request.Inner, request.MapRegisters, ChannelGranted, request); }
-        catch (DmaException e) { Granted(request, null, e.Failure); }
+        catch (DmaException e) when (!request.Answered) { Granted(request, null, e.Failure); }
         finally { request.CallerThread = 0; }
         return request.Status;
     }
 
     private void Granted(WdmChannelRequest request, DmaChannel? channel, DmaFailure failure)
     {
+        request.Answered = true;
         Interlocked.CompareExchange(ref request.Device.QueuedChannel, null, request);
         // A call that is still to return says why. Later only the routine can hear of it; and when the adapter was put,
         // nobody is there to hear.
@@ -194,6 +237,7 @@ public sealed partial class WdmAdapter
         {
             request.Transfer?.End();
             request.Status = failure.ToStatus();
+            if (request.CallerThread != Environment.CurrentManagedThreadId) { request.Dropped?.Invoke(); }
             return;
         }
         MapRegisterBase granted = new(this, request.Device, channel, request.MapRegisters, request.Transfer);
@@ -201,27 +245,55 @@ public sealed partial class WdmAdapter
         Control(granted, request.Irp, request.Routine, request.Context);
     }
 
+    // What a routine that throws wants is not known: what it mapped is kept, to be flushed and freed, else nothing is.
     private void Control(MapRegisterBase granted, Irp? irp, DriverControl routine, object? context)
     {
+        granted.InControl = true;
         if (granted.Channel is not null) { _kept = granted; }
         _controlThread = Environment.CurrentManagedThreadId;
-        IoAllocationAction action;
+        IoAllocationAction action = IoAllocationAction.DeallocateObject;
+        ExceptionDispatchInfo? thrown = null;
         try
         {
             using (IrqlScheduler.Callback()) { action = routine(granted.Device, irp, granted, context); }
         }
+        catch (Exception e)
+        {
+            thrown = ExceptionDispatchInfo.Capture(e);
+            lock (granted.Lock)
+            {
+                if (granted.IsMapped) { action = IoAllocationAction.KeepObject; }
+            }
+        }
         finally { _controlThread = 0; }
-        Apply(granted, action);
-        if (granted.Afterwards is not { } afterwards) { return; }
-        using (IrqlScheduler.Callback()) { afterwards(); }
+        EveryStep.Of(
+            () => thrown?.Throw(),
+            () => Apply(granted, action, answered: thrown is null),
+            () =>
+            {
+                if (granted.Afterwards is not { } afterwards) { return; }
+                using (IrqlScheduler.Callback()) { afterwards(); }
+            });
     }
 
-    private void Apply(MapRegisterBase granted, IoAllocationAction action)
+    private void Apply(MapRegisterBase granted, IoAllocationAction action, bool answered)
     {
+        DdiFunction? early;
+        bool keepsRegisters = action == IoAllocationAction.DeallocateObjectKeepRegisters;
+        lock (granted.Lock)
+        {
+            (granted.InControl, early) = (false, granted.FreedEarly);
+            granted.RegistersOnly = keepsRegisters;
+        }
+        if (early is { } function)
+        {
+            End(granted);
+            if (answered) { VerifyEarly(function, action); }
+            return;
+        }
         if (granted.Channel is not { } channel)
         {
-            granted.RegistersOnly = action == IoAllocationAction.DeallocateObjectKeepRegisters;
-            granted.IsFreed = action == IoAllocationAction.DeallocateObject;
+            if (action == IoAllocationAction.DeallocateObject) { granted.IsFreed = true; }
             if (action == IoAllocationAction.KeepObject) { Interlocked.Increment(ref _keptOfNothing); }
             granted.Transfer?.End();
             return;
@@ -231,39 +303,41 @@ public sealed partial class WdmAdapter
             case IoAllocationAction.KeepObject:
                 break;
             case IoAllocationAction.DeallocateObjectKeepRegisters:
-                granted.RegistersOnly = true;
                 Interlocked.CompareExchange(ref _kept, null, granted);
                 channel.Release();
                 break;
             default:
-                Deallocate(granted, nameof(IoAllocationAction.DeallocateObject));
+                Deallocate(granted, DdiFunction.FreeAdapterChannel);
                 break;
         }
     }
 
-    private void Deallocate(MapRegisterBase granted, string how)
+    private void Deallocate(MapRegisterBase granted, DdiFunction how)
     {
         bool mapped;
         bool freed;
+        bool early;
         lock (granted.Lock)
         {
             (mapped, freed) = (granted.IsMapped, granted.IsFreed);
+            early = granted.InControl && !mapped && !freed;
+            if (early) { granted.FreedEarly = how; }
             granted.IsFreed |= !mapped;
         }
-        if (mapped)
-        {
-            VerifyFlushed(how == nameof(FreeMapRegisters) ? DdiFunction.FreeMapRegisters
-                : DdiFunction.FreeAdapterChannel, granted);
-        }
+        if (mapped) { VerifyFlushed(how, granted); }
         if (mapped || freed)
         {
             throw new InvalidOperationException(freed ? $"{how} by {Driver} of map registers that were freed before"
                 : $"{how} by {Driver} while its map registers are mapped: flush first");
         }
+        if (!early) { End(granted); }
+    }
+
+    private void End(MapRegisterBase granted)
+    {
         Interlocked.CompareExchange(ref _kept, null, granted);
-        if (granted.Channel is not { } channel) { return; }
         granted.Transfer?.End();
-        channel.Dispose();
+        granted.Channel?.Dispose();
     }
 
     // Frees a channel that somebody keeps and that is none.
@@ -288,6 +362,7 @@ public sealed partial class WdmAdapter
         DmaFailure failure = registers.Channel?.TryMap(
             mdl, offset, length, direction, out lease, out mapped, elements, 0, nameof(MapTransfer), Driver)
             ?? DmaFailure.Dead;
+        if (failure == DmaFailure.OutOfResources) { VerifyLoaded(registers); }
         return failure == DmaFailure.None ? lease : throw new DmaException(failure,
             $"{Driver} cannot map {length} bytes through {registers.NumberOfMapRegisters} map registers: {failure}");
     }
@@ -298,13 +373,19 @@ public sealed partial class WdmAdapter
         finally { ServeStarved(); }
     }
 
-    private void Own(MapRegisterBase registers)
+    private void Own(DdiFunction function, MapRegisterBase registers)
     {
         ArgumentNullException.ThrowIfNull(registers);
-        if (registers.Adapter != this)
-        {
-            throw new InvalidOperationException($"{Driver} uses map registers of {registers.Adapter.Driver}");
-        }
+        if (registers.Adapter != this) { ThrowForeign(function, "map registers", registers.Adapter.Adapter); }
+    }
+
+    // What was freed is no use: told, if rules are watched, and left to the function.
+    private bool IsHeld(DdiFunction function, MapRegisterBase registers)
+    {
+        if (!registers.IsFreed) { return true; }
+        Tell(function, VerificationRule.UsedAfterFree, 0,
+            $"{registers.NumberOfMapRegisters} map registers are used, and they were freed");
+        return false;
     }
 
     private static uint OffsetIn(Mdl mdl, VirtualAddress currentVa)

@@ -116,14 +116,21 @@ public sealed partial class WdmAdapter
     /// <param name="logicalAddress">As it was allocated.</param>
     /// <param name="virtualAddress">The buffer.</param>
     /// <param name="cacheEnabled">As it was allocated.</param>
-    /// <exception cref="InvalidOperationException">Length or address is not the buffer's, or it was freed
-    /// before.</exception>
+    /// <exception cref="InvalidOperationException">Length or address is not the buffer's, it was freed before, is
+    /// another adapter's, or one of a vector.</exception>
     public void FreeCommonBuffer(
         ulong length, LogicalAddress logicalAddress, CommonBuffer virtualAddress, bool cacheEnabled)
     {
         Enter(DdiFunction.FreeCommonBuffer);
         ArgumentNullException.ThrowIfNull(virtualAddress);
         VerifyFree(virtualAddress, logicalAddress, length);
+        if (virtualAddress.Adapter != Adapter || virtualAddress.IsOfVector)
+        {
+            throw new InvalidOperationException(virtualAddress.IsOfVector
+                ? $"{Driver} frees the common buffer at {logicalAddress}, which is one of a vector: free it through that"
+                : $"{Driver} frees a common buffer of {virtualAddress.Adapter.Driver} "
+                    + $"{virtualAddress.Adapter.Device}");
+        }
         if (length != virtualAddress.Length || logicalAddress != virtualAddress.Address || !virtualAddress.IsLive)
         {
             throw new InvalidOperationException(virtualAddress.IsLive

@@ -23,7 +23,7 @@ public sealed partial class WdmAdapter
     /// none.</param>
     /// <param name="completionContext">Handed to it.</param>
     /// <returns>Success, for all bytes or fewer; InvalidParameter: a bad range, no room for one element, the last map
-    /// is not flushed, or a completion routine of a bus master; BufferTooSmall: the chain ends before;
+    /// is not flushed, the registers were freed, or a completion routine of a bus master; BufferTooSmall: the chain ends before;
     /// InsufficientResources; AccessDenied; DeviceNotConnected; Cancelled: <see cref="CancelMappedTransfer"/> was
     /// called (when that comes while the controller is being started, this succeeds and the completion routine says
     /// it).</returns>
@@ -32,31 +32,57 @@ public sealed partial class WdmAdapter
         ScatterGatherBuffer? buffer, DmaCompletionRoutine? completionRoutine, object? completionContext)
     {
         Enter(DdiFunction.MapTransferEx);
-        Own(mapRegisterBase);
+        Own(DdiFunction.MapTransferEx, mapRegisterBase);
+        if (!IsHeld(DdiFunction.MapTransferEx, mapRegisterBase)) { return NtStatus.InvalidParameter; }
         if (mapRegisterBase.Transfer is { IsPoisoned: true }) { return NtStatus.Cancelled; }
         Verify(DdiFunction.MapTransferEx, mdl, offset, length, whole: false);
         VerifyFlushed(DdiFunction.MapTransferEx, mapRegisterBase);
         NtStatus status = Locate(mdl, offset, length, out int _);
         // More registers than there are is no error here: the rest is mapped later.
         if (status is NtStatus.InvalidParameter or NtStatus.BufferTooSmall) { return status; }
-        bool room = buffer is null ? IsSubordinate : buffer.Elements > 0 && buffer.List.Adapter == this;
+        bool room = buffer is null ? IsSubordinate
+            : IsOurs(DdiFunction.MapTransferEx, buffer) && buffer.Elements > 0;
         if (!room || (completionRoutine is not null && !IsSubordinate)) { return NtStatus.InvalidParameter; }
 
         lock (mapRegisterBase.Lock)
         {
             if (mapRegisterBase.IsMapped) { return NtStatus.InvalidParameter; }
-            buffer?.Take();
+            if (buffer is not null) { Take(DdiFunction.MapTransferEx, buffer); }
             mapRegisterBase.IsMapping = true;
         }
         status = MapPiece(mapRegisterBase, mdl, (uint)offset, ref length, writeToDevice, buffer, out var list);
         if (!status.IsSuccess()) { return status; }
-        VerifyMapped(DdiFunction.MapTransferEx, mapRegisterBase, mdl, (uint)offset, length, Direction(writeToDevice));
-        if (!IsSubordinate) { return NtStatus.Success; }
-        Start(mapRegisterBase.Device, list!, deviceOffset, completionRoutine, completionContext);
+        bool verified = false;
+        try
+        {
+            VerifyMapped(
+                DdiFunction.MapTransferEx, mapRegisterBase, mdl, (uint)offset, length, Direction(writeToDevice));
+            verified = true;
+            if (!IsSubordinate) { return NtStatus.Success; }
+            Start(mapRegisterBase.Device, list!, deviceOffset, completionRoutine, completionContext);
+        }
+        catch
+        {
+            // What is thrown is not mapped.
+            if (verified) { mapRegisterBase.Verified?.Undo(mdl, offset); }
+            Unmap(mapRegisterBase, list!);
+            throw;
+        }
         // A cancel that came since the check above found nothing to stop: now there is. Its routine says cancelled.
         Interlocked.MemoryBarrier();
         if (mapRegisterBase.Transfer is { IsPoisoned: true }) { Controller.Cancel(Line); }
         return NtStatus.Success;
+    }
+
+    private void Unmap(MapRegisterBase registers, ScatterGatherList list)
+    {
+        lock (registers.Lock)
+        {
+            if (registers.Mapped?.List != list) { return; }
+            registers.Mapped = null;
+        }
+        try { Flush(list.Lease, nameof(MapTransferEx)); }
+        finally { list.Buffer?.Give(); }
     }
 
     // Outside the lock of the map registers: a list that is shortened gives back, and that serves whoever waits. What
@@ -99,12 +125,14 @@ public sealed partial class WdmAdapter
     /// <param name="offset">As it was mapped.</param>
     /// <param name="length">The bytes that were mapped.</param>
     /// <param name="writeToDevice">As it was mapped.</param>
-    /// <returns>Success; InvalidParameter: that is not what is mapped; nothing was flushed.</returns>
+    /// <returns>Success; InvalidParameter: that is not what is mapped, or the registers were freed; nothing was
+    /// flushed. What the end of the controller's transfer throws comes out when all is flushed.</returns>
     public NtStatus FlushAdapterBuffersEx(
         Mdl mdl, MapRegisterBase mapRegisterBase, ulong offset, uint length, bool writeToDevice)
     {
         Enter(DdiFunction.FlushAdapterBuffersEx);
-        Own(mapRegisterBase);
+        Own(DdiFunction.FlushAdapterBuffersEx, mapRegisterBase);
+        if (!IsHeld(DdiFunction.FlushAdapterBuffersEx, mapRegisterBase)) { return NtStatus.InvalidParameter; }
         VerifyFlush(DdiFunction.FlushAdapterBuffersEx, mapRegisterBase, mdl, offset, length, writeToDevice);
         ScatterGatherList list;
         lock (mapRegisterBase.Lock)
@@ -118,9 +146,11 @@ public sealed partial class WdmAdapter
             list = mapped.List;
             mapRegisterBase.Mapped = null;
         }
-        StopController();
-        try { Flush(list.Lease, nameof(FlushAdapterBuffersEx)); }
-        finally { list.Buffer?.Give(); }
+        EveryStep.Of(
+            StopController,
+            () => Flush(list.Lease, nameof(FlushAdapterBuffersEx)),
+            () => list.Buffer?.Give());
+        Conclude();
         return NtStatus.Success;
     }
 

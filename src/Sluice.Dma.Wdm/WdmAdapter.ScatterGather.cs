@@ -72,7 +72,7 @@ public sealed partial class WdmAdapter
         ArgumentNullException.ThrowIfNull(executionRoutine);
         Verify(DdiFunction.BuildScatterGatherList, mdl, currentVa, length);
         NtStatus status = Locate(mdl, currentVa, length, out uint offset, out int registers);
-        if (status.IsSuccess()) { status = Claim(buffer, registers); }
+        if (status.IsSuccess()) { status = Claim(DdiFunction.BuildScatterGatherList, buffer, registers); }
         if (!status.IsSuccess()) { return status; }
         Ask(buffer.List, device, mdl, offset, length, writeToDevice);
         (buffer.List.Routine, buffer.List.Context) = (executionRoutine, context);
@@ -131,15 +131,27 @@ public sealed partial class WdmAdapter
                 : $"{Driver} got a list {list.Direction} and put it {Direction(writeToDevice)}");
         }
         if (list.Lease == default) { return; }
-        try { Adapter.PutScatterGatherList(list.Lease, nameof(PutScatterGatherList), Driver); }
-        catch (DmaViolationException e) when (e.CallWasDone)
+        bool done = false;
+        try
         {
-            Finish(list);
-            ServeStarved();
+            Adapter.PutScatterGatherList(list.Lease, nameof(PutScatterGatherList), Driver);
+            done = true;
+        }
+        // A list that was put before is nobody's to end. All else is told when the list is put.
+        catch (Exception e) when (e is DmaViolationException broken ? broken.CallWasDone
+            : e is not InvalidOperationException)
+        {
+            done = true;
             throw;
         }
-        Finish(list);
-        ServeStarved();
+        finally
+        {
+            if (done)
+            {
+                Finish(list);
+                ServeStarved();
+            }
+        }
     }
 
     /// <summary>
@@ -158,6 +170,11 @@ public sealed partial class WdmAdapter
         Enter(DdiFunction.BuildMdlFromScatterGatherList);
         ArgumentNullException.ThrowIfNull(list);
         targetMdl = null;
+        if (list.Adapter != this)
+        {
+            TellForeign(DdiFunction.BuildMdlFromScatterGatherList, "a scatter/gather list", list.Adapter.Adapter);
+            return NtStatus.InvalidParameter;
+        }
         if (originalMdl is null || originalMdl != list.Mdl || list.Lease == default)
         {
             return NtStatus.InvalidParameter;
@@ -180,13 +197,28 @@ public sealed partial class WdmAdapter
         (list.Ticket, list.Refusal) = (list.Ticket + 1, NtStatus.Success);
     }
 
-    private NtStatus Claim(ScatterGatherBuffer buffer, int registers)
+    private NtStatus Claim(DdiFunction function, ScatterGatherBuffer buffer, int registers)
     {
         ArgumentNullException.ThrowIfNull(buffer);
-        if (buffer.List.Adapter != this) { return NtStatus.InvalidParameter; }
+        if (!IsOurs(function, buffer)) { return NtStatus.InvalidParameter; }
         if (buffer.Bytes < ScatterGatherBuffer.BytesFor(registers)) { return NtStatus.BufferTooSmall; }
-        buffer.Take();
+        Take(function, buffer);
         return NtStatus.Success;
+    }
+
+    private bool IsOurs(DdiFunction function, ScatterGatherBuffer buffer)
+    {
+        if (buffer.List.Adapter == this) { return true; }
+        TellForeign(function, "memory for lists", buffer.List.Adapter.Adapter);
+        return false;
+    }
+
+    private void Take(DdiFunction function, ScatterGatherBuffer buffer)
+    {
+        if (buffer.TryTake()) { return; }
+        Tell(function, VerificationRule.StillInUse, 0, "memory that still holds a list is given for another");
+        throw new InvalidOperationException(
+            $"a scatter/gather buffer of {Driver} still holds a list: put it before the next is built");
     }
 
     // Maps now, or takes a place in a line. Success means that the routine ran or will.
@@ -195,7 +227,7 @@ public sealed partial class WdmAdapter
         // Who was withdrawn while it was served, and asks again in the same memory: that is still being written to.
         if (_starved.First is not null || Volatile.Read(ref _inService) == list)
         {
-            Starve(list);
+            Starve(list, own: true);
             return NtStatus.Success;
         }
         // Who brings memory of its own gets what is set aside first, because that takes none.
@@ -228,7 +260,7 @@ public sealed partial class WdmAdapter
     {
         if (failure == DmaFailure.OutOfResources && _reserve is not null)
         {
-            Starve(list);
+            Starve(list, own: false);
             return;
         }
         (list.Lease, list.Refusal) = (lease, failure.ToStatus());

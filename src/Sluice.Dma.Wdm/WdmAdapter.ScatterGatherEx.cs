@@ -44,7 +44,7 @@ public sealed partial class WdmAdapter
         ScatterGatherList list = NewList();
         Ask(list, device, mdl, (uint)offset, length, writeToDevice);
         (list.Routine, list.Context, list.Transfer) = (executionRoutine, context, transferContext);
-        return Begin(list, transferContext, flags, scatterGatherList);
+        return Begin(DdiFunction.GetScatterGatherListEx, list, transferContext, flags, scatterGatherList);
     }
 
     /// <summary>BuildScatterGatherListEx: as <see cref="GetScatterGatherListEx"/>, in memory of the driver's
@@ -79,11 +79,11 @@ public sealed partial class WdmAdapter
         }
         Verify(DdiFunction.BuildScatterGatherListEx, mdl, offset, length);
         NtStatus status = Locate(mdl, offset, length, out int registers);
-        if (status.IsSuccess()) { status = Claim(buffer, registers); }
+        if (status.IsSuccess()) { status = Claim(DdiFunction.BuildScatterGatherListEx, buffer, registers); }
         if (!status.IsSuccess()) { return status; }
         Ask(buffer.List, device, mdl, (uint)offset, length, writeToDevice);
         (buffer.List.Routine, buffer.List.Context, buffer.List.Transfer) = (executionRoutine, context, transferContext);
-        return Begin(buffer.List, transferContext, flags, scatterGatherList);
+        return Begin(DdiFunction.BuildScatterGatherListEx, buffer.List, transferContext, flags, scatterGatherList);
     }
 
     private bool TakesLists(
@@ -93,18 +93,25 @@ public sealed partial class WdmAdapter
         && IsLegal(flags, routine is not null, result is not null);
 
     private NtStatus Begin(
-        ScatterGatherList list, DmaTransferContext transferContext, DmaFlags flags,
+        DdiFunction function, ScatterGatherList list, DmaTransferContext transferContext, DmaFlags flags,
         StrongBox<ScatterGatherList?>? result)
     {
-        ArgumentNullException.ThrowIfNull(transferContext);
-        NtStatus status = transferContext.Begin(list, Adapter.Verifier);
-        if (!status.IsSuccess())
+        NtStatus status = NtStatus.InvalidParameter;
+        try
         {
-            // The context is somebody else's, or spent: it is not this list's to end.
-            list.Transfer = null;
-            Finish(list);
-            return status;
+            ArgumentNullException.ThrowIfNull(transferContext);
+            status = Begin(function, transferContext, list);
         }
+        finally
+        {
+            if (!status.IsSuccess())
+            {
+                // The context is somebody else's, or spent: it is not this list's to end.
+                list.Transfer = null;
+                Finish(list);
+            }
+        }
+        if (!status.IsSuccess()) { return status; }
         if (flags == DmaFlags.None) { return Begin(list); }
         // A request withdrawn while it was served may still write to this memory: nothing is free now.
         ScatterGatherLease lease = default;

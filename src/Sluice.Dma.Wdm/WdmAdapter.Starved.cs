@@ -42,17 +42,19 @@ public sealed partial class WdmAdapter
         return true;
     }
 
-    private void Starve(ScatterGatherList list)
+    // Own: in the driver's call that asks, which hears what its own routine throws.
+    private void Starve(ScatterGatherList list, bool own)
     {
         lock (_starvedLock) { _starved.TryAdd(list); }
-        ServeStarved();
+        ServeStarved(own ? list : null);
     }
 
     // One thread at a time, outside the lock; whoever comes meanwhile, from inside a routine too, asks it for another
-    // round: the stack is as deep for a hundred thousand as for one. A routine that throws does so when the others were
-    // served.
-    private void ServeStarved()
+    // round: the stack is as deep for a hundred thousand as for one. What a routine throws is told to its driver, and
+    // comes out of the call of its own request only, when the others were served.
+    private void ServeStarved(ScatterGatherList? own = null)
     {
+        long ownTicket = own?.Ticket ?? 0;
         lock (_starvedLock)
         {
             _serveStarvedAgain = true;
@@ -88,7 +90,11 @@ public sealed partial class WdmAdapter
                     Adapter.PutScatterGatherList(lease, nameof(CancelAdapterChannel), Driver);
                 }
             }
-            catch (Exception e) { thrown ??= ExceptionDispatchInfo.Capture(e); }
+            catch (Exception e) when (ours && list == own && asked.Ticket == ownTicket)
+            {
+                thrown = ExceptionDispatchInfo.Capture(e);
+            }
+            catch (Exception e) { Adapter.OnCallbackFailed(e); }
         }
         thrown?.Throw();
     }

@@ -35,6 +35,11 @@ public sealed partial class WdmAdapter
     {
         Enter(DdiFunction.CancelMappedTransfer);
         ArgumentNullException.ThrowIfNull(transferContext);
+        if (transferContext.Adapter is { } owner && owner != this)
+        {
+            TellForeign(DdiFunction.CancelMappedTransfer, "a transfer context", owner.Adapter);
+            return NtStatus.InvalidParameter;
+        }
         if (!IsSubordinate || transferContext.Grant is not MapRegisterBase granted || granted.Device != device)
         {
             return NtStatus.InvalidParameter;
@@ -66,7 +71,12 @@ public sealed partial class WdmAdapter
         Controller.Start(Line, transfer, status =>
         {
             if (routine is null) { return; }
-            using (IrqlScheduler.Callback()) { routine(this, device, context, status); }
+            // Whose call this is nobody knows: the machine's, or one that stops the controller.
+            try
+            {
+                using (IrqlScheduler.Callback()) { routine(this, device, context, status); }
+            }
+            catch (Exception e) { Adapter.OnCallbackFailed(e); }
         });
     }
 

@@ -23,7 +23,7 @@ public sealed partial class WdmAdapter
     {
         Enter(DdiFunction.InitializeDmaTransferContext);
         ArgumentNullException.ThrowIfNull(transferContext);
-        NtStatus status = transferContext.Initialize();
+        NtStatus status = transferContext.Initialize(this);
         if (!status.IsSuccess())
         {
             Tell(DdiFunction.InitializeDmaTransferContext, VerificationRule.ContextMisused, 0,
@@ -53,7 +53,16 @@ public sealed partial class WdmAdapter
     /// DeviceBusy and InvalidDeviceRequest as <see cref="AllocateAdapterChannel"/>.</returns>
     public NtStatus AllocateAdapterChannelEx(
         WdmDeviceObject device, DmaTransferContext transferContext, int numberOfMapRegisters, DmaFlags flags,
-        DriverControl? executionRoutine, object? executionContext, StrongBox<MapRegisterBase?>? mapRegisterBase)
+        DriverControl? executionRoutine, object? executionContext, StrongBox<MapRegisterBase?>? mapRegisterBase) =>
+        AskForChannel(device, transferContext, numberOfMapRegisters, flags, executionRoutine, executionContext,
+            mapRegisterBase, null);
+
+    // As AllocateAdapterChannelEx; and who waited is told when the adapter was put meanwhile, which the DDI tells to
+    // nobody.
+    internal NtStatus AskForChannel(
+        WdmDeviceObject device, DmaTransferContext transferContext, int numberOfMapRegisters, DmaFlags flags,
+        DriverControl? executionRoutine, object? executionContext, StrongBox<MapRegisterBase?>? mapRegisterBase,
+        Action? dropped)
     {
         Enter(DdiFunction.AllocateAdapterChannelEx);
         ArgumentNullException.ThrowIfNull(device);
@@ -68,10 +77,10 @@ public sealed partial class WdmAdapter
         if (!status.IsSuccess()) { return status; }
         if (!synchronous)
         {
-            return Queue(
-                new(this, device, numberOfMapRegisters, executionRoutine!, executionContext, transferContext));
+            return Queue(new(
+                this, device, numberOfMapRegisters, executionRoutine!, executionContext, transferContext, dropped));
         }
-        status = transferContext.Begin(this, Adapter.Verifier);
+        status = Begin(DdiFunction.AllocateAdapterChannelEx, transferContext, this);
         if (!status.IsSuccess()) { return status; }
         DmaChannel? channel = null;
         try
@@ -106,8 +115,20 @@ public sealed partial class WdmAdapter
         Enter(DdiFunction.CancelAdapterChannel);
         ArgumentNullException.ThrowIfNull(device);
         ArgumentNullException.ThrowIfNull(transferContext);
-        object? request = transferContext.Withdraw(out bool beforehand);
-        if (beforehand) { return true; }
+        return TryWithdraw(DdiFunction.CancelAdapterChannel, transferContext, out bool beforehand) || beforehand;
+    }
+
+    // True when a request was withdrawn: whoever made it hears no more of it.
+    internal bool TryWithdraw(DdiFunction function, DmaTransferContext transferContext, out bool beforehand)
+    {
+        beforehand = false;
+        if (transferContext.Adapter is { } owner && owner != this)
+        {
+            TellForeign(function, "a transfer context", owner.Adapter);
+            return false;
+        }
+        object? request = transferContext.Withdraw(out beforehand);
+        if (beforehand) { return false; }
         switch (request)
         {
             case WdmChannelRequest channel when channel.Inner.TryCancel():
@@ -138,10 +159,37 @@ public sealed partial class WdmAdapter
         if (Volatile.Read(ref _kept) is not { } kept || kept.Device != device)
         {
             if (TakeKeptOfNothing()) { return; }
+            Tell(DdiFunction.FreeAdapterObject, VerificationRule.ChannelFreedTwice, 0,
+                "the device object keeps no channel");
             throw new InvalidOperationException(
                 $"{Driver} frees an adapter object that this device object does not keep");
         }
-        Apply(kept, allocationAction);
+        bool inControl;
+        lock (kept.Lock) { inControl = kept.InControl; }
+        if (!inControl) { Apply(kept, allocationAction, answered: true); }
+        else if (allocationAction == IoAllocationAction.DeallocateObject)
+        {
+            Deallocate(kept, DdiFunction.FreeAdapterChannel);
+        }
+        else
+        {
+            throw new InvalidOperationException(
+                $"{Driver} keeps the registers of an AdapterControl that has not returned: it says so itself");
+        }
+    }
+
+    // The context of a request: set up by this adapter, and in nobody's use. Cancelled is no misuse.
+    private NtStatus Begin(DdiFunction function, DmaTransferContext context, object request)
+    {
+        NtStatus status = context.Begin(this, request, Adapter.Verifier);
+        if (status != NtStatus.InvalidParameter) { return status; }
+        if (context.Adapter is { } owner && owner != this) { TellForeign(function, "a transfer context", owner.Adapter); }
+        else
+        {
+            Tell(function, VerificationRule.ContextMisused, 0,
+                "a transfer context is used that is not set up, or that another transfer uses");
+        }
+        return status;
     }
 
     // Asynchronous with a routine, synchronous with a routine, or synchronous with a place for the result.

@@ -55,11 +55,12 @@ public sealed partial class WdmAdapter
     /// <param name="virtualAddress">The buffer.</param>
     /// <param name="logicalAddress">What the device is told.</param>
     /// <exception cref="CommonBufferVectorException">No such index (3), or freed (4).</exception>
+    /// <exception cref="InvalidOperationException">The vector is another adapter's.</exception>
     public void GetCommonBufferFromVectorByIndex(
         CommonBufferVector vector, int index, out CommonBuffer virtualAddress, out LogicalAddress logicalAddress)
     {
         Enter(DdiFunction.GetCommonBufferFromVectorByIndex);
-        ArgumentNullException.ThrowIfNull(vector);
+        Own(DdiFunction.GetCommonBufferFromVectorByIndex, vector);
         CommonBuffer? buffer = null;
         Use(vector, index, v => buffer = v[index]);
         (virtualAddress, logicalAddress) = (buffer!, buffer!.Address);
@@ -70,10 +71,11 @@ public sealed partial class WdmAdapter
     /// <param name="vector">The vector.</param>
     /// <param name="index">0 to its count − 1.</param>
     /// <exception cref="CommonBufferVectorException">No such index (3), or freed before (4).</exception>
+    /// <exception cref="InvalidOperationException">The vector is another adapter's.</exception>
     public void FreeCommonBufferFromVector(CommonBufferVector vector, int index)
     {
         Enter(DdiFunction.FreeCommonBufferFromVector);
-        ArgumentNullException.ThrowIfNull(vector);
+        Own(DdiFunction.FreeCommonBufferFromVector, vector);
         Use(vector, index, v => v.Free(index));
     }
 
@@ -81,12 +83,22 @@ public sealed partial class WdmAdapter
     /// <remarks>At PASSIVE_LEVEL.</remarks>
     /// <param name="vector">The vector.</param>
     /// <exception cref="CommonBufferVectorException">Buffers are left (2).</exception>
+    /// <exception cref="InvalidOperationException">The vector was freed before, or is another adapter's.</exception>
     public void FreeCommonBufferVector(CommonBufferVector vector)
     {
         Enter(DdiFunction.FreeCommonBufferVector);
-        ArgumentNullException.ThrowIfNull(vector);
+        Own(DdiFunction.FreeCommonBufferVector, vector);
         try { vector.Close(); }
         catch (InvalidOperationException e) { throw new CommonBufferVectorException(2, e.Message, e); }
+        if (vector.TryEnd()) { return; }
+        Tell(DdiFunction.FreeCommonBufferVector, VerificationRule.CommonBufferFreedTwice, 0, "a vector is freed again");
+        throw new InvalidOperationException($"{Driver} frees a vector of common buffers twice");
+    }
+
+    private void Own(DdiFunction function, CommonBufferVector vector)
+    {
+        ArgumentNullException.ThrowIfNull(vector);
+        if (vector.Adapter != Adapter) { ThrowForeign(function, "a vector of common buffers", vector.Adapter); }
     }
 
     /// <summary>

@@ -30,6 +30,21 @@ public sealed partial class WdmAdapter
         DmaVerifier.Conclude();
     }
 
+    // Ends a call whose work is done although it broke a rule.
+    private void Conclude()
+    {
+        if (Adapter.Verifier is not null) { DmaVerifier.Conclude(); }
+    }
+
+    private void ThrowForeign(DdiFunction function, string what, DmaAdapter owner)
+    {
+        TellForeign(function, what, owner);
+        throw new InvalidOperationException($"{Driver} uses {what} of {owner.Driver} {owner.Device}");
+    }
+
+    private void TellForeign(DdiFunction function, string what, DmaAdapter owner) =>
+        Tell(function, NotOfThisAdapter, 0, $"{what} of {owner.Driver} {owner.Device}: used by {Driver} {Adapter.Device}");
+
     // The start of a buffer, and its length: 1F, 21, 24, 15.
     private void Verify(DdiFunction function, Mdl mdl, VirtualAddress currentVa, uint length, bool chained = true)
     {
@@ -86,8 +101,32 @@ public sealed partial class WdmAdapter
         DdiFunction function, MapRegisterBase registers, Mdl mdl, uint offset, uint length, DmaDirection direction)
     {
         if (registers.Verified is not { } verified) { return; }
-        verified.OnMap(mdl, offset, length, direction, SiteOf(function));
+        bool remembered = verified.OnMap(mdl, offset, length, direction, SiteOf(function));
+        if (DmaVerifier.MustConclude && remembered) { verified.Undo(mdl, offset); }
         DmaVerifier.Conclude();
+    }
+
+    // A map that found no register left.
+    private void VerifyLoaded(MapRegisterBase registers)
+    {
+        if (Adapter.Verifier is null || registers.Channel is not { FreeRegisters: 0 }) { return; }
+        Tell(DdiFunction.MapTransfer, MapRegisterFile, 2,
+            $"more is mapped, and all {registers.NumberOfMapRegisters} map registers are loaded");
+    }
+
+    // What came before the AdapterControl returned must be what it then asked for.
+    private void VerifyEarly(DdiFunction function, IoAllocationAction action)
+    {
+        bool registers = function == DdiFunction.FreeMapRegisters;
+        if (action == IoAllocationAction.DeallocateObject)
+        {
+            Tell(function, registers ? MapRegistersFreedTwice : ChannelFreedTwice, 0,
+                $"{function} was called, and then the AdapterControl answered {action}");
+        }
+        else if (registers != (action == IoAllocationAction.DeallocateObjectKeepRegisters))
+        {
+            Tell(function, WrongFunction, 0, $"{function} was called, and then the AdapterControl answered {action}");
+        }
     }
 
     private void VerifyFlush(
@@ -96,9 +135,16 @@ public sealed partial class WdmAdapter
         if (registers.Verified is not { } verified) { return; }
         bool runs = IsSubordinate && !Description.AutoInitialize && registers.Transfer is not { IsPoisoned: true }
             && registers.IsMapped && Controller.ReadCounter(Line) > 0;
-        if (runs) { Tell(function, FlushOfRunningChannel, 0, $"{Controller.ReadCounter(Line)} bytes are to be moved"); }
-        verified.OnFlush(mdl, offset, length, Direction(writeToDevice), SiteOf(function));
-        DmaVerifier.Conclude();
+        // That it still runs is thrown when the flush is done; what does not match flushes nothing, so it is thrown here.
+        if (runs)
+        {
+            Adapter.Verifier!.Note(
+                FlushOfRunningChannel, 0, $"{Controller.ReadCounter(Line)} bytes are to be moved", SiteOf(function));
+        }
+        if (!verified.OnFlush(mdl, offset, length, Direction(writeToDevice), SiteOf(function)))
+        {
+            DmaVerifier.Conclude();
+        }
     }
 
     // Version 3: what was mapped must be flushed before anything else is mapped, or the registers go.
@@ -110,12 +156,12 @@ public sealed partial class WdmAdapter
         DmaVerifier.Conclude();
     }
 
-    private void VerifyFree(MapRegisterBase registers, int count)
+    private void VerifyFree(MapRegisterBase registers, int count, bool ofChannel)
     {
         const DdiFunction Function = DdiFunction.FreeMapRegisters;
         if (Adapter.Verifier is null) { return; }
         if (registers.IsFreed) { Tell(Function, MapRegistersFreedTwice, 0, $"{count} map registers are freed again"); }
-        else if (!registers.RegistersOnly)
+        else if (ofChannel)
         {
             Tell(Function, WrongFunction, 0, "the map registers of a channel that is kept are freed: free the channel");
         }
@@ -135,8 +181,13 @@ public sealed partial class WdmAdapter
     private void VerifyPut(ScatterGatherList list, bool writeToDevice)
     {
         const DdiFunction Function = DdiFunction.PutScatterGatherList;
-        if (Adapter.Verifier is not { } verifier || list.Lease == default) { return; }
-        if (list.Adapter != this) { Tell(Function, NotOfThisAdapter, 0, $"a list of {list.Adapter.Driver} is put"); }
+        if (Adapter.Verifier is not { } verifier) { return; }
+        if (list.Adapter != this)
+        {
+            TellForeign(Function, "a scatter/gather list", list.Adapter.Adapter);
+            return;
+        }
+        if (list.Lease == default) { return; }
         if (list.Lease.Mapping?.Backend.Channel is not null && list.Lease.IsLive)
         {
             Tell(Function, WrongFunction, 0, "a list that MapTransferEx filled is put: flush it");

@@ -52,10 +52,14 @@ public sealed partial class WdmAdapter
     public void PutDmaAdapter()
     {
         Enter(DdiFunction.PutDmaAdapter);
-        if (_reserve is { IsBusy: false } reserve) { reserve.Dispose(); }
-        _dma.Remove(this);
-        Adapter.Dispose();
-        ServeStarved();
+        EveryStep.Of(
+            () =>
+            {
+                if (_reserve is { IsBusy: false } reserve) { reserve.Dispose(); }
+            },
+            () => _dma.Remove(this),
+            Adapter.Dispose,
+            () => ServeStarved());
     }
 
     private static DmaDirection Direction(bool writeToDevice) =>

@@ -50,7 +50,12 @@ public sealed class CommonBuffer : IDisposable
     /// <summary>Whether it still stands: not disposed, and its adapter neither.</summary>
     public bool IsLive => _mapping.IsLive(_number);
 
+    internal DmaAdapter Adapter => _adapter;
+
     internal Mapping Mapping => _mapping;
+
+    /// <summary>Whether it is one of a vector, which frees it.</summary>
+    internal bool IsOfVector { get; set; }
 
     internal long Number => _number;
 
@@ -133,7 +138,11 @@ public sealed class CommonBuffer : IDisposable
         nameof(offset),
         $"a {size}-byte word at offset {offset} is unaligned or outside a common buffer of {Length} bytes");
 
-    private static uint Gone() => throw new ObjectDisposedException(nameof(CommonBuffer));
+    private uint Gone()
+    {
+        if (!IsLive) { _adapter.Verifier?.OnUsedAfterFree(_mapping, _number, "common buffer"); }
+        throw new ObjectDisposedException(nameof(CommonBuffer));
+    }
 
     private static Span<byte> Broken() =>
         throw new ObjectDisposedException(nameof(CommonBuffer), "the machine's memory is gone");

@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Sluice.Dma;
 
 /// <summary>
@@ -9,9 +11,16 @@ public sealed class CommonBufferVector : IDisposable
     private readonly string _owner;
     private readonly CommonBuffer?[] _buffers;
     private int _live;
+    private int _ended;
 
-    internal CommonBufferVector(string owner, CommonBuffer?[] buffers, ulong elementLength) =>
-        (_owner, _buffers, _live, ElementLength) = (owner, buffers, buffers.Length, elementLength);
+    internal CommonBufferVector(DmaAdapter adapter, CommonBuffer?[] buffers, ulong elementLength)
+    {
+        (Adapter, _owner) = (adapter, $"{adapter.Driver} {adapter.Device}");
+        (_buffers, _live, ElementLength) = (buffers, buffers.Length, elementLength);
+        foreach (CommonBuffer? buffer in buffers) { buffer!.IsOfVector = true; }
+    }
+
+    internal DmaAdapter Adapter { get; }
 
     /// <summary>Buffers it was made with.</summary>
     public int Count => _buffers.Length;
@@ -25,9 +34,15 @@ public sealed class CommonBufferVector : IDisposable
     /// <summary>One buffer. It is freed through the vector, not disposed by itself.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such index.</exception>
     /// <exception cref="InvalidOperationException">It was freed.</exception>
-    public CommonBuffer this[int index] => Volatile.Read(ref At(index)) is { IsLive: true } buffer
-        ? buffer
-        : throw new InvalidOperationException($"common buffer {index} of a vector of {_owner} was freed");
+    public CommonBuffer this[int index]
+    {
+        get
+        {
+            if (Volatile.Read(ref At(index)) is { IsLive: true } buffer) { return buffer; }
+            Break(VerificationRule.UsedAfterFree, $"common buffer {index} of a vector is asked for after its free");
+            throw new InvalidOperationException($"common buffer {index} of a vector of {_owner} was freed");
+        }
+    }
 
     /// <summary>Frees one buffer.</summary>
     /// <exception cref="ArgumentOutOfRangeException">There is no such index.</exception>
@@ -36,11 +51,14 @@ public sealed class CommonBufferVector : IDisposable
     {
         if (Interlocked.Exchange(ref At(index), null) is not { } buffer)
         {
+            Break(VerificationRule.CommonBufferFreedTwice, $"common buffer {index} of a vector is freed again");
             throw new InvalidOperationException($"common buffer {index} of a vector of {_owner} was freed already");
         }
         Interlocked.Decrement(ref _live);
         if (!buffer.IsLive)
         {
+            Break(VerificationRule.CommonBufferFreedTwice,
+                $"common buffer {index} of a vector is freed and was disposed by itself");
             throw new InvalidOperationException(
                 $"common buffer {index} of a vector of {_owner} was disposed by itself, or its adapter was");
         }
@@ -48,14 +66,17 @@ public sealed class CommonBufferVector : IDisposable
     }
 
     /// <summary>Frees every buffer that is left. Harmless twice.</summary>
+    /// <remarks>All of them, whatever one's end throws; what the first threw comes out at the end.</remarks>
     public void FreeAll()
     {
+        List<CommonBuffer> left = [];
         for (int i = 0; i < _buffers.Length; i++)
         {
             if (Interlocked.Exchange(ref _buffers[i], null) is not { } buffer) { continue; }
             Interlocked.Decrement(ref _live);
-            buffer.Dispose();
+            left.Add(buffer);
         }
+        EveryStep.ForEach(CollectionsMarshal.AsSpan(left), static buffer => buffer.Dispose());
     }
 
     /// <summary>Ends a vector whose buffers were all freed: for drivers that keep count.</summary>
@@ -64,6 +85,7 @@ public sealed class CommonBufferVector : IDisposable
     {
         if (Live != 0)
         {
+            Break(VerificationRule.StillInUse, $"a vector is freed before {Live} of its {Count} common buffers");
             throw new InvalidOperationException(
                 $"a vector of {_owner} still has {Live} of {Count} common buffers: free them first");
         }
@@ -71,6 +93,17 @@ public sealed class CommonBufferVector : IDisposable
 
     /// <summary>Frees every buffer that is left, as <see cref="FreeAll"/> does.</summary>
     public void Dispose() => FreeAll();
+
+    /// <summary>Whether this is its first end.</summary>
+    internal bool TryEnd() => Interlocked.Exchange(ref _ended, 1) == 0;
+
+    // Throws if asked; else the caller does.
+    private void Break(VerificationRule rule, string line)
+    {
+        if (Adapter.Verifier is null) { return; }
+        Adapter.Verifier.Note(rule, 0, line, default);
+        DmaVerifier.Conclude();
+    }
 
     private ref CommonBuffer? At(int index)
     {

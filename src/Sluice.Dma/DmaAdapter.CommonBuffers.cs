@@ -101,7 +101,7 @@ public sealed partial class DmaAdapter
         try
         {
             for (; made < count; made++) { buffers[made] = AllocateCommonBuffer(length, options, site, file); }
-            return new($"{Driver} {Device}", buffers, length);
+            return new(this, buffers, length);
         }
         catch (DmaException)
         {

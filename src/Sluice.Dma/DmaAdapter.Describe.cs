@@ -14,7 +14,8 @@ public sealed partial class DmaAdapter
     /// <exception cref="InvalidOperationException">The list was put.</exception>
     public Mdl DescribeTransfer(in ScatterGatherLease list)
     {
-        if (list.Mapping is null || !list.IsLive) { ScatterGatherLease.ThrowStale(list.Mapping, list.Number); }
+        // Looks at the lease as every use does.
+        _ = list.Count;
         Mapping mapping = list.Mapping!;
         Transfer transfer = mapping.Transfer;
         if (mapping.Backend.Slot.PageCount > 0)

@@ -271,7 +271,7 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
         bool free = !over && !_busy;
         _busy |= free;
         _gate.Exit();
-        return over ? throw new ObjectDisposedException(nameof(DmaReservation)) : free;
+        return over ? throw Over() : free;
     }
 
     private bool TryEnterOrQueue(in Transfer transfer, in MappingOrigin origin, out ScatterGatherWaiter? waiter)
@@ -297,7 +297,19 @@ public sealed class DmaReservation : IDisposable, IWaiterQueue
             _waiting++;
         }
         _gate.Exit();
-        return over ? throw new ObjectDisposedException(nameof(DmaReservation)) : free;
+        return over ? throw Over() : free;
+    }
+
+    // Told, if rules are watched: a driver that ends is not told what its adapter's end did.
+    private ObjectDisposedException Over()
+    {
+        if (_adapter is { IsReleased: false, Verifier: { } verifier })
+        {
+            verifier.Note(VerificationRule.UsedAfterFree, 0,
+                $"{MapRegisters} map registers are used that were set aside, and they were given back", default);
+            DmaVerifier.Conclude();
+        }
+        return new(nameof(DmaReservation));
     }
 
     // Inside the gate.

@@ -148,6 +148,9 @@ public sealed partial class Mdl : IDisposable
         if (Interlocked.Or(ref _pins, DisposedBit) == 0) { FreeFrames(); }
     }
 
+    /// <summary>Whether it was disposed, mapped or not.</summary>
+    internal bool IsDisposed => Volatile.Read(ref _pins) < 0;
+
     // Keeps the frames of this MDL and of its chain from being freed while a device may reach them.
     internal void PinChain()
     {

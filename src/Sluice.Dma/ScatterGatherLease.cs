@@ -33,7 +33,11 @@ public readonly struct ScatterGatherLease : IDisposable, IEquatable<ScatterGathe
 
     /// <summary>Puts the list, as <see cref="DmaAdapter.PutScatterGatherList"/> does.</summary>
     /// <exception cref="InvalidOperationException">The lease is over.</exception>
-    public void Dispose() => Checked().Adapter.PutScatterGatherList(this, "Dispose", nameof(ScatterGatherLease));
+    public void Dispose()
+    {
+        if (_mapping is null) { ThrowStale(null, 0); }
+        _mapping!.Adapter.PutScatterGatherList(this, "Dispose", nameof(ScatterGatherLease));
+    }
 
     /// <summary>Walks the elements; every step checks the lease.</summary>
     public Enumerator GetEnumerator() => new(this);
@@ -56,8 +60,14 @@ public readonly struct ScatterGatherLease : IDisposable, IEquatable<ScatterGathe
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private Mapping Checked()
     {
-        if (!IsLive) { ThrowStale(_mapping, _number); }
+        if (!IsLive) { ThrowOver(); }
         return _mapping!;
+    }
+
+    private void ThrowOver()
+    {
+        _mapping?.Adapter.Verifier?.OnUsedAfterFree(_mapping, _number, "scatter/gather list");
+        ThrowStale(_mapping, _number);
     }
 
     internal static void ThrowStale(Mapping? mapping, long number) => throw new InvalidOperationException(mapping switch

@@ -13,6 +13,14 @@ internal sealed partial class AdapterVerifier
     internal void CheckRange(Mdl mdl, uint offset, uint length, string member, string file)
     {
         ulong bytes = mdl.ChainByteCount;
+        for (Mdl? part = mdl; part is not null; part = part.Next)
+        {
+            if (!part.IsDisposed) { continue; }
+            Note(VerificationRule.UsedAfterFree, 0,
+                $"an MDL of {part.ByteCount} bytes is to be mapped, and it was disposed", new(member, file));
+            DmaVerifier.Conclude();
+            return;
+        }
         if (length != 0 && length <= _adapter.Description.MaximumLength && offset + (ulong)length <= bytes) { return; }
         (VerificationRule rule, string line) = (offset, length) switch
         {
@@ -33,6 +41,21 @@ internal sealed partial class AdapterVerifier
     internal void OnUsedAfterRelease(string what, in CallSite site)
     {
         NoteReleased(what, site);
+        DmaVerifier.Conclude();
+    }
+
+    /// <summary>What a mapping stood for is used, and it was given back. Throws if asked; else the caller does.</summary>
+    /// <param name="mapping">Its record, which may serve another by now.</param>
+    /// <param name="number">Which it was.</param>
+    /// <param name="what">What it was, in words.</param>
+    internal void OnUsedAfterFree(Mapping mapping, long number, string what)
+    {
+        MappingRecord? record = RecordOf(mapping);
+        bool leaked = record is { State: MappingState.Leaked };
+        if (record?.Number != number) { record = null; }
+        Note(VerificationRule.UsedAfterFree, 0,
+            record is not null && leaked ? $"{what} #{number} is used, and its adapter was released"
+                : $"{what} #{number} is used, and it was given back", default, record);
         DmaVerifier.Conclude();
     }
 

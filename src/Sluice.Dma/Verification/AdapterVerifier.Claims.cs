@@ -41,11 +41,25 @@ internal sealed partial class AdapterVerifier
         CommonBuffer buffer, LogicalAddress address, ulong length, bool sameProcessorAddress, in CallSite site)
     {
         MappingRecord? record = RecordOf(buffer.Mapping);
+        if (buffer.Adapter != _adapter)
+        {
+            if (record?.Number != buffer.Number) { record = null; }
+            Note(VerificationRule.NotOfThisAdapter, 0,
+                $"common buffer #{buffer.Number} belongs to {buffer.Adapter.Driver} {buffer.Adapter.Device}", site,
+                record);
+            return;
+        }
         if (!buffer.Mapping.IsLive(buffer.Number))
         {
             if (record?.Number != buffer.Number) { record = null; }
             Note(VerificationRule.CommonBufferFreedTwice, 0,
                 $"common buffer #{buffer.Number} at {buffer.Address} is freed again", site, record);
+            return;
+        }
+        if (buffer.IsOfVector)
+        {
+            Note(VerificationRule.WrongFunction, 0,
+                $"common buffer #{buffer.Number} is one of a vector, and is freed by itself", site, record);
             return;
         }
         if (length != buffer.Length)

@@ -121,7 +121,7 @@ public enum VerificationRule : byte
     /// <summary>What was given back was never got.</summary>
     NeverGot = 0x41,
 
-    /// <summary>What was given back is not this adapter's.</summary>
+    /// <summary>What was given back, or used, is not this adapter's.</summary>
     NotOfThisAdapter = 0x42,
 
     /// <summary>What was given back has another length.</summary>
@@ -195,9 +195,17 @@ public enum VerificationRule : byte
     /// <summary>The adapter was released before its transfer contexts.</summary>
     ContextsOutstanding = 0x63,
 
-    /// <summary>A transfer context was set up while another transfer used it, or ended twice.</summary>
+    /// <summary>
+    /// A transfer context was set up or used while another transfer uses it, used without being set up, or ended twice.
+    /// </summary>
     ContextMisused = 0x64,
 
     /// <summary>The processor reached for a buffer that the device owns.</summary>
     TouchedWhileMapped = 0x65,
+
+    /// <summary>What was given back is used again.</summary>
+    UsedAfterFree = 0x66,
+
+    /// <summary>What still holds something is freed, or used for something else.</summary>
+    StillInUse = 0x67,
 }

@@ -79,8 +79,8 @@ public static partial class VerificationRules
             "read the report that comes with it"),
         new(NeverGot, null, "1", "what was given back was never got",
             "give back only what a successful call handed out"),
-        new(NotOfThisAdapter, null, "2", "what was given back is not this adapter's",
-            "give it back to the adapter it came from"),
+        new(NotOfThisAdapter, null, "2", "what was given back or used is not this adapter's",
+            "give it back to the adapter it came from, and use it with no other"),
         new(LengthDiffers, null, "3", "what was given back has another length",
             "give back the whole, in the length it was got"),
         new(WrongFunction, null, "4", "what was given back was got by another function",
@@ -131,5 +131,9 @@ public static partial class VerificationRules
             "use one context for one transfer at a time, and end each once"),
         new(TouchedWhileMapped, null, null, "the processor reached for a buffer that the device owns",
             "read and write it after the put"),
+        new(UsedAfterFree, null, null, "what was given back is used again",
+            "forget the handle where it is given back: a deferred call that comes late is the usual one"),
+        new(StillInUse, null, null, "what is still in use is freed or used for something else",
+            "put the list before its memory is used again, and free a vector's buffers before the vector"),
     ];
 }

@@ -12,10 +12,11 @@ internal sealed class VerifiedRegisters(AdapterVerifier verifier, int count)
     private const int PageLog2 = 12;
     private readonly Dictionary<Mdl, List<Run>> _runs = [];
 
-    // The page that the last load ended in shares its register with a load that goes on from there.
-    private (Mdl? Mdl, ulong Page) _lastPage;
+    // The page that the last load ended in shares its register with a load that goes on from there. Pages are counted
+    // in their own part of a chain.
+    private (Mdl? Part, ulong Page) _lastPage;
 
-    private readonly record struct Run(ulong First, ulong Last, DmaDirection Direction);
+    private readonly record struct Run(ulong First, ulong Last, DmaDirection Direction, int Pages);
 
     /// <summary>Registers that are loaded.</summary>
     internal int Used { get; private set; }
@@ -29,23 +30,24 @@ internal sealed class VerifiedRegisters(AdapterVerifier verifier, int count)
     /// <param name="length">Bytes.</param>
     /// <param name="direction">Which way the data goes.</param>
     /// <param name="site">The driver's call.</param>
-    internal void OnMap(Mdl mdl, ulong offset, uint length, DmaDirection direction, in CallSite site)
+    /// <returns>Whether it is remembered until its flush.</returns>
+    internal bool OnMap(Mdl mdl, ulong offset, uint length, DmaDirection direction, in CallSite site)
     {
         ulong bytes = mdl.ChainByteCount;
         if (length == 0)
         {
             verifier.Note(VerificationRule.ZeroLength, 0, "no bytes are loaded", site);
-            return;
+            return false;
         }
         if (offset >= bytes || offset + length > bytes)
         {
             bool outside = offset >= bytes;
             verifier.Note(outside ? VerificationRule.OutsideMdl : VerificationRule.BufferTooShort, 0,
                 $"{length} bytes from byte {offset} are loaded of a buffer of {bytes}", site);
-            return;
+            return false;
         }
         if (!_runs.TryGetValue(mdl, out List<Run>? runs)) { _runs.Add(mdl, runs = []); }
-        Run run = new(offset, offset + length - 1, direction);
+        Run run = new(offset, offset + length - 1, direction, 0);
         int at = IndexOf(runs, run.First);
         if ((at < runs.Count && runs[at].First <= run.Last) || (at > 0 && runs[at - 1].Last >= run.First))
         {
@@ -55,19 +57,32 @@ internal sealed class VerifiedRegisters(AdapterVerifier verifier, int count)
                 verifier.Note(VerificationRule.AlreadyMapped, 1,
                     $"bytes {run.First} to {run.Last} of the buffer are loaded already and not flushed", site);
             }
-            return;
+            return false;
         }
+        run = run with { Pages = Load(mdl, offset, length) };
         runs.Insert(at, run);
         Unflushed++;
-        ulong start = (ulong)mdl.ByteOffset + run.First;
-        ulong end = (ulong)mdl.ByteOffset + run.Last;
-        int pages = (int)((end >> PageLog2) - (start >> PageLog2)) + 1;
-        if (_lastPage == (mdl, start >> PageLog2)) { pages--; }
-        _lastPage = (mdl, end >> PageLog2);
-        Used += pages;
-        if (Used <= count) { return; }
-        verifier.Note(VerificationRule.MapRegisterFile, 2,
-            $"{Used} map registers are loaded, and {count} were granted", site);
+        Used += run.Pages;
+        if (Used > count)
+        {
+            verifier.Note(VerificationRule.MapRegisterFile, 2,
+                $"{Used} map registers are loaded, and {count} were granted", site);
+        }
+        return true;
+    }
+
+    /// <summary>What <see cref="OnMap"/> remembered came to nothing.</summary>
+    /// <param name="mdl">The buffer.</param>
+    /// <param name="offset">The first byte, as it was loaded.</param>
+    internal void Undo(Mdl mdl, ulong offset)
+    {
+        if (!_runs.TryGetValue(mdl, out List<Run>? runs)) { return; }
+        int at = IndexOf(runs, offset);
+        if (at == runs.Count || runs[at].First != offset) { return; }
+        Used -= runs[at].Pages;
+        runs.RemoveAt(at);
+        Unflushed--;
+        _lastPage = default;
     }
 
     /// <summary>Bytes of a buffer are flushed: whole loads, one or several. Notes 16, 20, 00.1, 43, 47.</summary>
@@ -76,13 +91,14 @@ internal sealed class VerifiedRegisters(AdapterVerifier verifier, int count)
     /// <param name="length">Bytes.</param>
     /// <param name="direction">Which way the driver says the data went.</param>
     /// <param name="site">The driver's call.</param>
-    internal void OnFlush(Mdl mdl, ulong offset, uint length, DmaDirection direction, in CallSite site)
+    /// <returns>Whether these are loads that are not flushed yet: they are now.</returns>
+    internal bool OnFlush(Mdl mdl, ulong offset, uint length, DmaDirection direction, in CallSite site)
     {
         if (!_runs.TryGetValue(mdl, out List<Run>? runs) || runs.Count == 0)
         {
             verifier.Note(VerificationRule.FlushOfUnmappedBuffer, 0,
                 $"{length} bytes of a buffer are flushed, and none of it is mapped", site);
-            return;
+            return false;
         }
         ulong last = offset + Math.Max(length, 1) - 1;
         int from = IndexOf(runs, offset);
@@ -91,7 +107,7 @@ internal sealed class VerifiedRegisters(AdapterVerifier verifier, int count)
         {
             verifier.Note(VerificationRule.FlushOfUnusedRegister, 0,
                 $"byte {offset} of a buffer is flushed, and its map register was never loaded", site);
-            return;
+            return false;
         }
         int to = inside ? from - 1 : from;
         ulong next = offset;
@@ -111,12 +127,13 @@ internal sealed class VerifiedRegisters(AdapterVerifier verifier, int count)
         if (broken is { } note)
         {
             verifier.Note(note.rule, note.subCode, note.line, site);
-            return;
+            return false;
         }
         runs.RemoveRange(from, to - from);
         Unflushed -= to - from;
         // What is flushed may be loaded anew.
         if (Unflushed == 0) { (Used, _lastPage) = (0, default); }
+        return true;
     }
 
     /// <summary>The transfer is over, or the next begins. Notes 0D.</summary>
@@ -132,6 +149,20 @@ internal sealed class VerifiedRegisters(AdapterVerifier verifier, int count)
         if (Unflushed == 0) { return; }
         verifier.Note(VerificationRule.MapRegistersFreedWhileMapped, 0,
             $"{count} map registers are freed and {Unflushed} loads through them were not flushed", site);
+    }
+
+    // The registers that bytes take, part by part of a chain: those that the load before does not hold already.
+    private int Load(Mdl mdl, ulong offset, uint length)
+    {
+        int pages = 0;
+        for (MdlCursor cursor = new(mdl, offset, length); cursor.NextPiece(out Mdl part, out uint at, out uint here);)
+        {
+            ulong start = ((ulong)part.ByteOffset + at) >> PageLog2;
+            ulong end = ((ulong)part.ByteOffset + at + here - 1) >> PageLog2;
+            pages += (int)(end - start) + (_lastPage == (part, start) ? 0 : 1);
+            _lastPage = (part, end);
+        }
+        return pages;
     }
 
     // The first run that begins at or after a byte.
