@@ -31,9 +31,6 @@ public sealed partial class WdfDmaTransaction
     private WdfTransferComplete? _transferComplete;
     private object? _completeContext;
 
-    // Counts transfers, so that what comes late is not taken for news of the next one.
-    private long _round;
-
     // Where the transfer is on its way to its completion: the round, and three bits of Step.
     private long _step;
 
@@ -67,12 +64,17 @@ public sealed partial class WdfDmaTransaction
     public void SetTransferCompleteCallback(WdfTransferComplete? callback, object? context) =>
         (_transferComplete, _completeContext) = (callback, context);
 
-    // Nobody's call will return it.
+    // By who had its turn: nobody's call will return it.
     private void Fail(NtStatus why)
     {
-        (_failed, _current, _state) = (why, 0, State.Transferring);
-        if (_transferComplete is null) { End(); }
-        else { Tell(why == NtStatus.Cancelled ? DmaCompletionStatus.Cancelled : DmaCompletionStatus.Error); }
+        (_failed, _current) = (why, 0);
+        if (_transferComplete is null)
+        {
+            End(TransactionStep.Refused);
+            return;
+        }
+        _state.Set(TransactionStep.Transferring);
+        Tell(why == NtStatus.Cancelled ? DmaCompletionStatus.Cancelled : DmaCompletionStatus.Error);
     }
 
     private void Tell(DmaCompletionStatus status)

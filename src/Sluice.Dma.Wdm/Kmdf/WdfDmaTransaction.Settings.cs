@@ -85,14 +85,32 @@ public sealed partial class WdfDmaTransaction
         (_configureChannel, _configureContext) = (callback, context);
     }
 
-    // False when the driver ended the transaction instead.
-    private bool ConfigureChannel()
+    // False when the driver ended the transaction instead, or could not say what it wants.
+    private bool ConfigureChannel(long round, out NtStatus why)
     {
+        why = NtStatus.Success;
         if (_configureChannel is not { } configure) { return true; }
-        _state = State.Transferring;
-        using (IrqlScheduler.Callback())
+        // It may complete the transfer in here.
+        _state.TryMove(round, TransactionStep.Mapping, TransactionStep.Transferring);
+        try
         {
-            return configure(this, Device, _configureContext, _mdl!, _start + _done, _current);
+            using (IrqlScheduler.Callback())
+            {
+                return configure(this, Device, _configureContext, _mdl!, _start + _done, _current)
+                    && _state.TryMove(round, TransactionStep.Transferring, TransactionStep.Mapping);
+            }
+        }
+        catch (Exception e)
+        {
+            bool ours = _state.TryMove(round, TransactionStep.Transferring, TransactionStep.Mapping);
+            if (IsStaging(round))
+            {
+                if (ours) { End(TransactionStep.Refused); }
+                throw;
+            }
+            Adapter.Adapter.OnCallbackFailed(e);
+            if (ours) { why = NtStatus.InvalidDeviceRequest; }
+            return false;
         }
     }
 

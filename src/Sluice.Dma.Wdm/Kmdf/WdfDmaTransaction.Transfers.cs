@@ -41,32 +41,72 @@ public sealed partial class WdfDmaTransaction
     }
 
     /// <summary>WdfDmaTransactionFreeResources: gives them back. Harmless without any.</summary>
+    /// <exception cref="InvalidOperationException">A transfer is mapped through them: they stay set aside.</exception>
     public void FreeResources()
     {
         if (_reserved is not { } reserved) { return; }
-        _reserved = null;
         using (IrqlScheduler.Callback()) { Adapter.FreeMapRegisters(reserved, reserved.NumberOfMapRegisters); }
+        _reserved = null;
     }
 
-    // Begins a transfer. What fails before this returns is its result; what fails later is told by a callback.
-    private NtStatus Stage()
+    // Begins a transfer. What fails before this returns is its result; what fails later is told by a callback. Whoever
+    // moves the state on from here ends it: this call, the callback in the transfer's turn, or a cancellation.
+    private NtStatus Stage(TransactionStep from)
     {
-        (_state, _current) = (State.Waiting, NextLength());
-        (WdfDmaTransaction? transaction, long round, NtStatus outer) = (_staged, _stagedRound, _stagedStatus);
-        (_staged, _stagedRound, _stagedStatus) = (this, ++_round, NtStatus.Success);
+        uint length = NextLength();
+        if (!_state.TryStage(from, out long round))
+        {
+            return from == TransactionStep.Initialized ? NtStatus.InvalidDeviceRequest : NtStatus.Cancelled;
+        }
+        _current = length;
+        (WdfDmaTransaction? transaction, long outerRound, NtStatus outer) = (_staged, _stagedRound, _stagedStatus);
+        (_staged, _stagedRound, _stagedStatus) = (this, round, NtStatus.Success);
         NtStatus status;
         try
         {
-            using (IrqlScheduler.Callback()) { status = _enabler.TakesLists ? StageList() : StagePacket(); }
+            using (IrqlScheduler.Callback()) { status = _enabler.TakesLists ? StageList() : StagePacket(round); }
             if (status.IsSuccess()) { status = _stagedStatus; }
         }
-        finally { (_staged, _stagedRound, _stagedStatus) = (transaction, round, outer); }
-        if (!status.IsSuccess()) { End(); }
-        return status;
+        catch
+        {
+            // Thrown before anything was asked for, or by the callback of this very transfer.
+            Refuse(round);
+            throw;
+        }
+        finally { (_staged, _stagedRound, _stagedStatus) = (transaction, outerRound, outer); }
+        if (!status.IsSuccess())
+        {
+            Refuse(round);
+            return status;
+        }
+        // Who cancelled while the request was on its way found nothing to withdraw.
+        bool waits = _state.TryMove(round, TransactionStep.Staging, TransactionStep.Waiting);
+        if (!waits || !_state.IsCancelled || !TryWithdraw()) { return NtStatus.Success; }
+        End(TransactionStep.Withdrawn);
+        return NtStatus.Cancelled;
     }
 
-    // Whether this thread is in the call that began the present transfer, and will return what becomes of it.
-    private bool IsStaging => _staged == this && _stagedRound == _round;
+    // By the call that staged it: its transfer never began.
+    private void Refuse(long round)
+    {
+        bool ours = _state.Is(round, TransactionStep.Staging) || _state.Is(round, TransactionStep.Mapping);
+        if (ours) { End(TransactionStep.Refused); }
+    }
+
+    // True: the callback of the request never runs, so whoever withdrew it ends the transaction.
+    private bool TryWithdraw() =>
+        _enabler.UsesVersion3 && Adapter.TryWithdraw(DdiFunction.CancelAdapterChannel, _context, out _);
+
+    // Its turn came. False when it was withdrawn.
+    private bool TryTakeTurn(out long round)
+    {
+        round = _state.Round;
+        return _state.TryMove(round, TransactionStep.Staging, TransactionStep.Mapping)
+            || _state.TryMove(round, TransactionStep.Waiting, TransactionStep.Mapping);
+    }
+
+    // Whether this thread is in the call that began a transfer, and will return what becomes of it.
+    private bool IsStaging(long round) => _staged == this && _stagedRound == round;
 
     private DmaFlags Flags => _immediate ? DmaFlags.SynchronousCallback : DmaFlags.None;
 
@@ -113,44 +153,57 @@ public sealed partial class WdfDmaTransaction
     private void Take(WdmDeviceObject device, Irp? irp, ScatterGatherList list, object? context)
     {
         int elements = list.NumberOfElements;
-        if (elements > 0 && elements <= MostElements)
+        bool ours = TryTakeTurn(out long round);
+        if (ours && elements > 0 && elements <= MostElements)
         {
             _list = list;
-            Program(list, _round);
+            Program(list, round);
             return;
         }
         NtStatus why = elements == 0 ? list.Refusal : NtStatus.WdfTooFragmented;
-        bool inCall = IsStaging;
-        Adapter.PutScatterGatherList(list, _write);
-        if (inCall) { _stagedStatus = why; }
-        else { Fail(why); }
+        try { Adapter.PutScatterGatherList(list, _write); }
+        finally
+        {
+            if (ours && IsStaging(round)) { _stagedStatus = why; }
+            else if (ours) { Fail(why); }
+        }
     }
 
-    private NtStatus StagePacket()
+    private NtStatus StagePacket(long round)
     {
         // A transaction keeps its channel from its first transfer to its last.
-        if ((_reserved ?? _registers) is { } held) { return Map(held); }
+        if ((_reserved ?? _registers) is { } held)
+        {
+            _state.TryMove(round, TransactionStep.Staging, TransactionStep.Mapping);
+            return Map(held, round);
+        }
         Adapter.InitializeDmaTransferContext(_context);
         int registers = DmaAdapter.CountMapRegisters(_mdl!, (uint)(_start + _done), _current);
-        return Adapter.AllocateAdapterChannelEx(_device, _context, registers, Flags, Control, null, null);
+        return Adapter.AskForChannel(_device, _context, registers, Flags, Control, null, null, Drop);
     }
 
     private IoAllocationAction Control(WdmDeviceObject device, Irp? irp, MapRegisterBase granted, object? context)
     {
-        NtStatus why = Map(granted);
+        if (!TryTakeTurn(out long round)) { return IoAllocationAction.DeallocateObject; }
+        NtStatus why = Map(granted, round);
         if (why.IsSuccess()) { return IoAllocationAction.KeepObject; }
         // The channel goes back before anybody hears why, so that whoever hears may use it.
         _registers = null;
-        if (IsStaging) { _stagedStatus = why; }
+        if (IsStaging(round)) { _stagedStatus = why; }
         else { granted.Afterwards = () => Fail(why); }
         return IoAllocationAction.DeallocateObject;
     }
 
-    private NtStatus Map(MapRegisterBase registers)
+    // The adapter was put while the request for its channel waited.
+    private void Drop()
     {
-        long round = _round;
+        if (TryTakeTurn(out _)) { Fail(DmaFailure.Disposed.ToStatus()); }
+    }
+
+    private NtStatus Map(MapRegisterBase registers, long round)
+    {
         _registers = registers;
-        if (!ConfigureChannel()) { return NtStatus.Success; }
+        if (!ConfigureChannel(round, out NtStatus configured)) { return configured; }
         uint length = _current;
         (DmaCompletionRoutine? completed, object? context) = BeginCompletion(round);
         NtStatus status;
@@ -162,9 +215,9 @@ public sealed partial class WdfDmaTransaction
         catch (Exception e) when (e is DmaException or ObjectDisposedException)
         {
             // A broken rule, or a buffer that is gone, is thrown in the driver's own call and nowhere else.
-            if (IsStaging)
+            if (IsStaging(round))
             {
-                End();
+                End(TransactionStep.Refused);
                 throw;
             }
             status = e is DmaException { Failure: DmaFailure why } ? why.ToStatus() : NtStatus.AccessDenied;
@@ -179,62 +232,81 @@ public sealed partial class WdfDmaTransaction
     // the stack is as deep for a million transfers as for one. A completion on another thread programs by itself.
     private void Program(ScatterGatherList list, long round)
     {
-        _state = State.Transferring;
         int me = Environment.CurrentManagedThreadId;
         if (Volatile.Read(ref _programmer) == me)
         {
-            _nextRound = round;
             Volatile.Write(ref _next, list);
             return;
         }
         ExceptionDispatchInfo? thrown = null;
-        for (ScatterGatherList? next = list; next is not null; next = Interlocked.Exchange(ref _next, null))
+        for (ScatterGatherList? next = list; next is not null;)
         {
             Volatile.Write(ref _programmer, me);
+            _state.TryMove(round, TransactionStep.Mapping, TransactionStep.Transferring);
             try { _program!(this, _programContext, _write, next); }
             catch (Exception e) { thrown ??= ExceptionDispatchInfo.Capture(e); }
             try { EndProgramming(round); }
             catch (Exception e) { thrown ??= ExceptionDispatchInfo.Capture(e); }
-            // Written before the list it belongs to.
-            round = _nextRound;
             if (Interlocked.CompareExchange(ref _programmer, 0, me) != me) { break; }
+            next = Interlocked.Exchange(ref _next, null);
+            // What is mapped stays as it is until it is programmed, so this is its round.
+            round = _state.Round;
         }
         thrown?.Throw();
     }
 
-    private void EndTransfer(uint length)
+    // By whoever completes the transfer. All of it happens whatever is thrown. False when the adapter was put meanwhile
+    // and what was mapped is a leak: the data may still lie in a copy.
+    private bool EndTransfer(uint length)
     {
-        if (_state != State.Transferring || Volatile.Read(ref _next) is not null)
-        {
-            throw new InvalidOperationException(
-                "a DMA transaction completes a transfer that it does not have in flight");
-        }
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, _current);
         EndCompletion();
-        using (IrqlScheduler.Callback())
+        (ScatterGatherList? list, bool mapped, uint current) = (_list, _isMapped, _current);
+        (_list, _isMapped) = (null, false);
+        bool whole = true;
+        try
         {
-            if (_list is { } list)
+            using (IrqlScheduler.Callback())
             {
-                _list = null;
-                Adapter.PutScatterGatherList(list, _write);
-            }
-            if (_isMapped)
-            {
-                _isMapped = false;
-                Adapter.FlushAdapterBuffersEx(_mdl!, _registers!, _start + _done, _current, _write);
+                if (list is not null)
+                {
+                    whole = Ends(list, () => Adapter.PutScatterGatherList(list, _write));
+                }
+                if (mapped)
+                {
+                    whole = Ends(_buffer!.List, () => Adapter.FlushAdapterBuffersEx(
+                        _mdl!, _registers!, _start + _done, current, _write));
+                }
             }
         }
-        (_done, _current) = (_done + length, 0);
+        finally { (_done, _current) = (_done + length, 0); }
+        return whole;
     }
 
-    // No transfer follows: what the transaction held for itself goes back.
-    private void End()
+    private bool Ends(ScatterGatherList list, Action end)
     {
-        _state = State.Ended;
-        if (_registers is not { } registers) { return; }
+        if (IsRemoved && !list.Lease.IsLive) { return false; }
+        try
+        {
+            end();
+            return true;
+        }
+        catch (Exception e) when (IsRemoved && e is InvalidOperationException or DmaException) { return false; }
+    }
+
+    private bool IsRemoved => Adapter.Adapter.IsReleased;
+
+    // No transfer follows: what the transaction held for itself goes back. By whoever has it, and only then it is over.
+    private void End(TransactionStep how)
+    {
+        MapRegisterBase? registers = _registers;
         _registers = null;
-        if (registers == _reserved) { return; }
-        using (IrqlScheduler.Callback()) { Adapter.FreeAdapterChannel(); }
+        try
+        {
+            if (registers is null || registers == _reserved || IsRemoved) { return; }
+            using (IrqlScheduler.Callback()) { Adapter.FreeAdapterChannel(); }
+        }
+        catch (Exception e) when (IsRemoved && e is InvalidOperationException or DmaException) { }
+        finally { _state.Set(how); }
     }
 
     private ScatterGatherBuffer NewBuffer(int elements) =>

@@ -16,14 +16,20 @@ public delegate bool WdfProgramDma(
 /// the device when it is told to, and reports when the device is done; all else is done here.
 /// </summary>
 /// <remarks>
-/// Made once and used again: initialize, execute, complete each transfer until that says true, release. One thread at a
-/// time, as the framework's own; the callback may complete its transfer before it returns.
+/// Made once and used again: initialize, execute, complete each transfer until that says true, release. One thread sets
+/// it up at a time, as the framework's own. Completing, cancelling, stopping and the end of the enabler may come from
+/// any threads at once, and inside the callbacks: each transfer is completed once, and exactly one of them says that
+/// the transaction is over (a completion or <see cref="Execute"/> by its answer, <see cref="Cancel"/> by true), or, of
+/// one that could not be mapped in its turn and has no transfer-complete callback, nobody does.
 /// </remarks>
 public sealed partial class WdfDmaTransaction
 {
     private readonly WdfDmaEnabler _enabler;
     private readonly DmaTransferContext _context = new();
     private readonly WdmDeviceObject _device;
+
+    // Who may touch the rest: the owner of the step it is at.
+    private TransactionState _state;
 
     private WdfProgramDma? _program;
     private object? _programContext;
@@ -35,8 +41,6 @@ public sealed partial class WdfDmaTransaction
     private uint _maximumLength;
     private bool _write;
     private bool _single;
-    private bool _cancelled;
-    private State _state;
 
     // What the transfer in flight holds.
     private ScatterGatherList? _list;
@@ -51,16 +55,6 @@ public sealed partial class WdfDmaTransaction
     // The thread inside the callback, and what was mapped for it to program next.
     private int _programmer;
     private ScatterGatherList? _next;
-    private long _nextRound;
-
-    private enum State
-    {
-        Created,
-        Initialized,
-        Waiting,
-        Transferring,
-        Ended,
-    }
 
     /// <summary>WdfDmaTransactionCreate.</summary>
     public WdfDmaTransaction(WdfDmaEnabler enabler)
@@ -125,7 +119,7 @@ public sealed partial class WdfDmaTransaction
     {
         ArgumentNullException.ThrowIfNull(program);
         ArgumentNullException.ThrowIfNull(mdl);
-        if (_state is State.Waiting or State.Transferring) { return NtStatus.InvalidDeviceRequest; }
+        if (!_state.IsIdle) { return NtStatus.InvalidDeviceRequest; }
         NtStatus status = Adapter.GetDmaTransferInfo(mdl, offset, length, writeToDevice, 1, out DmaTransferInfo info);
         if (!status.IsSuccess()) { return status; }
         // Every transfer names its first byte with 32 bits.
@@ -139,10 +133,11 @@ public sealed partial class WdfDmaTransaction
             if (elements > MostElements) { return NtStatus.WdfTooFragmented; }
         }
         (_program, _write, _mdl, _start, _length) = (program, writeToDevice, mdl, offset, length);
-        (_done, _current, _cancelled, _state) = (0, 0, false, State.Initialized);
+        (_done, _current) = (0, 0);
         (_failed, _deviceOffset, _info, Request) = (NtStatus.Success, 0, info, null);
         // The registers that are set aside outlive the I/O that was stopped.
         if (_reserved is not null) { _context.Renew(); }
+        _state.Set(TransactionStep.Initialized, forgetCancel: true);
         return NtStatus.Success;
     }
 
@@ -153,13 +148,15 @@ public sealed partial class WdfDmaTransaction
     /// </remarks>
     /// <param name="context">Handed to the callback.</param>
     /// <returns>Success; InvalidDeviceRequest: not initialized; WdfTooFragmented: more elements than the device takes;
-    /// InsufficientResources: to be executed immediately, and not free now; or why the transfer cannot be mapped. The
-    /// transaction is over after an error.</returns>
+    /// InsufficientResources: to be executed immediately, and not free now; Cancelled: by <see cref="Cancel"/>, while
+    /// it was begun; or why the transfer cannot be mapped. The transaction is over after an error, and after an
+    /// exception that came before <paramref name="context"/> reached the callback. What the callback itself throws
+    /// leaves its transfer in flight, to be completed.</returns>
     public NtStatus Execute(object? context)
     {
-        if (_state != State.Initialized) { return NtStatus.InvalidDeviceRequest; }
+        if (_state.Step != TransactionStep.Initialized) { return NtStatus.InvalidDeviceRequest; }
         _programContext = context;
-        return Stage();
+        return Stage(TransactionStep.Initialized);
     }
 
     /// <summary>WdfDmaTransactionDmaCompleted: the device did the whole transfer.</summary>
@@ -168,7 +165,7 @@ public sealed partial class WdfDmaTransaction
     /// transfer, or the one whose turn had come, cannot be mapped.</param>
     /// <returns>True when the transaction is over.</returns>
     /// <exception cref="InvalidOperationException">No transfer is in flight.</exception>
-    public bool DmaCompleted(out NtStatus status) => DmaCompletedWithLength(_current, out status);
+    public bool DmaCompleted(out NtStatus status) => Complete(null, final: false, out status);
 
     /// <summary>
     /// WdfDmaTransactionDmaCompletedWithLength: the device did so much of the transfer; what it left is tried again.
@@ -177,23 +174,8 @@ public sealed partial class WdfDmaTransaction
     /// <param name="status">As <see cref="DmaCompleted"/>.</param>
     /// <returns>True when the transaction is over.</returns>
     /// <exception cref="InvalidOperationException">No transfer is in flight.</exception>
-    public bool DmaCompletedWithLength(uint length, out NtStatus status)
-    {
-        EndTransfer(length);
-        status = !_failed.IsSuccess() ? _failed
-            : _done == _length ? NtStatus.Success
-            : _cancelled ? NtStatus.Cancelled
-            : _single ? NtStatus.WdfTooManyTransfers
-            : NtStatus.MoreProcessingRequired;
-        if (status == NtStatus.MoreProcessingRequired)
-        {
-            NtStatus next = Stage();
-            if (next.IsSuccess()) { return false; }
-            status = next;
-        }
-        End();
-        return true;
-    }
+    public bool DmaCompletedWithLength(uint length, out NtStatus status) =>
+        Complete(length, final: false, out status);
 
     /// <summary>WdfDmaTransactionDmaCompletedFinal: the device did so much, and there is no more to come.</summary>
     /// <param name="length">Bytes, at most <see cref="CurrentTransferLength"/>.</param>
@@ -201,34 +183,72 @@ public sealed partial class WdfDmaTransaction
     /// transfer whose turn had come cannot be mapped.</param>
     /// <returns>True: the transaction is over.</returns>
     /// <exception cref="InvalidOperationException">No transfer is in flight.</exception>
-    public bool DmaCompletedFinal(uint length, out NtStatus status)
+    public bool DmaCompletedFinal(uint length, out NtStatus status) => Complete(length, final: true, out status);
+
+    // Whoever takes the transfer completes it; a second one finds none in flight. What is thrown while it ends is thrown
+    // when it has ended, and the transaction with it.
+    private bool Complete(uint? length, bool final, out NtStatus status)
     {
-        EndTransfer(length);
-        status = !_failed.IsSuccess() ? _failed
-            : _single && _done != _length ? NtStatus.WdfTooManyTransfers : NtStatus.Success;
-        End();
+        if (!_state.TryMove(TransactionStep.Transferring, TransactionStep.Completing, out long round))
+        {
+            throw new InvalidOperationException(
+                "a DMA transaction completes a transfer that it does not have in flight");
+        }
+        uint done = length ?? _current;
+        if (done > _current)
+        {
+            uint most = _current;
+            _state.Set(TransactionStep.Transferring);
+            throw new ArgumentOutOfRangeException(
+                nameof(length), $"{done} bytes of a transfer of {most} are said to be done");
+        }
+        try
+        {
+            bool whole = EndTransfer(done);
+            status = !_failed.IsSuccess() ? _failed
+                : !whole ? DmaFailure.Disposed.ToStatus()
+                : final ? (_single && _done != _length ? NtStatus.WdfTooManyTransfers : NtStatus.Success)
+                : _done == _length ? NtStatus.Success
+                : _state.IsCancelled ? NtStatus.Cancelled
+                : _single ? NtStatus.WdfTooManyTransfers
+                : NtStatus.MoreProcessingRequired;
+            if (status == NtStatus.MoreProcessingRequired)
+            {
+                NtStatus next = Stage(TransactionStep.Completing);
+                if (next.IsSuccess()) { return false; }
+                // That call has ended it, unless it found it cancelled.
+                status = next;
+                if (!_state.Is(round, TransactionStep.Completing)) { return true; }
+            }
+        }
+        catch
+        {
+            if (_state.Is(round, TransactionStep.Completing)) { End(TransactionStep.Refused); }
+            throw;
+        }
+        End(TransactionStep.Completed);
         return true;
     }
 
     /// <summary>WdfDmaTransactionCancel: withdraws the transfer that waits for map registers.</summary>
     /// <remarks>At DISPATCH_LEVEL or below. DMA version 2 has no way to withdraw anything.</remarks>
-    /// <returns>True: the callback will not run, and the transaction is over. False: a transfer is in flight, or about
-    /// to be, and the next completion says cancelled unless it is the last.</returns>
+    /// <returns>True: the callback will not run, and the transaction is over. False: it is over already; or a transfer
+    /// is in flight, or about to be, and the next completion says cancelled unless it is the last; or a call begins one
+    /// just now, and says Cancelled instead.</returns>
     public bool Cancel()
     {
-        _cancelled = true;
-        if (_state != State.Waiting || !_enabler.UsesVersion3) { return false; }
-        if (!Adapter.CancelAdapterChannel(_device, _context)) { return false; }
-        End();
+        if (!_state.TryCancel(out TransactionStep step)) { return false; }
+        if (step is not (TransactionStep.Staging or TransactionStep.Waiting) || !TryWithdraw()) { return false; }
+        End(TransactionStep.Withdrawn);
         return true;
     }
 
     /// <summary>WdfDmaTransactionStopSystemTransfer: stops the controller; the transfer is then completed with what it
-    /// did. It ends this I/O; the next, through the same map registers, is not stopped.</summary>
+    /// did. It ends this I/O; the next, through the same map registers, is not stopped. Of an I/O that is over it stops
+    /// nothing.</summary>
     public void StopSystemTransfer()
     {
-        _cancelled = true;
-        if (_enabler.IsSystem) { Adapter.CancelMappedTransfer(_device, _context); }
+        if (_state.TryCancel(out _) && _enabler.IsSystem) { Adapter.CancelMappedTransfer(_device, _context); }
     }
 
     /// <summary>
@@ -238,12 +258,13 @@ public sealed partial class WdfDmaTransaction
     /// <exception cref="InvalidOperationException">A transfer is in flight, or waits.</exception>
     public void Release()
     {
-        if (_state is State.Waiting or State.Transferring)
+        if (!_state.IsIdle)
         {
             throw new InvalidOperationException("a DMA transaction is released while a transfer of it is in flight");
         }
-        (_state, _mdl, _program, _programContext, Request) = (State.Created, null, null, null, null);
+        (_mdl, _program, _programContext, Request) = (null, null, null, null);
         (_transferComplete, _completeContext, _configureChannel, _configureContext) = (null, null, null, null);
         (_deviceOffset, _immediate) = (0, false);
+        _state.Set(TransactionStep.Created);
     }
 }
