@@ -39,7 +39,7 @@ public sealed partial class DmaAdapter
             {
                 if (dead) { FailReserved(); }
             },
-            Serve,
+            () => Serve(ofAnother: true),
             () => ServeAbove?.Invoke(),
             () =>
             {
