@@ -6,19 +6,24 @@ namespace Sluice.Iommu;
 /// What the context cache keeps of a context entry, in one word.
 /// <code>
 ///  63                        24 23        8  7   6   5  4    2 1 0
-/// ┌────────────────────────────┬───────────┬───┬───┬───┬──────┬───┐
-/// │   table frame or reason    │  domain   │ R │FPD│ PT│ top  │ 0 │      R: every request is refused, for this reason
+/// ┌────────────────────────────┬───────────┬───┬───┬───┬──────┬───┐      R:  every request is refused, for this reason
+/// │   table frame or reason    │  domain   │ R │ PT│FPD│ top  │ 0 │      PT: every request passes untranslated
 /// └────────────────────────────┴───────────┴───┴───┴───┴──────┴───┘
 /// </code>
 /// </summary>
+/// <remarks>
+/// R and PT lie below the domain because they are part of the tag that cached pages are found by: a page is only ever
+/// kept for a context that translates, so a refusal or a pass-through context matches none, whatever its domain says.
+/// </remarks>
 internal readonly record struct CachedContext(ulong Word)
 {
     /// <summary>The bits of the domain id.</summary>
     internal const ulong DomainMask = 0xFFFF00;
 
     private const ulong RefusedBit = 1 << 7;
-    private const ulong FaultsDisabledBit = 1 << 6;
-    private const ulong PassThroughBit = 1 << 5;
+    private const ulong PassThroughBit = 1 << 6;
+    private const ulong FaultsDisabledBit = 1 << 5;
+    private const ulong TagMask = DomainMask | RefusedBit | PassThroughBit;
 
     internal bool IsRefused => (Word & RefusedBit) != 0;
 
@@ -35,8 +40,8 @@ internal readonly record struct CachedContext(ulong Word)
     /// <summary>How many address bits the tables translate: 39, 48 or 57.</summary>
     internal int AddressBits => 21 + 9 * TopLevel;
 
-    /// <summary>The domain, where the IOTLB's keys have it.</summary>
-    internal ulong DomainKey => (Word & DomainMask) << (Iotlb.DomainShift - 8);
+    /// <summary>The domain and the two bits that no cached page has, where the IOTLB's keys have them.</summary>
+    internal ulong Tag => (Word & TagMask) << (Iotlb.DomainShift - 8);
 
     internal static CachedContext For(in ContextEntry entry) => new(
         (entry.SecondStageTable.Value >> 12 << 24)

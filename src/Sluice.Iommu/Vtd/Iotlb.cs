@@ -6,7 +6,7 @@ namespace Sluice.Iommu;
 /// Everything the unit keeps between translations: the context cache, and one IOTLB per page size. Lookups take no
 /// lock.
 /// <code>
-/// key    63:62 0 │ 61 one │ 60:45 domain │ 44:0 logical page number in units of the page size
+/// key    63 one │ 62:47 domain │ 46 refused │ 45 passes untranslated │ 44:0 logical page, in units of the page size
 /// value  63:12 physical page │ 11:4 reason, for what caching mode keeps of failed walks │ 1 write │ 0 read
 /// </code>
 /// </summary>
@@ -17,9 +17,9 @@ namespace Sluice.Iommu;
 /// </remarks>
 internal sealed class Iotlb
 {
-    internal const int DomainShift = 45;
+    internal const int DomainShift = 47;
     internal const int PageBits = 45;
-    private const ulong KeyBit = 1UL << 61;
+    private const ulong KeyBit = 1UL << 63;
     private const ulong DomainMask = 0xFFFFUL << DomainShift;
 
     private readonly SharedWord _epoch = new();
@@ -48,9 +48,12 @@ internal sealed class Iotlb
 
     internal long FillsDropped => Volatile.Read(ref _fillsDropped.Value);
 
-    /// <summary>The key of the page of size 2^(12 + 9·level) that holds an address below 2^57.</summary>
+    /// <summary>
+    /// The key of the page of size 2^(12 + 9·level) that holds an address below 2^57. Bits 46 and 45 are zero in every
+    /// key that is kept; a context that does not translate sets one of them and finds nothing.
+    /// </summary>
     internal static ulong KeyOf(in CachedContext context, LogicalAddress address, int level) =>
-        KeyBit | context.DomainKey | (address.Value >> (12 + 9 * level));
+        KeyBit | context.Tag | (address.Value >> (12 + 9 * level));
 
     /// <summary>The cache of one leaf level: 0, 1 or 2.</summary>
     internal SetAssociativeCache Pages(int level) => level switch { 0 => Pages4K, 1 => Pages2M, _ => Pages1G };

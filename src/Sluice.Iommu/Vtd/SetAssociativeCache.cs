@@ -98,7 +98,7 @@ internal sealed class SetAssociativeCache
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private int SetOf(ulong key)
     {
-        uint hash = (uint)key ^ (uint)(key >> 9) ^ (uint)(key >> 45);
+        uint hash = (uint)key ^ (uint)(key >> 9) ^ (uint)(key >> 47);
         return (int)(hash & ((1u << _setsLog2) - 1)) << _strideLog2;
     }
 
