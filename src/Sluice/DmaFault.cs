@@ -45,10 +45,19 @@ public readonly record struct DmaFault(
     FaultCause Cause,
     int HardwareReason,
     string Reason,
-    long Nanoseconds);
+    long Nanoseconds)
+{
+    /// <summary>
+    /// A time on the platform clock before which the DMA was not refused: somebody looked then, and nothing was
+    /// recorded that had not been read. 0 when nobody knows. Together with <see cref="Nanoseconds"/> it bounds when the
+    /// DMA happened, which no unit records.
+    /// </summary>
+    public long SinceNanoseconds { get; init; }
+}
 
 /// <summary>
-/// Takes refused DMAs from the operating-system side. Calls come from the interrupt thread, one at a time per unit.
+/// Takes refused DMAs from the operating-system side. Calls come from the interrupt thread, a timer, or whoever drains or
+/// stops a unit: one at a time per unit. They must be short, must not throw and must not call back.
 /// </summary>
 public interface IFaultSink
 {

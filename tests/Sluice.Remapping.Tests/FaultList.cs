@@ -7,6 +7,16 @@ internal sealed class FaultList : IFaultSink
 
     public ulong Lost { get; private set; }
 
+    /// <summary>Faults that were told of and are not kept any more.</summary>
+    public long Forgotten { get; private set; }
+
+    /// <summary>Makes room in a long run.</summary>
+    public void Forget()
+    {
+        Forgotten += Faults.Count;
+        Faults.Clear();
+    }
+
     public void OnFault(in DmaFault fault) => Faults.Add(fault);
 
     public void OnFaultsLost(ulong atLeast) => Lost += atLeast;

@@ -7,8 +7,12 @@ namespace Sluice.Remapping.Vtd;
 /// reporting is switched off for a while, which is counted. Safe from any thread; one reads at a time.
 /// </summary>
 /// <remarks>
-/// Work per interrupt is bounded; what is left then is read on the timer. The order matters: records are freed before
-/// the overflow bit, because nothing is recorded while that is set (VT-d specification 7.2 and 11.4.14).
+/// The unit names the first record (FSTS.FRI) only when there was none before, so while a reader frees records the name
+/// grows old: the slot that it names is free, and the records that wait are behind it. A turn therefore begins there, goes
+/// over every slot, and ends early only when the unit says that nothing waits. Turns go on until one finds nothing; work
+/// per visit is bounded, and what is left then is read on the timer. Records are freed before the overflow bit, because
+/// nothing is recorded while that is set: what is lost until it is cleared belongs to the loss that is told with it
+/// (VT-d specification 7.2 and 11.4.14).
 /// </remarks>
 internal sealed class FaultLog
 {
@@ -32,6 +36,9 @@ internal sealed class FaultLog
     private readonly Storm[] _storms = new Storm[MaximumStorms];
     private readonly Lock _one = new();
     private int _stormCount;
+
+    // When the unit was last seen with nothing unread: whatever is read after that was refused after that.
+    private long _quietAt;
 
     /// <summary>A reader of the records that <paramref name="capability"/> describes.</summary>
     /// <param name="platform">Time.</param>
@@ -81,17 +88,53 @@ internal sealed class FaultLog
         }
     }
 
+    /// <summary>
+    /// Reads what the unit has recorded by now, on this thread: every record that was there before the call, and those
+    /// that come meanwhile as far as the bound goes. Not under the driver's tables lock, which an interrupt may wait for.
+    /// </summary>
+    /// <returns>False when this thread is reading already, or the registers are gone: nothing more can be known.</returns>
+    public bool TryDrain() => TryVisit(ending: false);
+
+    /// <summary>
+    /// As <see cref="TryDrain"/>, for a unit that is left: what storms kept silent until now is counted as lost.
+    /// </summary>
+    public void End() => TryVisit(ending: true);
+
+    private bool TryVisit(bool ending)
+    {
+        if (_one.IsHeldByCurrentThread) { return false; }
+        lock (_one)
+        {
+            try { Drain(); }
+            catch (Exception) { return false; }
+            finally
+            {
+                for (; ending && _stormCount > 0; _stormCount--)
+                {
+                    if (_storms[_stormCount - 1].Silenced) { ReportLoss(); }
+                }
+            }
+            return true;
+        }
+    }
+
     private void Drain()
     {
-        for (int pass = 0; pass < _options.FaultPasses; pass++)
+        for (int turn = 0; turn < _options.FaultPasses; turn++)
         {
+            // Before the look: what is recorded after the time and before the look is not ruled out.
+            long now = _clock.Nanoseconds;
             uint status = _registers.Read32(VtdRegister.FaultStatus);
             if ((status & VtdFaultStatus.QueueError) != 0) { _recoverQueue(); }
             if ((status & CompletionFaults) != 0)
             {
                 _registers.Write32(VtdRegister.FaultStatus, status & CompletionFaults);
             }
-            if ((status & (VtdFaultStatus.Pending | VtdFaultStatus.Overflow)) == 0) { return; }
+            if ((status & (VtdFaultStatus.Pending | VtdFaultStatus.Overflow)) == 0)
+            {
+                _quietAt = now;
+                return;
+            }
             if ((status & VtdFaultStatus.Pending) != 0) { ReadRecords(VtdFaultStatus.FirstRecord(status)); }
             if ((status & VtdFaultStatus.Overflow) != 0)
             {
@@ -104,17 +147,25 @@ internal sealed class FaultLog
     private void ReadRecords(int first)
     {
         long now = _clock.Nanoseconds;
+        bool wasFree = false;
         for (int i = 0; i < _records; i++)
         {
             uint offset = _firstRecord + (uint)((first + i) % _records) * FaultRecord.Size;
             ulong high = _registers.Read64(offset + 8);
-            if ((high & FaultRecord.ValidBit) == 0) { return; }
+            if ((high & FaultRecord.ValidBit) == 0)
+            {
+                // Usually the end of what waits; one look tells, and is not taken again until something was found.
+                if (!wasFree && (_registers.Read32(VtdRegister.FaultStatus) & VtdFaultStatus.Pending) == 0) { return; }
+                wasFree = true;
+                continue;
+            }
+            wasFree = false;
             FaultRecord record = new(_registers.Read64(offset), high);
             _registers.Write32(offset + 12, ValidHalf);
             Faults++;
             _sink.OnFault(new(
                 new(_segment, record.Source), record.Page, 12, record.Access, record.Reason.ToCause(),
-                (int)record.Reason, Reasons[(int)record.Reason & 0xFF], now));
+                (int)record.Reason, Reasons[(int)record.Reason & 0xFF], now) { SinceNanoseconds = _quietAt });
             if (!_budget.TrySpend(record.Source, now)) { BeginStorm(record.Source, now); }
         }
     }

@@ -202,11 +202,15 @@ internal sealed class VtdUnitDriver
         return false;
     }
 
-    /// <summary>Masks the fault event. Translation stays on, over tables in which nobody is attached.</summary>
+    /// <summary>
+    /// Masks the fault event and reads what was recorded until then. Translation stays on, over tables in which nobody
+    /// is attached.
+    /// </summary>
     public void Stop()
     {
         _registers.Write32(VtdRegister.FaultEventControl, VtdRegister.EventMask);
         _faultLine?.Dispose();
+        Faults.End();
     }
 
     /// <summary>The unit in one line.</summary>
