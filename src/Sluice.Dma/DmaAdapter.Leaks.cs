@@ -23,7 +23,10 @@ public sealed partial class DmaAdapter
         _end = DmaFailure.Disposed;
         _gate.Exit();
         if (!first) { return; }
+        // Twice: first while the mappings are what they were for the DMAs that were refused until now, and then, while
+        // the history is still the adapter's, whatever the device was refused until it was blocked.
         EveryStep.Of(
+            ReadFaults,
             AwaitServers,
             _pending.Finish,
             AnswerWaiters,
@@ -32,10 +35,13 @@ public sealed partial class DmaAdapter
             CloseReservations,
             CloseBackend,
             WakeForPages,
+            ReadFaults,
             () => _system.Remove(this),
             () => _verifier?.OnReleased(new(DisposeMember, nameof(DmaAdapter))));
         if (_verifier is not null) { DmaVerifier.Conclude(); }
     }
+
+    private void ReadFaults() => _system.ReadFaults();
 
     private void AnswerWaiters()
     {

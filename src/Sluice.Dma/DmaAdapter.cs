@@ -92,6 +92,9 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
 
     internal MappingTable Table => _table;
 
+    /// <summary>The last mapping number given out: where the adapter's sequence of events stands.</summary>
+    internal long LastNumber => Volatile.Read(ref _number);
+
     /// <summary>Whether it was disposed.</summary>
     internal bool IsReleased => _end == DmaFailure.Disposed;
 

@@ -58,7 +58,8 @@ public sealed record DmaOptions
     public Func<PciAddress, bool> Trusts { get; init; } = static _ => true;
 
     /// <summary>
-    /// Mappings given back that each adapter still remembers, at least 1. A record is about 250 bytes.
+    /// Mappings given back that each adapter still remembers, at least 1, and as many that the system remembers of all
+    /// adapters that were disposed. A record is about 250 bytes.
     /// </summary>
     public int RecentMappings { get; init; } = 1024;
 
@@ -66,7 +67,8 @@ public sealed record DmaOptions
     public int MapRegistersPerAdapter { get; init; } = int.MaxValue;
 
     /// <summary>
-    /// Explained faults that wait for their subscribers at most, at least 8. No device takes more than a quarter.
+    /// Faults that wait to be told to subscribers at most, at least 8. No device takes more than a quarter. Twice as many
+    /// places of about 800 bytes are made when the system starts.
     /// </summary>
     public int PendingReports { get; init; } = 256;
 

@@ -29,6 +29,12 @@ public readonly record struct DmaStatistics(
     /// <summary>Callbacks that had waited and threw: <see cref="DmaAdapter.CallbackFailed"/>.</summary>
     public long CallbackFailures { get; init; }
 
+    /// <summary>
+    /// Exceptions that subscribers and other callbacks threw where nobody could catch them
+    /// (<see cref="DmaSystem.SubscriberFailures"/>).
+    /// </summary>
+    public long SubscriberFailures { get; init; }
+
     /// <summary>Rules of the DDI that were broken, as far as verification is on.</summary>
     public long Violations { get; init; }
 }

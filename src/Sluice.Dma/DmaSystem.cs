@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Sluice.Remapping;
 
 namespace Sluice.Dma;
@@ -11,25 +12,29 @@ public sealed partial class DmaSystem : IDisposable
     private readonly Lock _lock = new();
     private readonly DmaOptions _options;
     private readonly List<DmaLeak> _leaks = [];
-    private readonly Dictionary<PciAddress, string> _formerDrivers = [];
+    private readonly ConcurrentDictionary<PciAddress, string> _formerDrivers = new();
     private DmaAdapter[] _adapters = [];
     private readonly RemappingSystem? _remapping;
     private readonly FaultDesk _faults;
     private readonly WaiterDesk? _waiters;
     private DmaStatistics _past;
+    private bool _ending;
+
+    // The units are left: their registers may be gone with the machine.
     private bool _disposed;
 
     private DmaSystem(IPlatform platform, DmaOptions options, Func<IFaultSink, RemappingSystem>? remap)
     {
         (Platform, _options) = (platform, options);
         History = new(this);
+        Former = new(options.RecentMappings);
         if (options.Verification != VerificationMode.Off) { Verifier = new(this, options); }
         // First: nothing of a machine that has a system already is touched.
         DmaOwnership.Claim(this);
         FaultDesk? faults = null;
         try
         {
-            _faults = faults = new(this, options);
+            _faults = faults = new(this, options, remap is not null);
             _remapping = remap?.Invoke(faults);
             if (_remapping is not null) { _waiters = new(this, _remapping, options); }
         }
@@ -41,8 +46,9 @@ public sealed partial class DmaSystem : IDisposable
     }
 
     /// <summary>
-    /// A blocked DMA, explained. Raised on the platform's timer or by <see cref="DeliverReports"/>, never inside the
-    /// fault interrupt and never twice at once; what a subscriber throws is swallowed.
+    /// A blocked DMA, explained. Raised on a timer of the platform, by <see cref="DrainFaults"/>, by
+    /// <see cref="DeliverReports"/> and by <see cref="Dispose"/>, never inside the fault interrupt, inside a lock or
+    /// twice at once; what a subscriber throws is kept in <see cref="SubscriberFailures"/>.
     /// </summary>
     public event Action<DmaReport>? Reported
     {
@@ -52,7 +58,7 @@ public sealed partial class DmaSystem : IDisposable
 
     /// <summary>
     /// A broken rule of the DDI, while <see cref="DmaOptions.Verification"/> is on. Raised in the call that broke it,
-    /// before it returns or throws; what a subscriber throws is swallowed.
+    /// before it returns or throws; what a subscriber throws is kept in <see cref="SubscriberFailures"/>.
     /// </summary>
     /// <exception cref="InvalidOperationException">Verification is off: nothing would ever be told. Taking a
     /// subscriber back is harmless.</exception>
@@ -98,6 +104,7 @@ public sealed partial class DmaSystem : IDisposable
                     ReportsDropped = _faults.Dropped,
                     Leaks = _leaks.Count,
                     Violations = Verifier?.Violations ?? 0,
+                    SubscriberFailures = Failures.Count,
                 };
             }
         }
@@ -108,12 +115,26 @@ public sealed partial class DmaSystem : IDisposable
 
     internal IPlatform Platform { get; }
 
+    /// <summary>
+    /// What subscribers of <see cref="Reported"/> and <see cref="Violated"/>, and callbacks that ran on a timer, threw:
+    /// the first sixteen, oldest first. <see cref="DmaStatistics.SubscriberFailures"/> counts all.
+    /// </summary>
+    public IReadOnlyList<Exception> SubscriberFailures => Failures.First;
+
     internal FaultDesk Faults => _faults;
+
+    internal SubscriberFailures Failures { get; } = new();
+
+    /// <summary>What adapters that were disposed mapped last.</summary>
+    internal FormerMappings Former { get; }
 
     /// <summary>Watches over the rules; null while verification is off.</summary>
     internal DmaVerifier? Verifier { get; }
 
     internal ReadOnlySpan<DmaAdapter> Adapters => Volatile.Read(ref _adapters);
+
+    /// <summary>The adapters now, in an array that never changes.</summary>
+    internal DmaAdapter[] AdapterArray => Volatile.Read(ref _adapters);
 
     /// <summary>
     /// Takes over the machine's DMA. With a unit, every device is blocked when this returns, until it has an adapter.
@@ -163,24 +184,57 @@ public sealed partial class DmaSystem : IDisposable
         return Add(device, description, driver, Connect(device, description, driver));
     }
 
-    /// <summary>Hands all reports that wait to the subscribers now, on this thread.</summary>
-    /// <returns>How many.</returns>
-    public int DeliverReports() => _faults.Deliver();
+    /// <summary>
+    /// Hands all reports that wait to the subscribers now, on this thread; what another thread is handing over already
+    /// is waited for, a second at most.
+    /// </summary>
+    /// <returns>How many were handed over on this thread.</returns>
+    public int DeliverReports()
+    {
+        _faults.Tell(out int here);
+        return here;
+    }
 
     /// <summary>
-    /// Ends all adapters, then remapping. All of it happens whatever a step throws: what the first one threw comes out
-    /// at the end.
+    /// Reads what the units recorded and hands over every report: when this returns true, every DMA that was refused
+    /// before the call is counted in <see cref="Statistics"/>, as blocked or as lost, and the subscribers have heard
+    /// of every one that was kept. From any thread and any callback, except while the caller holds what a subscriber
+    /// waits for. Bounded: a subscriber that takes longer than a second on another thread is not waited for.
+    /// </summary>
+    /// <remarks>
+    /// Disposing an adapter reads the units first, and disposing the system also hands over every report: no call of
+    /// this method is needed for that.
+    /// </remarks>
+    /// <returns>
+    /// False when it is not all done: the caller is a subscriber, and hears of the rest when it returns; a subscriber
+    /// on another thread takes too long; or a unit does not answer.
+    /// </returns>
+    public bool DrainFaults()
+    {
+        bool read = ReadFaults();
+        return _faults.Tell(out _) && read;
+    }
+
+    /// <summary>
+    /// Reads what the units recorded, and tells nobody yet. Not under a lock that an interrupt may wait for.
+    /// </summary>
+    internal bool ReadFaults() => Volatile.Read(ref _disposed) || (_remapping?.DrainFaults() ?? true);
+
+    /// <summary>
+    /// Ends all adapters, then remapping, and hands over every report that waits: what was refused before is told or
+    /// counted. All of it happens whatever a step throws: what the first one threw comes out at the end.
     /// </summary>
     public void Dispose()
     {
         lock (_lock)
         {
-            if (_disposed) { return; }
-            _disposed = true;
+            if (_ending) { return; }
+            _ending = true;
         }
         EveryStep.Of(
             () => EveryStep.ForEach(Adapters, static adapter => adapter.Dispose()),
             () => _waiters?.Dispose(),
+            () => Volatile.Write(ref _disposed, true),
             () => _remapping?.Dispose(),
             () => EveryStep.ForEach<BouncePool>(_pools, static pool => pool.Dispose()),
             _faults.Dispose,
@@ -192,7 +246,7 @@ public sealed partial class DmaSystem : IDisposable
     {
         lock (_lock)
         {
-            ObjectDisposedException.ThrowIf(_disposed, this);
+            ObjectDisposedException.ThrowIf(_ending, this);
             if (Array.Find(_adapters, a => a.Device == device) is { } other)
             {
                 throw new InvalidOperationException(
@@ -208,6 +262,7 @@ public sealed partial class DmaSystem : IDisposable
 
     internal void Remove(DmaAdapter adapter)
     {
+        Former.Keep(adapter);
         lock (_lock)
         {
             _past = Add(_past, adapter.Statistics with { Outstanding = 0 });
@@ -227,10 +282,7 @@ public sealed partial class DmaSystem : IDisposable
     }
 
     /// <summary>The last driver of a device that has no adapter now, or null.</summary>
-    internal string? FormerDriver(PciAddress device)
-    {
-        lock (_lock) { return _formerDrivers.GetValueOrDefault(device); }
-    }
+    internal string? FormerDriver(PciAddress device) => _formerDrivers.GetValueOrDefault(device);
 
     internal void Add(DmaLeak leak)
     {

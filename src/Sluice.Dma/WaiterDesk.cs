@@ -20,9 +20,6 @@ internal sealed class WaiterDesk : IDisposable
         _timer = system.Platform.Clock.StartTimer("DMA waiters", options.ReportPeriodNanoseconds, OnTimer);
     }
 
-    /// <summary>What callbacks of drivers threw, which nobody else hears of.</summary>
-    internal long Failures { get; private set; }
-
     /// <inheritdoc/>
     public void Dispose() => _timer.Dispose();
 
@@ -44,7 +41,7 @@ internal sealed class WaiterDesk : IDisposable
                 if (died) { adapter.AnswerAll(); }
                 else { adapter.ServeStarving(); }
             }
-            catch (Exception) { Failures++; }
+            catch (Exception e) { _system.Failures.Add(e); }
         }
     }
 }

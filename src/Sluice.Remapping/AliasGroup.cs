@@ -18,6 +18,10 @@ public sealed record AliasGroup(PciAddress Bridge, byte FirstBus, byte LastBus)
     public IReadOnlyList<PciAddress> SharedRequesters =>
         [Bridge, new(Bridge.Segment, RequesterId.From(FirstBus, 0, 0))];
 
+    /// <summary>Whether an id is one of <see cref="SharedRequesters"/>.</summary>
+    public bool IsShared(PciAddress requester) => requester == Bridge
+        || requester == new PciAddress(Bridge.Segment, RequesterId.From(FirstBus, 0, 0));
+
     /// <summary>Whether a function, or an id on the bus, is in it: the bridge, or anything behind it.</summary>
     public bool Contains(PciAddress device) => device == Bridge
         || (device.Segment == Bridge.Segment && device.Requester.Bus >= FirstBus && device.Requester.Bus <= LastBus);

@@ -159,9 +159,11 @@ public sealed partial class RemappingSystem
     /// </summary>
     public AliasGroup? GroupOf(PciAddress device)
     {
-        foreach (AliasGroup group in _firmware.Groups)
+        // By index: it is asked for where faults are read, and an enumerator would be made for each.
+        IReadOnlyList<AliasGroup> groups = _firmware.Groups;
+        for (int i = 0; i < groups.Count; i++)
         {
-            if (group.Contains(device)) { return group; }
+            if (groups[i].Contains(device)) { return groups[i]; }
         }
         return null;
     }

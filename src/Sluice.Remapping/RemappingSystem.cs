@@ -168,8 +168,8 @@ public sealed partial class RemappingSystem : IDisposable
     }
 
     /// <summary>
-    /// Reads what every unit has recorded by now, on this thread: when this returns the sink was told of everything that
-    /// was refused, and had a record, before the call. Bounded; a unit whose registers are gone is passed over.
+    /// Reads what every unit has recorded by now, on this thread: when this returns the sink was told of everything
+    /// that was refused, and had a record, before the call. Bounded; a unit whose registers are gone is passed over.
     /// </summary>
     /// <returns>False when a unit was not read: it does not answer, or is being read by this very thread.</returns>
     public bool DrainFaults()

@@ -56,8 +56,8 @@ public readonly record struct DmaFault(
 }
 
 /// <summary>
-/// Takes refused DMAs from the operating-system side. Calls come from the interrupt thread, a timer, or whoever drains or
-/// stops a unit: one at a time per unit. They must be short, must not throw and must not call back.
+/// Takes refused DMAs from the operating-system side. Calls come from the interrupt thread, a timer, or whoever drains
+/// or stops a unit: one at a time per unit. They must be short, must not throw and must not call back.
 /// </summary>
 public interface IFaultSink
 {

@@ -399,7 +399,8 @@ public sealed class ReportTests : IDisposable
         _system.Reported += _ => second += 1 + _system.DeliverReports();
         Blocked(new(0x5000), DmaAccess.Read);
         Assert.Equal(1, second);
-        Assert.Equal(1, _system.Faults.SubscriberFailures);
+        Assert.IsType<FormatException>(Assert.Single(_system.SubscriberFailures));
+        Assert.Equal(1, _system.Statistics.SubscriberFailures);
     }
 
     [Fact]

@@ -21,6 +21,11 @@ internal abstract class BenchCase : IDisposable
     /// </summary>
     public virtual double? GoalRatio => null;
 
+    /// <summary>
+    /// Heap bytes per operation that the project holds itself to; null for rows that allocate nothing.
+    /// </summary>
+    public virtual long? GoalBytes => null;
+
     /// <summary>What the baseline does.</summary>
     public abstract string BaselineName { get; }
 

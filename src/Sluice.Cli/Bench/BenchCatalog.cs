@@ -21,6 +21,7 @@ internal static class BenchCatalog
         new("translate-hit", static () => new TranslateCase(hits: true)),
         new("translate-miss-4-level", static () => new TranslateCase(hits: false)),
         new("dma-4k", static () => new DmaCase()),
+        new("fault", static () => new FaultCase()),
         .. from bytes in ListSizes
            from road in Enum.GetValues<ListRoad>()
            select new BenchEntry(ListCase.NameOf(road, bytes), () => new ListCase(road, bytes)),

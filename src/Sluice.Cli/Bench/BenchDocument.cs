@@ -48,7 +48,8 @@ internal sealed record BenchResult(
     [JsonIgnore]
     public bool MeetsGoal =>
         (Goal?.NsPerOp is not { } most || NsPerOp <= most)
-        && (Goal?.Ratio is not { } least || Ratio >= least);
+        && (Goal?.Ratio is not { } least || Ratio >= least)
+        && (Goal?.AllocatedBytesPerOp is not { } bytes || AllocatedBytesPerOp <= bytes);
 }
 
 /// <summary>Up to which length it is cheaper to copy a transfer through mapped pages than to map it.</summary>
@@ -65,7 +66,11 @@ internal sealed record BenchCopyOrMapLine(uint Bytes, double CopyNs, double MapS
 internal sealed record BenchBaseline(string Name, double NsPerOp);
 
 /// <summary>A goal: at most so many nanoseconds, or at least so much of the baseline's speed.</summary>
-internal sealed record BenchGoal(double? NsPerOp, double? Ratio);
+internal sealed record BenchGoal(double? NsPerOp, double? Ratio)
+{
+    /// <summary>Most heap bytes per operation, where the row allocates at all.</summary>
+    public long? AllocatedBytesPerOp { get; init; }
+}
 
 /// <summary>The serializer, made at build time.</summary>
 [JsonSourceGenerationOptions(

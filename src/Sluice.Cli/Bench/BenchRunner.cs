@@ -48,7 +48,7 @@ internal static class BenchRunner
             Round(baselineMedian / median, 3))
         {
             Anchor = work.Anchor,
-            Goal = new(work.GoalNanoseconds, work.GoalRatio),
+            Goal = new(work.GoalNanoseconds, work.GoalRatio) { AllocatedBytesPerOp = work.GoalBytes },
             What = work.What,
             CopyOrMap = work.MeasureMore(),
         };

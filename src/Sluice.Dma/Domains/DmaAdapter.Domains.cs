@@ -38,6 +38,8 @@ public sealed partial class DmaAdapter
             throw new ArgumentException($"{other} is not another adapter of the same system", nameof(other));
         }
         bool othersWait = false;
+        // By the domain that the device was in.
+        ReadFaults();
         try
         {
             lock (_system.DomainLock)
@@ -73,6 +75,7 @@ public sealed partial class DmaAdapter
     public void LeaveDomain()
     {
         bool othersWait = false;
+        ReadFaults();
         try
         {
             lock (_system.DomainLock)

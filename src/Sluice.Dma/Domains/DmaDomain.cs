@@ -15,6 +15,7 @@ namespace Sluice.Dma;
 [SuppressMessage("Reliability", "CA1001", Justification = "A source that nobody times or waits on holds nothing.")]
 public sealed class DmaDomain
 {
+    private static long s_serial;
     private readonly DmaSystem _system;
     private readonly List<RemappingBackend> _members = [];
     private readonly CancellationTokenSource _death = new();
@@ -50,6 +51,9 @@ public sealed class DmaDomain
 
     /// <summary>Cancelled at the death of a unit below it.</summary>
     internal CancellationToken Died => _death.Token;
+
+    /// <summary>Tells it apart from every other for what must not keep it alive.</summary>
+    internal long Serial { get; } = Interlocked.Increment(ref s_serial);
 
     /// <summary>The address space of the unit; null without one.</summary>
     internal Domain? Space { get; }

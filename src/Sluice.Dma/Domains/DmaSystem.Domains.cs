@@ -18,22 +18,28 @@ public sealed partial class DmaSystem
     /// <summary>Whether a device is trusted with the rest of a page.</summary>
     internal bool Trusts(PciAddress device) => _options.Trusts(device);
 
-    /// <summary>The adapters of all functions that carry an id: one, unless a bridge makes them alike.</summary>
-    internal DmaAdapter[] AdaptersBehind(PciAddress requester)
+    /// <summary>
+    /// Finds the adapters of all functions that carry an id: one, unless a bridge makes them alike.
+    /// </summary>
+    internal void FindAdaptersBehind(PciAddress requester, DmaAdapter[] adapters, List<DmaAdapter> found)
     {
         AliasGroup? group = _remapping?.GroupOf(requester);
-        List<DmaAdapter> found = [];
-        foreach (DmaAdapter adapter in Adapters)
+        foreach (DmaAdapter adapter in adapters)
         {
             // An id of its own names one function even behind a bridge that lets some of them through.
-            if (adapter.Device == requester && (group is null || !group.SharedRequesters.Contains(requester)))
+            if (adapter.Device == requester && (group is null || !group.IsShared(requester)))
             {
-                return [adapter];
+                found.Clear();
+                found.Add(adapter);
+                return;
             }
             if (adapter.Device == requester || (group?.Contains(adapter.Device) ?? false)) { found.Add(adapter); }
         }
-        return [.. found];
     }
+
+    /// <summary>Whether a device is one of those that may have sent what carries an id.</summary>
+    internal bool CarriesSharedId(PciAddress requester, PciAddress device) =>
+        _remapping?.GroupOf(requester) is { } group && group.IsShared(requester) && group.Contains(device);
 
     /// <summary>Lends a device to a client that is not trusted: handles, a quota, and a certain end.</summary>
     /// <param name="client">The client's name, for reports.</param>

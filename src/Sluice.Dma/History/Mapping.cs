@@ -22,6 +22,28 @@ internal enum MappingPhase : byte
     Leaked,
 }
 
+/// <summary>Where a mapping lies and whether the device may reach it, read in one piece.</summary>
+/// <param name="Mapping">The record.</param>
+/// <param name="Number">Whose life it was in.</param>
+/// <param name="IsLive">Whether the device may reach it.</param>
+/// <param name="First">The buffer's first byte.</param>
+/// <param name="Length">Bytes in the buffer.</param>
+/// <param name="Footprint">What it takes up on the bus.</param>
+/// <param name="ClosedAt">Its end in the adapter's sequence; the highest number while it is closing.</param>
+/// <param name="UnmappedAt">The time of its end, where it is gone.</param>
+internal readonly record struct MappingPeek(
+    Mapping Mapping, long Number, bool IsLive, LogicalAddress First, ulong Length, Footprint Footprint, long ClosedAt,
+    long UnmappedAt)
+{
+    /// <summary>A copy of the whole record; false when it has been used again since.</summary>
+    internal bool TryCapture(out MappingRecord record) => Mapping.TryCapture(out record) && record.Number == Number;
+
+    /// <summary>Whether it ended after another, as <see cref="MappingRecord.IsLaterThan"/>.</summary>
+    internal bool IsLaterThan(in MappingPeek other) => Mapping.Adapter == other.Mapping.Adapter
+        ? ClosedAt != other.ClosedAt ? ClosedAt > other.ClosedAt : Number > other.Number
+        : ClosedAt == long.MaxValue || (other.ClosedAt != long.MaxValue && UnmappedAt > other.UnmappedAt);
+}
+
 /// <summary>What the driver said when it asked for a mapping: the part of a record that a report quotes.</summary>
 internal readonly record struct MappingOrigin(uint Tag, string Member, string File);
 
@@ -32,8 +54,16 @@ internal readonly record struct MappingOrigin(uint Tag, string Member, string Fi
 /// <remarks>
 /// The owner of a record (who took it from <see cref="MappingTable"/>, then who holds the lease) writes it; anyone may
 /// read it through <see cref="TryCapture"/>, which is a sequence lock over the life word.
+/// <para>
+/// The adapter's mapping numbers are also its sequence of events: a mapping lives from its number to the last number
+/// that had been given out when it was closed. Both are read while its owner holds the addresses, so of two mappings
+/// that lay at one address the later one has the higher end, however late somebody looks.
+/// </para>
 /// </remarks>
-internal sealed class Mapping(DmaAdapter adapter)
+/// <param name="adapter">Whose it is.</param>
+/// <param name="words">The chunk of the table's <see cref="ReachIndex"/> that it is in.</param>
+/// <param name="word">Its own word there.</param>
+internal sealed class Mapping(DmaAdapter adapter, ulong[] words, int word)
 {
     private const int PhaseBits = 3;
     private const long PhaseMask = (1 << PhaseBits) - 1;
@@ -73,6 +103,7 @@ internal sealed class Mapping(DmaAdapter adapter)
     private string _unmapMember = "";
     private string _unmapFile = "";
     private long _unmappedAt;
+    private long _closedAt;
     private bool _unmappedExactly;
 
     internal long Number => Volatile.Read(ref _life) >> PhaseBits;
@@ -96,6 +127,7 @@ internal sealed class Mapping(DmaAdapter adapter)
         _first = Only.Address;
         _length = common ? Common.Length : Transfer.Length;
         _footprint = footprint;
+        words[word] = ReachIndex.Pack(footprint);
         _direction = Transfer.Direction;
         _contiguous = Count == 1;
         _common = common;
@@ -104,9 +136,13 @@ internal sealed class Mapping(DmaAdapter adapter)
 
     /// <summary>Live to closing, exactly once per number whoever else tries.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal bool TryClose(long number) =>
-        Interlocked.CompareExchange(ref _life, Life(number, MappingPhase.Closing), Life(number, MappingPhase.Live))
-        == Life(number, MappingPhase.Live);
+    internal bool TryClose(long number)
+    {
+        long live = Life(number, MappingPhase.Live);
+        if (Interlocked.CompareExchange(ref _life, Life(number, MappingPhase.Closing), live) != live) { return false; }
+        _closedAt = adapter.LastNumber;
+        return true;
+    }
 
     /// <summary>Closing to gone. Only by who closed it.</summary>
     internal void Retire(string member, string file, long nanoseconds, bool exact)
@@ -115,6 +151,7 @@ internal sealed class Mapping(DmaAdapter adapter)
         long number = Number;
         Volatile.Write(ref _life, Life(number, MappingPhase.Writing));
         (_unmapMember, _unmapFile, _unmappedAt, _unmappedExactly) = (member, file, nanoseconds, exact);
+        words[word] = ReachIndex.Gone(words[word]);
         Volatile.Write(ref _life, Life(number, MappingPhase.Gone));
     }
 
@@ -217,7 +254,25 @@ internal sealed class Mapping(DmaAdapter adapter)
             UnmapSite = open ? default : new(_unmapMember, _unmapFile),
             UnmappedNanoseconds = phase == MappingPhase.Gone ? _unmappedAt : 0,
             UnmappedExactly = phase == MappingPhase.Gone && _unmappedExactly,
+            ClosedAt = phase switch { MappingPhase.Gone => _closedAt, MappingPhase.Closing => long.MaxValue, _ => 0 },
         };
+        Volatile.ReadBarrier();
+        return Volatile.Read(ref _life) == life;
+    }
+
+    /// <summary>
+    /// The little that tells whether a record matters for a fault, without the copy; false as
+    /// <see cref="TryCapture"/>.
+    /// </summary>
+    internal bool TryPeek(out MappingPeek peek)
+    {
+        long life = Volatile.Read(ref _life);
+        var phase = (MappingPhase)(life & PhaseMask);
+        peek = default;
+        if (life == 0 || phase == MappingPhase.Writing) { return false; }
+        peek = new(
+            this, life >> PhaseBits, phase is MappingPhase.Live or MappingPhase.Leaked, _first, _length, _footprint,
+            phase == MappingPhase.Closing ? long.MaxValue : _closedAt, _unmappedAt);
         Volatile.ReadBarrier();
         return Volatile.Read(ref _life) == life;
     }

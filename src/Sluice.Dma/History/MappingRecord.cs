@@ -90,4 +90,14 @@ public readonly record struct MappingRecord
     /// fast.
     /// </summary>
     public bool UnmappedExactly { get; init; }
+
+    /// <summary>
+    /// The last number that its adapter had given out when it was closed: the order of ends, whatever the clock says.
+    /// The highest number while it is closing, 0 while it is live.
+    /// </summary>
+    internal long ClosedAt { get; init; }
+
+    /// <summary>Whether it ended after another of the same adapter, by the order of events.</summary>
+    internal bool IsLaterThan(in MappingRecord other) =>
+        ClosedAt != other.ClosedAt ? ClosedAt > other.ClosedAt : Number > other.Number;
 }

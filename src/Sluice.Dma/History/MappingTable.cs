@@ -10,6 +10,7 @@ internal sealed class MappingTable
     private const int Chunk = 64;
 
     private readonly DmaAdapter _adapter;
+    private readonly ReachIndex _index = new();
     private readonly int _recent;
     private Mapping[] _all = [];
     private int _used;
@@ -28,6 +29,9 @@ internal sealed class MappingTable
 
     /// <summary>All records, used or not.</summary>
     internal ReadOnlySpan<Mapping> All => Volatile.Read(ref _all);
+
+    /// <summary>Where they lie, in the same order. It may be a moment ahead of <see cref="All"/>.</summary>
+    internal ReachIndex Index => _index;
 
     internal Mapping Take()
     {
@@ -73,7 +77,8 @@ internal sealed class MappingTable
     {
         var all = new Mapping[_all.Length + by];
         _all.CopyTo(all, 0);
-        for (int i = _all.Length; i < all.Length; i++) { all[i] = new(_adapter); }
+        ulong[] words = _index.Grow(by);
+        for (int i = 0; i < by; i++) { all[_all.Length + i] = new(_adapter, words, i); }
         Volatile.Write(ref _all, all);
     }
 }

@@ -51,8 +51,15 @@ public sealed partial record DmaReport
     public MappingRecord? Mapping { get; init; }
 
     /// <summary>
+    /// A mapping that lies at the address now and would have allowed the access: it was made after the DMA was refused,
+    /// which was meant for <see cref="Mapping"/>. Null for none.
+    /// </summary>
+    public MappingRecord? LaterMapping { get; init; }
+
+    /// <summary>
     /// Nanoseconds from the mapping's end to the reading of the fault record, or a little more
-    /// (<see cref="MappingRecord.UnmappedExactly"/>); null while it is live or ending.
+    /// (<see cref="MappingRecord.UnmappedExactly"/>): no less than to the DMA itself, which no unit tells the time of.
+    /// Null while it is live or ending.
     /// </summary>
     public long? GoneForNanoseconds { get; init; }
 

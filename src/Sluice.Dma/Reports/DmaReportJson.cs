@@ -8,8 +8,8 @@ namespace Sluice.Dma;
 /// </summary>
 internal sealed record ReportDocument(
     string Kind, string Headline, DeviceDocument Device, string Access, string Address, long Granularity,
-    HardwareDocument Hardware, MappingDocument? Mapping, NearestDocument? Nearest, PhysicalDocument? Physical,
-    string? Window, string? LikelyCause)
+    HardwareDocument Hardware, MappingDocument? Mapping, MappingDocument? LaterMapping, NearestDocument? Nearest,
+    PhysicalDocument? Physical, string? Window, string? LikelyCause)
 {
     internal static ReportDocument From(DmaReport report) => new(
         report.Kind.ToName(),
@@ -25,6 +25,7 @@ internal sealed record ReportDocument(
         // Whoever reads "mapping" wants to know whose memory it is about, by whichever address it was found.
         report.Mapping is { } mapping ? MappingDocument.From(mapping, report.GoneForNanoseconds, report.Offset)
             : report.Physical is { Mapping: { } held } by ? MappingDocument.From(held, null, by.Offset) : null,
+        report.LaterMapping is { } later ? MappingDocument.From(later, null, null) : null,
         report.Nearest is { } near ? NearestDocument.From(near) : null,
         report.Physical is { } found
             ? new(JsonNamingPolicy.KebabCaseLower.ConvertName(found.Frame.ToString()), found.Name)

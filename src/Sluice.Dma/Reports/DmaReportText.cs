@@ -51,6 +51,12 @@ internal static class DmaReportText
         }
         if (Finding(report) is { } finding) { text.Append("  ").Append(finding).Append('\n'); }
         if ((report.Mapping ?? report.Physical?.Mapping) is { } mapping) { AppendSites(text, mapping); }
+        if (report.LaterMapping is { } later)
+        {
+            text.Append(CultureInfo.InvariantCulture, $"  mapped there since: #{later.Number} [{later.First}, ")
+                .Append(CultureInfo.InvariantCulture, $"{later.Length} bytes, {later.Direction}] by driver ")
+                .Append(later.Owner).Append('\n');
+        }
         if (report.Nearest is { } near)
         {
             string distance = near.Distance == 0 ? "directly" : $"{near.Distance} bytes";

@@ -7,17 +7,18 @@ namespace Sluice.Dma;
 /// <remarks>
 /// Records are read some time after the DMA, so mappings may have come and gone in between. A rule therefore claims
 /// only what holds whichever happened first, and names a cause only where nothing else would explain the same
-/// records.
+/// records. It runs where records are read: it allocates nothing, looks only at mappings near the address, and asks
+/// nobody for names.
 /// </remarks>
-internal sealed class FaultClassifier(DmaSystem system, IPhysicalRegionNames? names)
+internal sealed class FaultClassifier(DmaSystem system)
 {
     private const int PageLog2 = 12;
     private const ulong PageSize = 1 << PageLog2;
 
-    // An end this short ago is taken for the end of the very request the device was working on.
+    // An end this short before is taken for the end of the very request the device was working on.
     private const long RecentNanoseconds = 10_000_000;
 
-    private delegate DmaReport? Rule(FaultScene scene);
+    private delegate bool Rule(FaultScene scene, ref FaultFinding finding);
 
     private static readonly Rule[] Rules =
     [
@@ -34,163 +35,191 @@ internal sealed class FaultClassifier(DmaSystem system, IPhysicalRegionNames? na
         NothingThere,
     ];
 
-    /// <summary>Explains a fault. Always answers, and never throws for what the records hold.</summary>
-    internal DmaReport Explain(in DmaFault fault)
+    private readonly FaultScene _scene = new(system);
+
+    /// <summary>
+    /// Finds out what a fault was. Always answers, and never throws for what the records hold. One call at a time.
+    /// </summary>
+    internal void Examine(in DmaFault fault, out FaultFinding finding)
     {
-        FaultScene scene = new(system, fault, names);
-        foreach (Rule rule in Rules)
+        finding = new() { Fault = fault, Kind = DmaReportKind.Unclassified };
+        try
         {
-            if (rule(scene) is { } report) { return report; }
+            _scene.Begin(fault);
+            finding.Adapters = _scene.Adapters;
+            finding.Driver = _scene.Suspects.Count == 1 ? _scene.Suspects[0].Driver : null;
+            finding.Former = _scene.Suspects.Count == 0 ? system.FormerDriver(fault.Device) : null;
+            foreach (Rule rule in Rules)
+            {
+                if (rule(_scene, ref finding)) { break; }
+            }
+            if (finding.Nearest is null) { finding.Nearest = _scene.NearestBut(finding.Mapping); }
         }
-        return scene.Report(DmaReportKind.Unclassified);
+        finally { _scene.End(); }
     }
 
-    private static DmaReport? NotAttached(FaultScene scene)
+    private static bool Is(
+        ref FaultFinding finding, DmaReportKind kind, MappingRecord? mapping = null,
+        LikelyCause cause = LikelyCause.None)
     {
-        if (scene.Fault.Cause != FaultCause.NotAttached) { return null; }
-        bool hadDriver = scene.Suspects.Length == 0 && scene.System.FormerDriver(scene.Fault.Device) is not null;
-        string? cause = hadDriver ? "the driver disposed its adapter while the device still worked" : null;
-        return scene.Report(DmaReportKind.NotAttached, cause: cause);
+        (finding.Kind, finding.Mapping, finding.Cause) = (kind, mapping, cause);
+        return true;
     }
 
-    private static DmaReport? ReservedWindow(FaultScene scene)
+    private static bool NotAttached(FaultScene scene, ref FaultFinding finding)
+    {
+        if (scene.Fault.Cause != FaultCause.NotAttached) { return false; }
+        return Is(ref finding, DmaReportKind.NotAttached,
+            cause: finding.Former is null ? LikelyCause.None : LikelyCause.AdapterDisposed);
+    }
+
+    private static bool ReservedWindow(FaultScene scene, ref FaultFinding finding)
     {
         if (scene.Fault.Cause == FaultCause.InterruptWindow || MsiMessage.Window.Overlaps(scene.Where))
         {
-            return scene.Report(DmaReportKind.ReservedWindow) with { Window = $"interrupt window {MsiMessage.Window}" };
+            finding.Window = MsiMessage.Window;
+            return Is(ref finding, DmaReportKind.ReservedWindow);
         }
-        foreach (LogicalRange window in scene.System.Platform.BusWindows)
+        IReadOnlyList<LogicalRange> windows = scene.System.Platform.BusWindows;
+        for (int i = 0; i < windows.Count; i++)
         {
-            if (!window.Overlaps(scene.Where)) { continue; }
+            if (!windows[i].Overlaps(scene.Where)) { continue; }
             // Bus windows are wide: a byte pattern inside one is still the better answer.
-            return PoisonPattern(scene)
-                ?? scene.Report(DmaReportKind.ReservedWindow) with { Window = $"bus window {window}" };
+            if (PoisonPattern(scene, ref finding)) { return true; }
+            finding.Window = windows[i];
+            return Is(ref finding, DmaReportKind.ReservedWindow);
         }
-        return null;
+        return false;
     }
 
-    private static DmaReport? NotAboutMappings(FaultScene scene) =>
-        scene.Fault.Cause is FaultCause.AccessDenied or FaultCause.AddressTooWide ? null
-            : scene.Report(DmaReportKind.Unclassified);
+    private static bool NotAboutMappings(FaultScene scene, ref FaultFinding finding) =>
+        scene.Fault.Cause is not (FaultCause.AccessDenied or FaultCause.AddressTooWide)
+            && Is(ref finding, DmaReportKind.Unclassified);
 
-    private static DmaReport? AddressZero(FaultScene scene) => scene.Where.First.Value >= PageSize
-        ? null
-        : scene.Report(DmaReportKind.AddressZero, cause: "an address the device works with was never filled in");
+    private static bool AddressZero(FaultScene scene, ref FaultFinding finding) => scene.Where.First.Value < PageSize
+        && Is(ref finding, DmaReportKind.AddressZero, cause: LikelyCause.NeverFilledIn);
 
-    private static DmaReport? InsideOwnMapping(FaultScene scene)
+    private static bool InsideOwnMapping(FaultScene scene, ref FaultFinding finding)
     {
-        MappingRecord? live = null, gone = null;
-        foreach (MappingRecord record in scene.Own)
-        {
-            if (!record.Reach.Overlaps(scene.Where)) { continue; }
-            if (record.IsLive) { live = record; }
-            else if (gone is not { } other || IsLater(record, other)) { gone = record; }
-        }
+        MappingRecord? live = scene.Live, gone = scene.Gone;
         if (live is { } now && !scene.Allows(now))
         {
             // If an earlier owner of the page would have been allowed to, the device may have meant that one.
             bool onlyAnswer = gone is not { } before || !scene.Allows(before);
-            return scene.Report(DmaReportKind.WrongDirection, now, onlyAnswer ? Disagreement(now) : null);
+            return Is(ref finding, DmaReportKind.WrongDirection, now,
+                onlyAnswer ? LikelyCause.WrongDirection : LikelyCause.None);
         }
-        if (gone is { } past)
+        // Live and allowed, yet refused: it was mapped after the DMA, which was meant for who was there before.
+        if (gone is not { } past) { return live is not null && Is(ref finding, DmaReportKind.Unclassified, live); }
+        finding.Later = live;
+        // Against its right it was refused whether it came before or after the end: the direction is the sure part.
+        if (!scene.Allows(past))
         {
-            // Against its right it was refused whether it came before or after the end: the direction is the sure part.
-            if (!scene.Allows(past)) { return scene.Report(DmaReportKind.WrongDirection, past, Disagreement(past)); }
-            DmaReport report = scene.Report(DmaReportKind.AfterUnmap, past);
-            bool recent = past.State == MappingState.Closing || report.GoneForNanoseconds <= RecentNanoseconds;
-            return report with { LikelyCause = recent ? EndedTooEarly(past) : null };
+            return Is(ref finding, DmaReportKind.WrongDirection, past, LikelyCause.WrongDirection);
         }
-        // Live and allowed, yet refused: it was mapped after the DMA. Nothing remembers what was there before.
-        return live is { } later ? scene.Report(DmaReportKind.Unclassified, later) : null;
+        return Is(ref finding, DmaReportKind.AfterUnmap, past,
+            scene.EndedJustBefore(past, RecentNanoseconds) ? LikelyCause.EndedTooEarly : LikelyCause.None);
     }
 
-    private static DmaReport? BesideOwnMapping(FaultScene scene)
+    private static bool BesideOwnMapping(FaultScene scene, ref FaultFinding finding)
     {
-        MappingRecord? behind = null, ahead = null;
-        foreach (MappingRecord record in scene.Own)
+        MappingRecord? ahead = scene.Ahead;
+        if (scene.Behind is { } passed)
         {
-            if (IsBehind(record, scene.Where.First) && IsBetter(record, behind)) { behind = record; }
-            if (record.Reach.First > scene.Where.Last && record.Reach.First - scene.Where.First <= PageSize
-                && IsBetter(record, ahead))
-            {
-                ahead = record;
-            }
+            bool onlyAnswer = IsOrWasJustLive(scene, passed) && !(ahead is { } next && IsOrWasJustLive(scene, next));
+            return Is(ref finding, DmaReportKind.PastTheEnd, passed,
+                onlyAnswer ? LikelyCause.ToldOfMore : LikelyCause.None);
         }
-        if (behind is { } passed)
-        {
-            bool onlyAnswer = passed.IsLive && ahead is not { IsLive: true };
-            string? cause = onlyAnswer ? "the device was told of more bytes than were mapped" : null;
-            return scene.Report(DmaReportKind.PastTheEnd, passed, cause);
-        }
-        return ahead is { } missed ? scene.Report(DmaReportKind.BeforeTheStart, missed) : null;
+        return ahead is { } missed && Is(ref finding, DmaReportKind.BeforeTheStart, missed);
     }
 
-    private static DmaReport? OwnBufferByPhysical(FaultScene scene)
+    // What ended since the DMA may have happened was live for it, however late somebody looks.
+    private static bool IsOrWasJustLive(FaultScene scene, in MappingRecord record) =>
+        record.IsLive || scene.EndedJustBefore(record, 0);
+
+    private static bool OwnBufferByPhysical(FaultScene scene, ref FaultFinding finding)
     {
-        const string Cause =
-            "the device was given the buffer's physical address, not the one in its scatter/gather list";
+        if (!IsBuffer(scene)) { return false; }
         foreach (DmaAdapter mate in scene.Mates)
         {
             if (FindBuffer(scene, mate) is not { } found) { continue; }
-            return scene.Report(DmaReportKind.PhysicalAddress, cause: Cause) with { Physical = found };
+            finding.Physical = found;
+            return Is(ref finding, DmaReportKind.PhysicalAddress, cause: LikelyCause.PhysicalAddress);
         }
-        return null;
+        return false;
     }
 
-    private static DmaReport? AnotherDevicesMapping(FaultScene scene)
+    private static bool AnotherDevicesMapping(FaultScene scene, ref FaultFinding finding)
     {
-        foreach (DmaAdapter adapter in scene.System.Adapters)
+        ulong page = scene.Where.First.Value >> PageLog2;
+        Span<int> near = stackalloc int[16];
+        foreach (DmaAdapter adapter in scene.Adapters)
         {
             if (scene.Mates.Contains(adapter)) { continue; }
-            foreach (Mapping mapping in adapter.Table.All)
+            int from = 0;
+            for (int count = near.Length; count == near.Length;)
             {
-                if (mapping.TryCapture(out MappingRecord record) && record.IsLive
-                    && record.Reach.Overlaps(scene.Where) && scene.Allows(record))
+                count = adapter.Table.Index.Find(ref from, page, margin: 1, goneToo: false, near);
+                ReadOnlySpan<Mapping> all = adapter.Table.All;
+                foreach (int i in near[..count])
                 {
-                    return scene.Report(DmaReportKind.AnotherDevice, record);
+                    if (i < all.Length && all[i].TryCapture(out MappingRecord record) && record.IsLive
+                        && record.Reach.Overlaps(scene.Where) && scene.Allows(record))
+                    {
+                        return Is(ref finding, DmaReportKind.AnotherDevice, record);
+                    }
                 }
             }
         }
-        return null;
+        return false;
     }
 
-    private static DmaReport? PoisonPattern(FaultScene scene)
+    private static bool PoisonPattern(FaultScene scene, ref FaultFinding finding)
     {
-        if (!TryPoison(scene.Where, out byte pattern)) { return null; }
+        if (!TryPoison(scene.Where, out byte pattern)) { return false; }
         // All ones is also what a missing device answers, and minus one.
         bool onlyAnswer = pattern != 0xFF;
-        return scene.Report(
-            DmaReportKind.PoisonPattern,
-            cause: onlyAnswer ? "the device read its address from memory that was freed or never written" : null);
+        return Is(ref finding, DmaReportKind.PoisonPattern,
+            cause: onlyAnswer ? LikelyCause.PoisonedMemory : LikelyCause.None);
     }
 
-    private static DmaReport? AnyPhysicalPage(FaultScene scene)
+    private static bool AnyPhysicalPage(FaultScene scene, ref FaultFinding finding)
     {
-        PhysicalAddress page = new PhysicalAddress(scene.Where.First.Value).AlignDown(PageLog2);
-        FrameKind kind = scene.System.Platform.Frames.KindOf(page);
-        if (kind == FrameKind.Absent) { return null; }
-        foreach (DmaAdapter adapter in scene.System.Adapters)
+        FrameKind kind = scene.System.Platform.Frames.KindOf(PageOf(scene));
+        if (kind == FrameKind.Absent) { return false; }
+        if (IsBuffer(scene))
         {
-            if (FindBuffer(scene, adapter) is not { } found) { continue; }
-            return scene.Report(DmaReportKind.PhysicalAddress) with { Physical = found };
+            foreach (DmaAdapter adapter in scene.Adapters)
+            {
+                if (FindBuffer(scene, adapter) is not { } found) { continue; }
+                finding.Physical = found;
+                return Is(ref finding, DmaReportKind.PhysicalAddress);
+            }
         }
-        PhysicalFinding memory = new(kind, scene.Names?.NameOf(page), null, 0);
-        DmaReport report = scene.Report(DmaReportKind.PhysicalAddress) with { Physical = memory };
         // Logical and physical numbers overlap: near the device's own mappings, memory nobody uses is a coincidence.
-        bool coincidence = kind is FrameKind.Free or FrameKind.Buffer && report.Nearest is not null;
-        return coincidence ? null : report;
+        if (kind is FrameKind.Free or FrameKind.Buffer && scene.NearestBut(null) is not null) { return false; }
+        finding.Physical = new(kind, null, null, 0);
+        return Is(ref finding, DmaReportKind.PhysicalAddress);
     }
 
-    private static DmaReport NothingThere(FaultScene scene) => scene.Report(DmaReportKind.NeverMapped);
+    private static bool NothingThere(FaultScene scene, ref FaultFinding finding) =>
+        Is(ref finding, DmaReportKind.NeverMapped);
+
+    private static PhysicalAddress PageOf(FaultScene scene) =>
+        new PhysicalAddress(scene.Where.First.Value).AlignDown(PageLog2);
+
+    // Anything else is in no driver's list, and the search below may be spared.
+    private static bool IsBuffer(FaultScene scene) =>
+        scene.System.Platform.Frames.KindOf(PageOf(scene)) is not (FrameKind.Absent or FrameKind.Free);
 
     private static PhysicalFinding? FindBuffer(FaultScene scene, DmaAdapter adapter)
     {
-        PhysicalAddress page = new PhysicalAddress(scene.Where.First.Value).AlignDown(PageLog2);
         foreach (Mapping mapping in adapter.Table.All)
         {
-            if (mapping.TryLocate(page, out MappingRecord record, out ulong offset))
+            if (mapping.Phase is not (MappingPhase.Live or MappingPhase.Leaked)) { continue; }
+            if (mapping.TryLocate(PageOf(scene), out MappingRecord record, out ulong offset))
             {
-                return new(scene.System.Platform.Frames.KindOf(page), null, record, offset);
+                return new(scene.System.Platform.Frames.KindOf(PageOf(scene)), null, record, offset);
             }
         }
         return null;
@@ -207,26 +236,4 @@ internal sealed class FaultClassifier(DmaSystem system, IPhysicalRegionNames? na
         ulong wide = (word << 32) | word;
         return pattern != 0 && (narrow || (wide & known) == address);
     }
-
-    private static bool IsBehind(in MappingRecord record, LogicalAddress address)
-    {
-        LogicalAddress next = record.Reach.Last + 1;
-        return address > record.Reach.Last && (address <= record.GuardLast || address - next < PageSize);
-    }
-
-    // Live before gone, then the later one.
-    private static bool IsBetter(in MappingRecord record, in MappingRecord? than) =>
-        than is not { } other || (record.IsLive != other.IsLive ? record.IsLive : record.Number > other.Number);
-
-    private static bool IsLater(in MappingRecord record, in MappingRecord than) =>
-        than.State != MappingState.Closing
-        && (record.State == MappingState.Closing || record.UnmappedNanoseconds >= than.UnmappedNanoseconds);
-
-    private static string Disagreement(in MappingRecord record) => record.IsCommonBuffer
-        ? "the access the common buffer was made for and what the device was told to do do not agree"
-        : $"the list was got for {record.Direction}, and the device was told to transfer the other way";
-
-    private static string EndedTooEarly(in MappingRecord record) => record.IsCommonBuffer
-        ? "the driver freed the common buffer while the device still used it"
-        : "the driver completed the request while the device still worked on it";
 }

@@ -1,38 +1,47 @@
+using System.Diagnostics;
+
 namespace Sluice.Dma;
 
 /// <summary>
-/// Where refused DMAs arrive: counted always, explained as far as the queue has room, and delivered later from the
-/// platform's timer. No device takes more than a quarter of the queue, so a noisy one cannot hide a quiet one.
+/// Where refused DMAs arrive: counted always, judged and kept as far as the ring has room, and told later from a timer
+/// of their own or by whoever drains. No device takes more than a quarter of the ring, so a noisy one cannot hide a
+/// quiet one.
 /// </summary>
 /// <remarks>
-/// A fault is joined to the history at once, because history is short and a report that comes too late is wrong. That
-/// costs tens of microseconds, which the bounded queue also bounds: a storm is counted, not explained.
+/// A fault is judged where its record is read, because history is short: a microsecond, nothing allocated, and what was
+/// found is copied (<see cref="FaultFinding"/>), so that the report does not depend on when it is written. Words and
+/// subscribers come later, on a thread that holds no lock. The ring is made once: a storm is counted, not explained.
 /// </remarks>
 internal sealed class FaultDesk : IFaultSink, IDisposable
 {
-    private const int MostPerDelivery = 1024;
-
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
     private readonly DmaSystem _system;
+    private readonly IPhysicalRegionNames? _names;
     private readonly FaultClassifier _classifier;
     private readonly int _capacity;
     private readonly Lock _lock = new();
-    private readonly Lock _delivery = new();
-    private readonly Queue<DmaReport> _waiting = new();
-    private readonly Dictionary<PciAddress, int> _perDevice = [];
+    private readonly FaultFinding[] _ring;
+    private readonly Dictionary<PciAddress, int> _perDevice;
     private readonly IDisposable? _timer;
+
+    // The findings [told, taken) are being told, [taken, found) wait.
+    private long _found;
+    private long _taken;
+    private long _told;
+    private int _teller;
     private long _blocked;
     private long _lost;
     private long _dropped;
 
-    internal FaultDesk(DmaSystem system, DmaOptions options)
+    internal FaultDesk(DmaSystem system, DmaOptions options, bool remapped)
     {
-        (_system, _capacity) = (system, options.PendingReports);
-        _classifier = new(system, options.RegionNames);
-        if (options.Iommu != DmaIommu.None)
-        {
-            _timer = system.Platform.Clock.StartTimer(
-                "DMA reports", options.ReportPeriodNanoseconds, () => Deliver());
-        }
+        (_system, _capacity, _names) = (system, options.PendingReports, options.RegionNames);
+        _classifier = new(system);
+        _ring = new FaultFinding[remapped ? 2 * _capacity : 0];
+        _perDevice = new(_ring.Length);
+        if (!remapped) { return; }
+        _timer = system.Platform.Clock.StartTimer(
+            "DMA reports", options.ReportPeriodNanoseconds, () => Tell(out _));
     }
 
     internal event Action<DmaReport>? Reported;
@@ -47,66 +56,115 @@ internal sealed class FaultDesk : IFaultSink, IDisposable
     public void OnFault(in DmaFault fault)
     {
         Interlocked.Increment(ref _blocked);
-        if (!TryReserve(fault.Device))
+        lock (_lock)
         {
-            Interlocked.Increment(ref _dropped);
-            return;
+            if (!TryReserve(fault.Device))
+            {
+                _dropped++;
+                return;
+            }
+            ref FaultFinding place = ref _ring[(int)(_found % _ring.Length)];
+            try { _classifier.Examine(fault, out place); }
+            catch (Exception e) { _system.Failures.Add(e); }
+            Volatile.Write(ref _found, _found + 1);
         }
-        DmaReport report = _classifier.Explain(fault);
-        lock (_lock) { _waiting.Enqueue(report); }
     }
 
     /// <inheritdoc/>
     public void OnFaultsLost(ulong atLeast) => Interlocked.Add(ref _lost, (long)Math.Min(atLeast, long.MaxValue));
 
-    internal int Deliver()
+    /// <summary>
+    /// Tells of everything that was found before the call, on this thread or on the one that tells already, which is
+    /// waited for. Bounded: by the ring, and by a second of waiting.
+    /// </summary>
+    /// <param name="here">How many reports this thread told.</param>
+    /// <returns>
+    /// False when it is not all told: a subscriber on this very thread is asking, and hears of the rest when it
+    /// returns; or one on another thread takes too long.
+    /// </returns>
+    internal bool Tell(out int here)
     {
-        // One delivery at a time, and a subscriber that asks for another one gets nothing instead of itself.
-        if (_delivery.IsHeldByCurrentThread) { return 0; }
-        lock (_delivery)
+        long upTo = Volatile.Read(ref _found);
+        here = 0;
+        int thread = Environment.CurrentManagedThreadId;
+        long start = Stopwatch.GetTimestamp();
+        SpinWait spin = default;
+        while (Volatile.Read(ref _told) < upTo)
         {
-            int delivered = 0;
-            while (delivered < MostPerDelivery)
+            // The number of this thread stands there only if this thread wrote it.
+            if (Volatile.Read(ref _teller) == thread) { return false; }
+            if (Interlocked.CompareExchange(ref _teller, thread, 0) == 0)
             {
-                DmaReport? report;
-                lock (_lock)
-                {
-                    if (!_waiting.TryDequeue(out report)) { break; }
-                    PciAddress device = report.Fault.Device;
-                    int left = _perDevice[device] - 1;
-                    if (left == 0) { _perDevice.Remove(device); }
-                    else { _perDevice[device] = left; }
-                }
-                delivered++;
-                _system.Verifier?.OnBlocked(report);
-                foreach (Action<DmaReport> subscriber in Delegate.EnumerateInvocationList(Reported))
-                {
-                    try { subscriber(report); }
-                    catch (Exception) { SubscriberFailures++; }
-                }
+                try { here += TellHere(upTo); }
+                finally { Volatile.Write(ref _teller, 0); }
+                continue;
             }
-            return delivered;
+            if (Stopwatch.GetElapsedTime(start) > Patience) { return false; }
+            spin.SpinOnce();
         }
+        return true;
     }
-
-    internal long SubscriberFailures { get; private set; }
 
     /// <inheritdoc/>
     public void Dispose()
     {
         _timer?.Dispose();
-        Deliver();
+        Tell(out _);
+    }
+
+    private int TellHere(long upTo)
+    {
+        int told = 0;
+        while (_taken < upTo)
+        {
+            Tell(Take());
+            told++;
+            Volatile.Write(ref _told, _taken);
+        }
+        return told;
+    }
+
+    private FaultFinding Take()
+    {
+        lock (_lock)
+        {
+            ref FaultFinding place = ref _ring[(int)(_taken % _ring.Length)];
+            FaultFinding finding = place;
+            place = default;
+            _taken++;
+            PciAddress device = finding.Fault.Device;
+            int left = _perDevice[device] - 1;
+            if (left == 0) { _perDevice.Remove(device); }
+            else { _perDevice[device] = left; }
+            return finding;
+        }
+    }
+
+    private void Tell(in FaultFinding finding)
+    {
+        try
+        {
+            DmaReport report = finding.ToReport(_system, _names);
+            _system.Verifier?.OnBlocked(report);
+            foreach (Action<DmaReport> subscriber in Delegate.EnumerateInvocationList(Reported))
+            {
+                try { subscriber(report); }
+                catch (Exception e) { _system.Failures.Add(e); }
+            }
+        }
+        catch (Exception e)
+        {
+            // Whoever names regions threw.
+            _system.Failures.Add(e);
+        }
     }
 
     private bool TryReserve(PciAddress device)
     {
-        lock (_lock)
-        {
-            // A device of which nothing waits gets in even when several noisy ones filled the queue.
-            int ours = _perDevice.GetValueOrDefault(device);
-            if (ours >= _capacity / 4 || _waiting.Count >= (ours == 0 ? 2 * _capacity : _capacity)) { return false; }
-            _perDevice[device] = ours + 1;
-            return true;
-        }
+        // A device of which nothing waits gets in even when several noisy ones filled the queue.
+        int ours = _perDevice.GetValueOrDefault(device);
+        if (ours >= _capacity / 4 || _found - _taken >= (ours == 0 ? _ring.Length : _ring.Length / 2)) { return false; }
+        _perDevice[device] = ours + 1;
+        return true;
     }
 }

@@ -1,93 +1,198 @@
 namespace Sluice.Dma;
 
 /// <summary>
-/// Everything known about one refused DMA when its record is read: what the rules of <see cref="FaultClassifier"/>
-/// look at.
+/// What is known about one refused DMA when its record is read: what the rules of <see cref="FaultClassifier"/> look
+/// at. One object, used for one fault after another, so that none allocates. Not safe from several threads.
 /// </summary>
-internal sealed class FaultScene
+internal sealed class FaultScene(DmaSystem system)
 {
+    private const ulong PageSize = 1 << 12;
     private const ulong NearBytes = 1 << 20;
 
-    internal FaultScene(DmaSystem system, in DmaFault fault, IPhysicalRegionNames? names)
-    {
-        (System, Fault, Names) = (system, fault, names);
-        ulong bytes = (1UL << fault.GranularityLog2) - 1;
-        Where = new(fault.Address, new(fault.Address.Value | bytes));
-        Suspects = system.AdaptersBehind(fault.Device);
-        Adapter = Suspects.Length == 1 ? Suspects[0] : null;
-        Mates = Suspects;
-        foreach (DmaAdapter adapter in system.Adapters)
-        {
-            bool shares = Array.Exists(Suspects, one => one != adapter && one.Domain == adapter.Domain);
-            if (shares && !Mates.Contains(adapter)) { Mates = [.. Mates, adapter]; }
-        }
-        Own = [.. Mates.SelectMany(mate => system.History.Read(mate.Device))];
-    }
+    // As far as anything below is looked for, and one page more for what begins inside a page.
+    private const uint NearPages = (uint)(NearBytes >> 12) + 1;
 
-    internal DmaSystem System { get; }
+    private readonly List<DmaAdapter> _suspects = [];
+    private readonly List<DmaAdapter> _mates = [];
+    private MappingPeek? _live;
+    private MappingPeek? _gone;
+    private MappingPeek? _behind;
+    private MappingPeek? _ahead;
 
-    internal DmaFault Fault { get; }
+    // The nearest live mapping, and the next one for when the report is about the nearest.
+    private MappingPeek? _near;
+    private MappingPeek? _next;
 
-    internal IPhysicalRegionNames? Names { get; }
+    internal DmaSystem System => system;
+
+    internal DmaFault Fault { get; private set; }
 
     /// <summary>The addresses the record may mean: a page, or a byte.</summary>
-    internal LogicalRange Where { get; }
-
-    /// <summary>The device's adapter; null when it has none, or when several functions carry the id.</summary>
-    internal DmaAdapter? Adapter { get; }
+    internal LogicalRange Where { get; private set; }
 
     /// <summary>The adapters of all functions that carry the id.</summary>
-    internal DmaAdapter[] Suspects { get; }
+    internal List<DmaAdapter> Suspects => _suspects;
 
     /// <summary>Those, and all that share a domain with them: what they map, the device reaches.</summary>
-    internal DmaAdapter[] Mates { get; }
+    internal List<DmaAdapter> Mates => _mates;
 
-    /// <summary>What the drivers in the device's domain mapped and gave back lately, by number for each.</summary>
-    internal IReadOnlyList<MappingRecord> Own { get; }
+    /// <summary>The adapters of the system, as they were when the record was read.</summary>
+    internal DmaAdapter[] Adapters { get; private set; } = [];
+
+    /// <summary>Takes in a fault, and looks for what its device's domain has near the address.</summary>
+    internal void Begin(in DmaFault fault)
+    {
+        (Fault, Where, Adapters) = (fault, RangeOf(fault), system.AdapterArray);
+        (_live, _gone, _behind, _ahead, _near, _next) = (null, null, null, null, null, null);
+        _suspects.Clear();
+        _mates.Clear();
+        system.FindAdaptersBehind(fault.Device, Adapters, _suspects);
+        _mates.AddRange(_suspects);
+        foreach (DmaAdapter adapter in Adapters)
+        {
+            if (!_suspects.Contains(adapter) && SharesDomain(adapter.Domain.Serial)) { _mates.Add(adapter); }
+        }
+        foreach (DmaAdapter mate in _mates) { Look(mate.Table); }
+    }
+
+    /// <summary>Lets go of everything, so that no disposed adapter is kept alive.</summary>
+    internal void End()
+    {
+        _suspects.Clear();
+        _mates.Clear();
+        (Adapters, _live, _gone, _behind, _ahead, _near, _next) = ([], null, null, null, null, null, null);
+    }
+
+    /// <summary>What is mapped there now.</summary>
+    internal MappingRecord? Live => Capture(_live);
+
+    /// <summary>The last that was mapped there and is gone or going; also of an adapter that was disposed.</summary>
+    internal MappingRecord? Gone => Capture(_gone)
+        ?? (system.Former.TryFind(this, out MappingRecord former) ? former : null);
+
+    /// <summary>The mapping whose closed pages the address is in, or that ends just before it.</summary>
+    internal MappingRecord? Behind => Capture(_behind);
+
+    /// <summary>The mapping that begins on the next page.</summary>
+    internal MappingRecord? Ahead => Capture(_ahead);
+
+    /// <summary>The nearest live mapping other than <paramref name="except"/>.</summary>
+    internal NearMapping? NearestBut(MappingRecord? except)
+    {
+        MappingPeek? best = _near;
+        if (best is { } first && first.Number == except?.Number && first.Mapping.Adapter.Device == except?.Device)
+        {
+            best = _next;
+        }
+        return best is { } near && near.TryCapture(out MappingRecord record)
+            ? new(record, DistanceOf(near, out bool above), above)
+            : null;
+    }
 
     /// <summary>Whether a mapping's right covers what the device tried.</summary>
     internal bool Allows(in MappingRecord record) => (record.Direction.ToAccess() & Fault.Access) == Fault.Access;
 
-    /// <summary>A report with what every kind has.</summary>
-    internal DmaReport Report(DmaReportKind kind, MappingRecord? mapping = null, string? cause = null) => new()
+    /// <summary>
+    /// Whether a mapping may have ended so short a time before the DMA that it belongs to the request that the device
+    /// worked on: judged by the earliest moment at which the DMA can have happened, so that a late reader changes
+    /// nothing.
+    /// </summary>
+    internal bool EndedJustBefore(in MappingRecord record, long nanoseconds)
     {
-        Kind = kind,
-        Fault = Fault,
-        Driver = Adapter?.Driver ?? (Suspects.Length == 0 ? System.FormerDriver(Fault.Device) : null),
-        Bridge = System.Remapping?.GroupOf(Fault.Device)?.Bridge,
-        SharedBy = System.Remapping?.GroupOf(Fault.Device) is null ? []
-            : [.. Suspects.Select(static one => new RequesterSharer(one.Device, one.Driver))],
-        Mapping = mapping,
-        GoneForNanoseconds = mapping is { State: MappingState.Unmapped } gone
-            ? Math.Max(0, Fault.Nanoseconds - gone.UnmappedNanoseconds)
-            : null,
-        Offset = mapping is { } known ? OffsetIn(known) : null,
-        Nearest = Nearest(mapping),
-        LikelyCause = cause,
-    };
+        long earliest = Fault.SinceNanoseconds != 0 ? Fault.SinceNanoseconds : Fault.Nanoseconds;
+        return record.State == MappingState.Closing || earliest - record.UnmappedNanoseconds <= nanoseconds;
+    }
+
+    /// <summary>Whether what an adapter mapped once was in reach of the device.</summary>
+    internal bool Reached(PciAddress device, long domain) =>
+        device == Fault.Device || SharesDomain(domain) || system.CarriesSharedId(Fault.Device, device);
+
+    /// <summary>The addresses that a fault's record may mean.</summary>
+    internal static LogicalRange RangeOf(in DmaFault fault) =>
+        new(fault.Address, new(fault.Address.Value | ((1UL << fault.GranularityLog2) - 1)));
 
     /// <summary>The byte of the buffer at the address, or the first of it in the page.</summary>
-    internal ulong? OffsetIn(in MappingRecord record)
+    internal static ulong? OffsetIn(in MappingRecord record, LogicalRange where)
     {
         if (!record.IsContiguous) { return null; }
         LogicalRange buffer = LogicalRange.FromLength(record.First, record.Length);
-        if (!buffer.Overlaps(Where)) { return null; }
-        return Where.First <= record.First ? 0 : Where.First - record.First;
+        if (!buffer.Overlaps(where)) { return null; }
+        return where.First <= record.First ? 0 : where.First - record.First;
     }
 
-    private NearMapping? Nearest(MappingRecord? except)
+    private bool SharesDomain(long serial)
     {
-        NearMapping? best = null;
-        foreach (MappingRecord record in Own)
+        foreach (DmaAdapter suspect in _suspects)
         {
-            if (!record.IsLive || record.Number == except?.Number || record.Reach.Overlaps(Where)) { continue; }
-            bool above = record.First > Where.First;
-            ulong distance = above ? record.First - Where.First : Where.First - record.First - record.Length;
-            if (distance <= NearBytes && (best is not { } nearest || distance < nearest.Distance))
+            if (suspect.Domain.Serial == serial) { return true; }
+        }
+        return false;
+    }
+
+    private static MappingRecord? Capture(in MappingPeek? peek) =>
+        peek is { } some && some.TryCapture(out MappingRecord record) ? record : null;
+
+    // What is gone matters where it lay or next to it; what is live also further away.
+    private void Look(MappingTable table)
+    {
+        ulong page = Where.First.Value >> 12;
+        Span<int> near = stackalloc int[64];
+        int from = 0;
+        for (int count = near.Length; count == near.Length;)
+        {
+            count = table.Index.Find(ref from, page, margin: 1, goneToo: true, near);
+            ReadOnlySpan<Mapping> all = table.All;
+            foreach (int i in near[..count])
             {
-                best = new(record, distance, above);
+                if (i < all.Length && all[i].TryPeek(out MappingPeek peek)) { Consider(peek); }
             }
         }
-        return best;
+        from = 0;
+        for (int count = near.Length; count == near.Length;)
+        {
+            count = table.Index.Find(ref from, page, NearPages, goneToo: false, near);
+            ReadOnlySpan<Mapping> all = table.All;
+            foreach (int i in near[..count])
+            {
+                if (i < all.Length && all[i].TryPeek(out MappingPeek peek)) { ConsiderNear(peek); }
+            }
+        }
+    }
+
+    private void Consider(in MappingPeek one)
+    {
+        LogicalRange reach = one.Footprint.Pages;
+        if (reach.Overlaps(Where))
+        {
+            if (one.IsLive) { _live = one; }
+            else if (_gone is not { } other || one.IsLaterThan(other)) { _gone = one; }
+            return;
+        }
+        if (Where.First > reach.Last)
+        {
+            LogicalAddress next = reach.Last + 1;
+            bool closed = Where.First <= one.Footprint.GuardLast || Where.First - next < PageSize;
+            if (closed && IsBetter(one, _behind)) { _behind = one; }
+        }
+        else if (reach.First - Where.First <= PageSize && IsBetter(one, _ahead)) { _ahead = one; }
+    }
+
+    private void ConsiderNear(in MappingPeek one)
+    {
+        if (!one.IsLive || one.Footprint.Pages.Overlaps(Where)) { return; }
+        ulong distance = DistanceOf(one, out _);
+        if (distance > NearBytes) { return; }
+        if (_near is not { } nearest || distance < DistanceOf(nearest, out _)) { (_near, _next) = (one, _near); }
+        else if (_next is not { } second || distance < DistanceOf(second, out _)) { _next = one; }
+    }
+
+    // Live before gone, then the later one.
+    private static bool IsBetter(in MappingPeek one, in MappingPeek? than) =>
+        than is not { } other || (one.IsLive != other.IsLive ? one.IsLive : one.Number > other.Number);
+
+    private ulong DistanceOf(in MappingPeek one, out bool above)
+    {
+        above = one.First > Where.First;
+        return above ? one.First - Where.First : Where.First - one.First - one.Length;
     }
 }

@@ -34,12 +34,12 @@ internal sealed class DmaVerifier
     private static bool t_telling;
 
     private readonly VerificationMode _mode;
+    private readonly SubscriberFailures _failures;
     private long _violations;
-    private long _subscriberFailures;
 
     internal DmaVerifier(DmaSystem system, DmaOptions options)
     {
-        _mode = options.Verification;
+        (_mode, _failures) = (options.Verification, system.Failures);
         Clock = new(system.Platform.Clock);
         (Platform, RegionNames, Guards) = (system.Platform, options.RegionNames, options.VerificationGuards);
         CacheLineLog2 = options.VerificationCacheLineLog2;
@@ -49,8 +49,6 @@ internal sealed class DmaVerifier
 
     /// <summary>Broken rules so far.</summary>
     internal long Violations => Volatile.Read(ref _violations);
-
-    internal long SubscriberFailures => Volatile.Read(ref _subscriberFailures);
 
     /// <summary>Which bytes of memory are mapped, by whom.</summary>
     internal MappedPages Pages { get; } = new();
@@ -153,7 +151,7 @@ internal sealed class DmaVerifier
         foreach (Action<DmaViolation> subscriber in Delegate.EnumerateInvocationList(subscribers))
         {
             try { subscriber(violation); }
-            catch (Exception) { Interlocked.Increment(ref _subscriberFailures); }
+            catch (Exception e) { _failures.Add(e); }
         }
         t_telling = false;
     }

@@ -8,11 +8,11 @@ namespace Sluice.Remapping.Vtd;
 /// </summary>
 /// <remarks>
 /// The unit names the first record (FSTS.FRI) only when there was none before, so while a reader frees records the name
-/// grows old: the slot that it names is free, and the records that wait are behind it. A turn therefore begins there, goes
-/// over every slot, and ends early only when the unit says that nothing waits. Turns go on until one finds nothing; work
-/// per visit is bounded, and what is left then is read on the timer. Records are freed before the overflow bit, because
-/// nothing is recorded while that is set: what is lost until it is cleared belongs to the loss that is told with it
-/// (VT-d specification 7.2 and 11.4.14).
+/// grows old: the slot that it names is free, and the records that wait are behind it. A turn therefore begins there,
+/// goes over every slot, and ends early only when the unit says that nothing waits. Turns go on until one finds
+/// nothing; work per visit is bounded, and what is left then is read on the timer. Records are freed before the
+/// overflow bit, because nothing is recorded while that is set: what is lost until it is cleared belongs to the loss
+/// that is told with it (VT-d specification 7.2 and 11.4.14).
 /// </remarks>
 internal sealed class FaultLog
 {
@@ -90,9 +90,12 @@ internal sealed class FaultLog
 
     /// <summary>
     /// Reads what the unit has recorded by now, on this thread: every record that was there before the call, and those
-    /// that come meanwhile as far as the bound goes. Not under the driver's tables lock, which an interrupt may wait for.
+    /// that come meanwhile as far as the bound goes. Not under the driver's tables lock, which an interrupt may wait
+    /// for.
     /// </summary>
-    /// <returns>False when this thread is reading already, or the registers are gone: nothing more can be known.</returns>
+    /// <returns>
+    /// False when this thread is reading already, or the registers are gone: nothing more can be known.
+    /// </returns>
     public bool TryDrain() => TryVisit(ending: false);
 
     /// <summary>
