@@ -77,7 +77,7 @@ public sealed partial class LogicalAddressAllocator
     public int MostPages(LogicalAddress limit, ReadOnlySpan<LogicalRange> kept = default)
     {
         if (limit.Value < 0x1FFF) { return 0; }
-        ulong last = Math.Min(_lastUsablePage, LastWholePage(limit));
+        ulong last = Math.Min(_lastSlotPage, LastWholePage(limit));
         _gate.Enter();
         try
         {

@@ -15,7 +15,8 @@ internal static class FirmwareDiscovery
     private const int MostProblems = 1024;
 
     /// <summary>Whether there is a DMAR table, in order or not.</summary>
-    public static bool IsDescribed(IPlatform platform) => AcpiTables.Find(platform.Memory).Find("DMAR") is not null;
+    public static bool IsDescribed(IPlatform platform) =>
+        AcpiTables.Find(platform.Memory, platform.FirmwareTables).Find("DMAR") is not null;
 
     /// <summary>What the DMAR table says.</summary>
     /// <exception cref="RemappingException">There is no usable table.</exception>
