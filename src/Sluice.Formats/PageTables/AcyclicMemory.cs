@@ -4,8 +4,9 @@ namespace Sluice.Formats.PageTables;
 /// The memory of one walk that never finds a table twice: hardware would go round a loop until its levels end, a reader
 /// calls it damage. Reading is all that a walk does.
 /// </summary>
-internal readonly struct AcyclicMemory(PhysicalMemory memory, PhysicalAddress root, int rootSizeLog2,
+internal readonly struct AcyclicMemory<TMemory>(TMemory memory, PhysicalAddress root, int rootSizeLog2,
     int tableSizeLog2) : IPhysicalMemory
+    where TMemory : struct, IPhysicalMemory
 {
     private readonly List<PhysicalAddress> _tables = [];
 

@@ -15,10 +15,12 @@ public interface IPageTableReader
     /// <summary>
     /// Translates one address. Unlike hardware it takes a table that leads back to one above it for a bad pointer.
     /// </summary>
-    Translation Translate(PhysicalMemory memory, LogicalAddress address);
+    Translation Translate<TMemory>(TMemory memory, LogicalAddress address)
+        where TMemory : struct, IPhysicalMemory;
 
     /// <summary>Lists everything that is mapped.</summary>
-    PageTableListing List(PhysicalMemory memory, ListingLimits limits);
+    PageTableListing List<TMemory>(TMemory memory, ListingLimits limits)
+        where TMemory : struct, IPhysicalMemory;
 }
 
 /// <summary>

@@ -1,3 +1,6 @@
+using System.Globalization;
+using System.Numerics;
+
 namespace Sluice.Formats.PageTables;
 
 /// <summary>How a change of page tables ended.</summary>
@@ -44,4 +47,26 @@ public readonly record struct PageTableChange(PageTableStatus Status, ulong Byte
 {
     /// <summary>Whether all of it was done.</summary>
     public bool IsDone => Status == PageTableStatus.Done;
+
+    /// <summary>In words: <c>AlreadyMapped after 2101248 bytes, in pages of 4 KiB and 2 MiB</c>.</summary>
+    public override string ToString()
+    {
+        string bytes = Bytes == 1 ? "1 byte" : string.Create(CultureInfo.InvariantCulture, $"{Bytes} bytes");
+        string what = IsDone ? $"{bytes} done" : $"{Status} after {bytes}";
+        if (PageSizes == 0) { return what; }
+        List<string> sizes = [];
+        for (ulong left = PageSizes; left != 0; left &= left - 1)
+        {
+            sizes.Add(NameOf(BitOperations.TrailingZeroCount(left)));
+        }
+        string last = sizes[^1];
+        string all = sizes.Count == 1 ? last : $"{string.Join(", ", sizes.Take(sizes.Count - 1))} and {last}";
+        return $"{what}, in pages of {all}";
+    }
+
+    private static string NameOf(int sizeLog2)
+    {
+        string[] units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+        return string.Create(CultureInfo.InvariantCulture, $"{1 << (sizeLog2 % 10)} {units[sizeLog2 / 10]}");
+    }
 }

@@ -5,6 +5,8 @@ namespace Sluice.Formats.PageTables;
 /// <summary>All formats by name. A new one is one line here.</summary>
 public static class PageTableFormats
 {
+    private const int FlatAlignmentLog2 = 12;
+
     private delegate IPageTableReader? Maker(string name, PageTableOptions options, out string problem);
 
     private static readonly (string Name, Maker Make)[] All =
@@ -116,9 +118,13 @@ public static class PageTableFormats
             problem = $"physical addresses have 32 to 63 bits, not {bits}";
             return null;
         }
-        if (!options.Root.IsAligned(TFormat.EntrySizeLog2))
+        // The low bits of a pointer to a table are flags, or nothing that hardware looks at: an address with some of
+        // them set is no table's, and would be read as one table by a walk and as another by a listing.
+        int alignment = TFormat.IsFlat ? FlatAlignmentLog2 : PageTable<TFormat>.RootSizeLog2(root);
+        if (!options.Root.IsAligned(alignment))
         {
-            problem = $"a table cannot lie at {options.Root}: its entries would not be aligned";
+            problem = $"no {name} table can lie at {options.Root}: this one lies at a multiple of {1UL << alignment} "
+                + "bytes; are the low bits flags?";
             return null;
         }
         problem = unused.Length == 0 ? "" : $"{name} tables have {unused}: not used";

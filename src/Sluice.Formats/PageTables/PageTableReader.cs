@@ -8,13 +8,14 @@ internal sealed class PageTableReader<TFormat>(string name, PageTableRoot root) 
 
     public PageTableRoot Root => root;
 
-    public Translation Translate(PhysicalMemory memory, LogicalAddress address)
+    public Translation Translate<TMemory>(TMemory memory, LogicalAddress address)
+        where TMemory : struct, IPhysicalMemory
     {
         int table = TFormat.IndexBits + TFormat.EntrySizeLog2;
-        return PageTable<TFormat>.Walk(new AcyclicMemory(memory, root.Table, PageTable<TFormat>.RootSizeLog2(root),
-            table), root, address);
+        return PageTable<TFormat>.Walk(new AcyclicMemory<TMemory>(memory, root.Table,
+            PageTable<TFormat>.RootSizeLog2(root), table), root, address);
     }
 
-    public PageTableListing List(PhysicalMemory memory, ListingLimits limits) =>
-        PageTable<TFormat>.List(memory, root, limits);
+    public PageTableListing List<TMemory>(TMemory memory, ListingLimits limits)
+        where TMemory : struct, IPhysicalMemory => PageTable<TFormat>.List(memory, root, limits);
 }

@@ -5,6 +5,19 @@ namespace Sluice.Formats.Tests.PageTables;
 /// <summary>Changes of rights and collections of dirty pages, down to the words they leave behind.</summary>
 public sealed class ChangeTests
 {
+    // Seen failing: the sizes as one number, "PageSizes = 2101248".
+    [Theory]
+    [InlineData(PageTableStatus.Done, 8192UL, 0x1000UL, "8192 bytes done, in pages of 4 KiB")]
+    [InlineData(PageTableStatus.Done, 0UL, 0UL, "0 bytes done")]
+    [InlineData(PageTableStatus.Done, 1UL, 1UL, "1 byte done, in pages of 1 B")]
+    [InlineData(PageTableStatus.NoFrames, 0x4020_1000UL, 0x4020_1000UL,
+        "NoFrames after 1075843072 bytes, in pages of 4 KiB, 2 MiB and 1 GiB")]
+    [InlineData(PageTableStatus.WouldSplit, 0x4000UL, 0x200_4000UL,
+        "WouldSplit after 16384 bytes, in pages of 16 KiB and 32 MiB")]
+    [InlineData(PageTableStatus.Done, 0UL, 1UL << 63, "0 bytes done, in pages of 8 EiB")]
+    public void AChangeSaysItsSizes(PageTableStatus status, ulong bytes, ulong sizes, string expected) =>
+        Assert.Equal(expected, new PageTableChange(status, bytes, sizes).ToString());
+
     private const DmaAccess R = DmaAccess.Read, W = DmaAccess.Write, RW = DmaAccess.ReadWrite;
 
     /// <summary>

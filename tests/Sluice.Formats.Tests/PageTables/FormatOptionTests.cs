@@ -25,11 +25,11 @@ public sealed class FormatOptionTests
         Assert.Equal(usual - 1, Found(name, new() { Root = default }).TopLevel);
         for (int levels = -1; levels <= 9; levels++)
         {
-            PageTableOptions options = new() { Root = new(0x1000), Levels = levels };
+            PageTableOptions options = new() { Root = new(0x1_0000), Levels = levels };
             if (levels >= fewest && levels <= most)
             {
                 PageTableRoot root = Found(name, options);
-                Assert.Equal((levels - 1, new PhysicalAddress(0x1000)), (root.TopLevel, root.Table));
+                Assert.Equal((levels - 1, new PhysicalAddress(0x1_0000)), (root.TopLevel, root.Table));
                 continue;
             }
             string allowed = fewest == most ? $"{fewest}" : $"{fewest} to {most}";
@@ -122,8 +122,8 @@ public sealed class FormatOptionTests
         foreach (ulong entries in (ulong[])[1, 1UL << 32])
         {
             PageTableRoot root = Found(name,
-                new() { Root = new(0x1004), Entries = entries, Aperture = new(0xD000_0000) });
-            Assert.Equal((0, entries, new LogicalAddress(0xD000_0000), new PhysicalAddress(0x1004)),
+                new() { Root = new(0x1000), Entries = entries, Aperture = new(0xD000_0000) });
+            Assert.Equal((0, entries, new LogicalAddress(0xD000_0000), new PhysicalAddress(0x1000)),
                 (root.TopLevel, root.Entries, root.Base, root.Table));
         }
     }
@@ -148,14 +148,32 @@ public sealed class FormatOptionTests
         }
     }
 
-    [Fact]
-    public void TablesLieWhereTheirEntriesAreAligned()
+    // A table at 0x1008 overlaps the one at 0x2000, which a listing then takes for a loop and a walk does not.
+    // Seen failing: a root at any multiple of an entry.
+    [Theory]
+    [InlineData("vtd-ss", 4096, 0, null)]
+    [InlineData("x86", 4096, 0, null)]
+    [InlineData("gart", 4096, 5, null)]
+    [InlineData("dart-u3", 4096, 5, null)]
+    [InlineData("dart-t8110", 16384, 0, null)]
+    [InlineData("riscv-sv39", 4096, 0, null)]
+    [InlineData("riscv-sv39x4", 16384, 0, null)]
+    [InlineData("arm-4k", 4096, 0, null)]
+    [InlineData("arm-4k", 16, 0, 40)]
+    [InlineData("arm-64k", 8192, 0, 52)]
+    public void TablesLieAtMultiplesOfTheirSize(string name, ulong size, int entries, int? bits)
     {
-        Assert.Equal("a table cannot lie at 0x1004: its entries would not be aligned",
-            Problem("vtd-ss", new() { Root = new(0x1004) }));
-        Assert.Equal("a table cannot lie at 0x1002: its entries would not be aligned",
-            Problem("gart", new() { Root = new(0x1002), Entries = 1 }));
-        Assert.Equal(new PhysicalAddress(0x1008), Found("vtd-ss", new() { Root = new(0x1008) }).Table);
+        PageTableOptions At(ulong root) => new()
+        {
+            Root = new(root), Entries = entries == 0 ? null : (ulong)entries, InputBits = bits,
+        };
+        Assert.Equal(new PhysicalAddress(16 * size), Found(name, At(16 * size)).Table);
+        foreach (ulong askew in (ulong[])[1, 2, 4, 8, size / 2, size - 1])
+        {
+            PhysicalAddress root = new(16 * size + askew);
+            Assert.Equal($"no {name} table can lie at {root}: this one lies at a multiple of {size} bytes; are the low "
+                + "bits flags?", Problem(name, At(root.Value)));
+        }
     }
 
     [Theory]
