@@ -6,35 +6,54 @@ namespace Sluice.Cli;
 /// <summary>The verbs, and the one place where an error becomes a line and an exit status.</summary>
 internal static class CommandLine
 {
-    /// <summary>Runs one command line and gives its exit status.</summary>
-    public static int Run(string[] args)
+    // A word is what it says: no file of further words behind an @.
+    private static readonly ParserConfiguration Plain = new() { ResponseFileTokenReplacer = null };
+
+    /// <summary>Runs one command line and gives its exit status. Nothing escapes.</summary>
+    public static int Run(string[] args, Terminal terminal)
     {
-        RootCommand root = new("DMA remapping for .NET: block, log and explain every bad DMA.")
-        {
-            Cli.Run.RunCommand.Create(), Bench.BenchCommand.Create(), Walk.WalkCommand.Create(),
-            Serve.MachineCommand.Create(),
-        };
-        if (args.Length == 0)
-        {
-            // Somebody who knows nothing yet: show what there is.
-            root.Parse(["--help"]).Invoke();
-            return ExitCode.Error;
-        }
-        ParseResult parsed = root.Parse(args);
+        string name = "sluice";
         try
         {
-            if (parsed.Errors.Count > 0) { throw new CommandException(Explain(parsed)); }
-            // The default handler would print a stack trace; below, an error is one line.
-            return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+            RootCommand root = new("DMA remapping for .NET: block, log and explain every bad DMA.")
+            {
+                Cli.Run.RunCommand.Create(terminal), Bench.BenchCommand.Create(terminal),
+                Walk.WalkCommand.Create(terminal), Serve.MachineCommand.Create(terminal),
+            };
+            // Completion for shells, as [suggest], is nothing that we promise.
+            root.Directives.Clear();
+            InvocationConfiguration invocation = new()
+            {
+                Output = terminal.Output, Error = terminal.Error,
+                // These would print a stack trace, and end the process on signals: both is done here and in Signals.
+                EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null,
+            };
+            if (args.Length == 0)
+            {
+                // Somebody who knows nothing yet: show what there is.
+                root.Parse(["--help"], Plain).Invoke(invocation);
+                return ExitCode.Error;
+            }
+            ParseResult parsed = root.Parse(args, Plain);
+            name = Name(parsed);
+            return parsed.Errors.Count == 0 ? parsed.Invoke(invocation) : throw new CommandException(Explain(parsed));
         }
         catch (CommandException error)
         {
-            Console.Error.WriteLine($"{Name(parsed)}: {error.Message}");
+            terminal.Remark($"{name}: {error.Message}");
             return error.ExitCode;
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException or OutOfMemoryException)
         {
-            Console.Error.WriteLine($"{Name(parsed)}: {error.Message.ReplaceLineEndings(" ")}");
+            terminal.Remark($"{name}: {ErrorText.Of(error)}");
+            return ExitCode.Error;
+        }
+        catch (Exception error)
+        {
+            // Ours to mend. Where it happened is what we would ask for.
+            string where = error.StackTrace?.Split('\n')[0].Trim() ?? "nowhere";
+            terminal.Remark(
+                $"{name}: this is a mistake in sluice: {error.GetType().Name} {where}: {ErrorText.Of(error)}");
             return ExitCode.Error;
         }
     }

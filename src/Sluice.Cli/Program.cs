@@ -1,1 +1,4 @@
-return Sluice.Cli.CommandLine.Run(args);
+using Sluice.Cli;
+
+Terminal terminal = Terminal.OfProcess();
+return Signals.RunUntilOne(terminal, () => CommandLine.Run(args, terminal));

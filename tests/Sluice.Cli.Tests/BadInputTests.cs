@@ -1,3 +1,6 @@
+using System.Diagnostics;
+using System.Net.Sockets;
+
 namespace Sluice.Cli.Tests;
 
 /// <summary>Bad input gets one clear line, exit 1, and nothing half done.</summary>
@@ -11,6 +14,12 @@ public sealed class BadInputTests
     [InlineData("--rogue does not know 'melt'", "run", "--rogue", "kernel,melt")]
     [InlineData("--rogue needs all, or a case", "run", "--rogue", "")]
     [InlineData("--memory 'lots' is not a size", "run", "--memory", "lots")]
+    [InlineData("memory too large: 17592186044416 bytes", "run", "--memory", "16T")]
+    [InlineData("there is no command '@x'", "@x")]
+    [InlineData("'@x'", "run", "@x")]
+    [InlineData("@/dev/zero", "run", "--disk", "@/dev/zero")]
+    [InlineData("no name was given", "run", "--disk", "")]
+    [InlineData("--machine does not know '\\u001b[2J'", "run", "--machine", "\u001b[2J")]
     [InlineData("memory", "run", "--memory", "1M")]
     [InlineData("memory", "run", "--memory", "64M1")]
     [InlineData("memory", "run", "--memory", "100000001")]
@@ -42,6 +51,65 @@ public sealed class BadInputTests
             Path.GetTempPath(),
             SluiceProcess.Run("run", "--disk", Path.GetTempPath()).SingleErrorLine(),
             StringComparison.Ordinal);
+
+    // Seen failing: the file opened before anybody looked what it is: a pipe that nobody writes to hung for ever.
+    [Theory]
+    [InlineData("is a pipe")]
+    [InlineData("is a socket")]
+    [InlineData("is a character device")]
+    [InlineData("is a folder")]
+    public void WhatIsNoFileOfBytesIsNotOpened(string expected)
+    {
+        string folder = Directory.CreateTempSubdirectory("sluice-kinds").FullName;
+        string path = Path.Combine(folder, "it");
+        using Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            if (expected.EndsWith("pipe", StringComparison.Ordinal))
+            {
+                using Process make = Process.Start("mkfifo", [path]);
+                make.WaitForExit();
+            }
+            else if (expected.EndsWith("socket", StringComparison.Ordinal)) { socket.Bind(new UnixDomainSocketEndPoint(path)); }
+            else { File.CreateSymbolicLink(path, expected.EndsWith("device", StringComparison.Ordinal) ? "/dev/zero" : folder); }
+            string[][] lines =
+            [
+                ["run", "--disk", path], ["walk", "--image", path, "--format", "x86", "--root", "0"],
+                ["machine", "--qtest", "/no/such", "--device", $"nvme,disk={path}"],
+            ];
+            foreach (string[] words in lines)
+            {
+                string line = SluiceProcess.Run(words).SingleErrorLine();
+                Assert.Contains(path, line, StringComparison.Ordinal);
+                Assert.Contains(expected, line, StringComparison.Ordinal);
+            }
+        }
+        finally { Directory.Delete(folder, recursive: true); }
+    }
+
+    // Seen failing: QEMU's memory in a file with holes on a full file system: both processes ended by SIGBUS.
+    [Fact]
+    public void FullFoldersDoNotMatterToQemu()
+    {
+        QemuRunTests.RequireQemu();
+        if (Environment.UserName != "root" || !File.Exists("/usr/bin/unshare"))
+        {
+            Assert.Skip("needs root and unshare to mount small file systems of its own");
+            return;
+        }
+        DirectoryInfo folder = Directory.CreateTempSubdirectory("sluice-small");
+        using TemporaryFile disk = new(100_000);
+        string shell = $"mount -t tmpfs -o size=64k none /dev/shm && mount -t tmpfs -o size=64k none '{folder.FullName}' || exit 77; "
+            + $"export TMPDIR='{folder.FullName}' DOTNET_EnableDiagnostics=0; exec \"$@\"";
+        Outcome outcome = SluiceProcess.Run(
+            $"exec unshare -m sh -c '{shell.Replace("'", "'\\''", StringComparison.Ordinal)}' sh \"$@\"",
+            ["run", "--machine", "qemu", "--disk", disk.Path, "--json"]);
+        folder.Delete();
+        Assert.SkipWhen(outcome.ExitCode == 77 || outcome.Error.Contains("unshare", StringComparison.Ordinal),
+            "no file system may be mounted here");
+        Assert.Equal((0, ""), (outcome.ExitCode, outcome.Error));
+        Assert.Equal(disk.Sha256, outcome.Json.GetProperty("disk").GetProperty("sha256").GetString());
+    }
 
     // Seen failing: the command run as another user, who may not enter the folder that the checkout lies in.
     [Fact]

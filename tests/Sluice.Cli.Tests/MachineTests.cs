@@ -51,6 +51,7 @@ public sealed class MachineTests
     [InlineData("no property 'colour'", "--qtest", "/tmp/none", "--device", "edu,colour=blue")]
     [InlineData("addr=40.0", "--qtest", "/tmp/none", "--device", "edu,addr=40.0")]
     [InlineData("/no/such", "--qtest", "/tmp/none", "--device", "nvme,disk=/no/such")]
+    [InlineData("'/no/a,b=c,': No such file", "--qtest", "/tmp/none", "--device", "nvme,disk=/no/a,,b=c,,,addr=5.0")]
     [InlineData("/no/such/socket: start the client first", "--qtest", "/no/such/socket")]
     [InlineData("--iommu dart is not in this version", "--qtest", "/tmp/none", "--iommu", "dart")]
     [InlineData("--qtest", "--device", "edu")]

@@ -25,8 +25,7 @@ public sealed class QemuOrphanTests
         {
             int qemu = WaitFor(() => Children(sluice.Id).FirstOrDefault(id => OpenFiles(id).Contains(disk.Path)),
                 "QEMU opens the disk");
-            // QEMU's file for what is written to the disk has a name for a moment, too.
-            _ = WaitFor(() => OpenFiles(qemu).Count(IsNameless) / 2, "QEMU has memory and disk in files without names");
+            _ = WaitFor(() => OpenFiles(qemu).Count(IsNameless), "QEMU has its memory in a file without a name");
             string[] named = [.. OpenFiles(qemu).Where(path => path != disk.Path && IsPublic(path))];
             sluice.Kill();
             _ = WaitFor(() => Directory.Exists($"/proc/{qemu}") ? 0 : 1, $"QEMU ({qemu}) ends");

@@ -66,6 +66,52 @@ public sealed class RogueTests
         }
     }
 
+    // Seen failing: an exit of 2 with no word why.
+    [Theory]
+    [InlineData("shadow", "under the shadow policy the address leads to a copy")]
+    [InlineData("strict", null)]
+    public void StatusTwoSaysWhy(string policy, string? reason)
+    {
+        using TemporaryFile disk = new(1);
+        string[] words = ["run", "--disk", disk.Path, "--rogue", "all", "--policy", policy];
+        Outcome json = SluiceProcess.Run([.. words, "--json"]);
+        Assert.Equal(reason is null ? 0 : 2, json.ExitCode);
+        string?[] reasons =
+        [
+            .. json.Json.GetProperty("rogue").EnumerateArray().Select(static r => r.GetProperty("reason").GetString())
+                .Where(static r => r is not null),
+        ];
+        Assert.Equal(reason is null ? 0 : 1, reasons.Length);
+        Assert.StartsWith(reason ?? "", reasons.SingleOrDefault() ?? "", StringComparison.Ordinal);
+        if (reason is null) { return; }
+        Assert.Contains($"  why: {reason}", SluiceProcess.Run(words).Output, StringComparison.Ordinal);
+    }
+
+    // Seen failing: MEMORY CHANGED, and nothing of what had changed; "1 of 1 cases were", "1 bytes".
+    [Fact]
+    public void TheHarmIsShownByteByByte()
+    {
+        using TemporaryFile disk = new(1);
+        string[] words = ["run", "--disk", disk.Path, "--iommu", "none", "--rogue"];
+        JsonElement json = SluiceProcess.Run([.. words, "physical,read-from-writeonly", "--json"]).Json.GetProperty("rogue");
+        Assert.Equal("no remapping unit stands between the device and memory", json[0].GetProperty("reason").GetString());
+        Assert.Equal(JsonValueKind.Null, json[0].GetProperty("changed").ValueKind);
+        // What the device reads is the buffer's secret, which a seed makes.
+        byte[] secret = new byte[16];
+        new Random(7).NextBytes(secret);
+        Assert.Equal(Convert.ToHexStringLower(secret), json[0].GetProperty("taken").GetString());
+        JsonElement changed = json[1].GetProperty("changed");
+        Assert.Equal(JsonValueKind.Null, json[1].GetProperty("taken").ValueKind);
+        Assert.InRange(changed.GetProperty("bytes").GetInt32(), 1000, 1024);
+        Assert.Equal(Convert.ToHexStringLower(secret), changed.GetProperty("before").GetString());
+        Assert.NotEqual(Convert.ToHexStringLower(secret), changed.GetProperty("after").GetString());
+        string text = SluiceProcess.Run([.. words, "physical"]).Output;
+        Assert.Contains("MEMORY CHANGED", text, StringComparison.Ordinal);
+        Assert.Contains("    before " + string.Join(' ', secret.Select(static b => $"{b:x2}")), text, StringComparison.Ordinal);
+        Assert.Contains("0 of 1 case was blocked", text, StringComparison.Ordinal);
+        Assert.Contains(", 1 byte\n", text, StringComparison.Ordinal);
+    }
+
     // Seen failing: the order that was asked for.
     [Fact]
     public void SomeCasesRunAloneAndInOrder()

@@ -1,5 +1,7 @@
 using System.Buffers.Binary;
 using System.Text.Json;
+using Sluice.Cli.Walk;
+using Sluice.Formats.PageTables;
 
 namespace Sluice.Cli.Tests;
 
@@ -79,7 +81,12 @@ public sealed class WalkTests : IDisposable
     [InlineData("3 to 5 levels, not 6", "--format", "vtd-ss", "--root", "0x101000", "--levels", "6")]
     [InlineData("--root 'here' is not a number", "--format", "vtd-ss", "--root", "here")]
     [InlineData("number of entries", "--format", "gart", "--root", "0x101000")]
-    [InlineData("aligned", "--format", "vtd-ss", "--root", "0x101001")]
+    [InlineData("at a multiple of 4096 bytes", "--format", "vtd-ss", "--root", "0x101001")]
+    [InlineData("at a multiple of 4096 bytes", "--format", "vtd-ss", "--root", "0x101008")]
+    [InlineData("at a multiple of 4096 bytes", "--format", "gart", "--root", "0x101800", "--entries", "16")]
+    [InlineData("at a multiple of 16384 bytes", "--format", "riscv-sv39x4", "--root", "0x101000")]
+    [InlineData("at a multiple of 65536 bytes", "--format", "arm-64k", "--input-bits", "42", "--root", "0x108000")]
+    [InlineData("--base 0x100 is not the beginning of a page", "--format", "vtd-ss", "--root", "0x101000", "--base", "256")]
     [InlineData("ADDRESS 'x' is not a number", "--format", "vtd-ss", "--root", "0x101000", "x")]
     [InlineData("--root", "--format", "vtd-ss")]
     public void BadWordsGetOneLine(string expected, params string[] words)
@@ -98,7 +105,9 @@ public sealed class WalkTests : IDisposable
     [InlineData("the top table at 0x1000 lies outside the image, which holds 0x100000 to 0x105fff", 3, "--root",
         "0x1000")]
     [InlineData("the top table at 0x106000 lies outside the image", 3, "--root", "0x106000")]
-    [InlineData("", 0, "--root", "0x105000")]
+    [InlineData("nothing is mapped by tables of 4 levels; is --root right, or do they have other --levels (3 or 5)?", 0,
+        "--root", "0x105000")]
+    [InlineData("other --levels (3 or 5)?", 0, "--root", "0x105000", "0x1234")]
     public void WhatSeemsMixedUpIsRemarkedOn(string expected, int status, params string[] words)
     {
         File.WriteAllBytes(_path, _image);
@@ -115,6 +124,44 @@ public sealed class WalkTests : IDisposable
         "/no/such.raw",
         SluiceProcess.Run("walk", "--image", "/no/such.raw", "--format", "x86", "--root", "0").SingleErrorLine(),
         StringComparison.Ordinal);
+
+    // Seen failing: the image mapped, whose lost pages end the process.
+    [Fact]
+    public void AnImageThatShrinksIsDamage()
+    {
+        File.WriteAllBytes(_path, _image);
+        using MemoryImage image = MemoryImage.Open(_path, new(Base));
+        Assert.True(PageTableFormats.TryFind("vtd-ss", new() { Root = new(0x101000) }, out IPageTableReader? reader, out _));
+        Assert.True(image.Memory.TryRead64(new(0x101000), out _));
+        Assert.Null(image.Problem);
+        using (FileStream file = new(_path, FileMode.Open)) { file.SetLength(0x2800); }
+        PageTableListing listing = reader!.List(image.Memory, ListingLimits.Default);
+        Assert.Equal([1UL, 256UL], listing.Damage.Select(static d => d.Index));
+        Assert.All(listing.Damage, static d => Assert.Equal(TableProblem.BadPointer, d.Problem));
+        Assert.Equal("it is shorter than it was when it was opened", image.Problem);
+        Assert.Equal(WalkStatus.BadPointer, reader.Translate(image.Memory, new(0x4000_0000)).Status);
+        Assert.True(image.Memory.TryRead64(new(0x1027F8), out _));
+        Assert.False(image.Memory.TryRead64(new(0x102800), out _));
+    }
+
+    // Seen failing: the last part of an odd file given up as lost; words across its end.
+    [Fact]
+    public void AnImageIsReadToItsLastByte()
+    {
+        new Random(3).NextBytes(_image);
+        File.WriteAllBytes(_path, _image.AsSpan(0, 0x5ffc));
+        using MemoryImage image = MemoryImage.Open(_path, new(Base));
+        byte[] all = new byte[0x5ffc];
+        Assert.True(image.Memory.TryRead(new(Base), all));
+        Assert.True(all.AsSpan().SequenceEqual(_image.AsSpan(0, all.Length)));
+        Assert.True(image.Memory.TryRead32(new(0x105ff8), out uint word));
+        Assert.Equal(BinaryPrimitives.ReadUInt32LittleEndian(_image.AsSpan(0x5ff8)), word);
+        Assert.False(image.Memory.TryRead64(new(0x105ff8), out _));
+        Assert.False(image.Memory.TryRead32(new(0x105ffc), out _));
+        Assert.False(image.Memory.TryRead32(new(Base - 4), out _));
+        Assert.False(image.Memory.TryRead64(new(0x101004), out _));
+        Assert.Null(image.Problem);
+    }
 
     private void Put(ulong table, int index, ulong word) =>
         BinaryPrimitives.WriteUInt64LittleEndian(_image.AsSpan((int)(table - Base) + index * 8), word);

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Text;
 using Sluice.Formats.Vtd;
+using Sluice.Machines;
 using Sluice.Machines.Qemu;
 using Sluice.Machines.Qtest;
 
@@ -156,6 +157,65 @@ public sealed class QemuMachineTests
         }
         Assert.Empty(OwnQemus());
         Assert.Empty(LeftOvers());
+    }
+
+    // Seen failing: QEMU ended after the threads that wait for its answers: ten seconds, an exception, and it stayed.
+    [Fact]
+    public void AStoppedQemuIsEndedAtOnce()
+    {
+        var machine = QemuMachine.Start(Options() with { Timeout = TimeSpan.FromSeconds(30) });
+        int id = OwnQemus().Single();
+        machine.MapRegisters(new(0xFED9_0000), 0x1000).Write32(VtdRegister.FaultStatus, 0);
+        using (Process stop = Process.Start("kill", ["-STOP", $"{id}"])) { stop.WaitForExit(); }
+        // The poller asks for the clock every few milliseconds, and has asked in vain by now.
+        Thread.Sleep(100);
+        long started = Stopwatch.GetTimestamp();
+        machine.Dispose();
+        Assert.InRange(Stopwatch.GetElapsedTime(started).TotalSeconds, 0, 8);
+        Assert.Empty(OwnQemus());
+        Assert.Empty(LeftOvers());
+    }
+
+    // Seen failing: QEMU's driver for regular files, which refuses a device.
+    [Fact]
+    public void ABlockDeviceIsADisk()
+    {
+        string? device = Directory.Exists("/sys/block")
+            ? Directory.EnumerateDirectories("/sys/block").Select(static path => "/dev/" + Path.GetFileName(path))
+                .FirstOrDefault(static path => CanRead(path) && SizeOf(path) > 0)
+            : null;
+        Assert.SkipWhen(device is null, "no block device may be read here");
+        using (var file = PlainFile.Open(device!, writable: false))
+        {
+            Assert.True(PlainFile.IsBlockDevice(file));
+            Assert.Equal(SizeOf(device!), PlainFile.LengthOf(file));
+        }
+        using var machine = QemuMachine.Start(Options() with { Disk = device });
+        Assert.Contains(PciBus.Enumerate(machine), static function => function.ClassCode == 0x010802);
+    }
+
+    private static long SizeOf(string device) => long.Parse(
+        File.ReadAllText($"/sys/block/{Path.GetFileName(device)}/size").Trim(),
+        System.Globalization.CultureInfo.InvariantCulture) * 512;
+
+    private static bool CanRead(string path)
+    {
+        try
+        {
+            PlainFile.Open(path, writable: false).Dispose();
+            return true;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return false; }
+    }
+
+    [Theory]
+    [InlineData("/no/such", "'/no/such': No such file or directory")]
+    [InlineData("/dev/zero", "'/dev/zero' is a character device")]
+    [InlineData("nbd:127.0.0.1:1", "'nbd:127.0.0.1:1': No such file or directory")]
+    public void ADiskThatIsNoFileIsOneLine(string disk, string expected)
+    {
+        QemuException e = Assert.Throws<QemuException>(() => QemuMachine.Start(Options() with { Disk = disk }));
+        Assert.Contains(expected, e.Message, StringComparison.Ordinal);
     }
 
     /// <summary>The signal by which QEMU learns of our end is sent when the starting thread ends.</summary>

@@ -9,7 +9,7 @@ namespace Sluice.Cli.Bench;
 internal static class BenchCommand
 {
     /// <summary>The verb.</summary>
-    public static Command Create()
+    public static Command Create(Terminal terminal)
     {
         Argument<string[]> names = new("NAME")
         {
@@ -34,38 +34,38 @@ internal static class BenchCommand
         {
             names, json, list,
         };
-        command.SetAction(result =>
-            Execute(result.GetValue(names) ?? [], result.GetValue(json), result.GetValue(list)));
+        command.SetAction(result => Execute(
+            terminal.Output, result.GetValue(names) ?? [], result.GetValue(json), result.GetValue(list)));
         return command;
     }
 
-    private static int Execute(string[] names, bool json, bool list)
+    private static int Execute(TextWriter output, string[] names, bool json, bool list)
     {
         IReadOnlyList<BenchEntry> entries = Select(names);
         if (list && json)
         {
-            Console.WriteLine(JsonSerializer.Serialize(
+            output.WriteLine(JsonSerializer.Serialize(
                 new BenchListDocument([.. entries.Select(static entry => entry.Name)]),
                 BenchJson.Default.BenchListDocument));
             return ExitCode.Clean;
         }
         if (list)
         {
-            foreach (BenchEntry entry in entries) { Console.WriteLine(entry.Name); }
+            foreach (BenchEntry entry in entries) { output.WriteLine(entry.Name); }
             return ExitCode.Clean;
         }
         List<BenchResult> results = [];
-        if (!json) { Console.WriteLine(Row("row", "ours", "p99", "B/op", "baseline", "", "ratio", "goal")); }
+        if (!json) { output.WriteLine(Row("row", "ours", "p99", "B/op", "baseline", "", "ratio", "goal")); }
         foreach (BenchEntry entry in entries)
         {
             using BenchCase work = entry.Create();
             BenchResult result = BenchRunner.Measure(work);
             results.Add(result);
-            if (!json) { Print(result); }
+            if (!json) { Print(output, result); }
         }
         if (json)
         {
-            Console.WriteLine(JsonSerializer.Serialize(
+            output.WriteLine(JsonSerializer.Serialize(
                 new BenchDocument(DescribeMachine(), results), BenchJson.Default.BenchDocument));
         }
         return ExitCode.Clean;
@@ -86,7 +86,7 @@ internal static class BenchCommand
                 names.Any(name => entry.Name.StartsWith(name, StringComparison.Ordinal)))];
     }
 
-    private static void Print(BenchResult result)
+    private static void Print(TextWriter output, BenchResult result)
     {
         string goal = result.Goal switch
         {
@@ -94,26 +94,26 @@ internal static class BenchCommand
             { Ratio: { } least } => $"≥ {Number(least)} {(result.MeetsGoal ? "met" : "missed")}",
             _ => "",
         };
-        Console.WriteLine(Row(
+        output.WriteLine(Row(
             result.Name, Time(result.NsPerOp), Time(result.P99),
             result.AllocatedBytesPerOp.ToString(CultureInfo.InvariantCulture),
             Time(result.Baseline.NsPerOp), result.Baseline.Name, Number(result.Ratio), goal));
         if (result.Anchor is { } anchor)
         {
-            Console.WriteLine($"{"",-26} published elsewhere: {Time(anchor.NsPerOp)}, {anchor.Name}");
+            output.WriteLine($"{"",-26} published elsewhere: {Time(anchor.NsPerOp)}, {anchor.Name}");
         }
-        if (result.CopyOrMap is { } table) { Print(table); }
+        if (result.CopyOrMap is { } table) { Print(output, table); }
     }
 
-    private static void Print(BenchCopyOrMap table)
+    private static void Print(TextWriter output, BenchCopyOrMap table)
     {
-        Console.WriteLine($"{"bytes",14} {"copy",10} {"strict",10} {"deferred",10}");
+        output.WriteLine($"{"bytes",14} {"copy",10} {"strict",10} {"deferred",10}");
         foreach (BenchCopyOrMapLine line in table.Lines)
         {
-            Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            output.WriteLine(string.Create(CultureInfo.InvariantCulture,
                 $"{line.Bytes,14} {Time(line.CopyNs),10} {Time(line.MapStrictNs),10} {Time(line.MapDeferredNs),10}"));
         }
-        Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
+        output.WriteLine(string.Create(CultureInfo.InvariantCulture,
             $"{"",14} break-even: {table.BreakEvenStrictBytes} bytes strict, {table.BreakEvenDeferredBytes} deferred"));
     }
 

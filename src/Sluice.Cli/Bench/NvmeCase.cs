@@ -78,7 +78,7 @@ internal sealed class NvmeCase : BenchCase
             _pages = (int)(_disk.Length / ReadBytes);
             RunOptions options = new(
                 null, MachineKind.Sim, iommu, policy, 256UL << 20, Bounce: false, Rogue: [], Json: false);
-            _pc = Pc.Boot(options, _disk, useInterrupts: false);
+            _pc = Pc.Boot(options, _disk, Terminal.Silent, useInterrupts: false);
             _target = _pc.Nvme.Namespaces[0];
             for (int i = 0; i < InFlight; i++) { _buffers[i] = Mdl.Allocate(_pc.Machine, ReadBytes); }
         }

@@ -1,90 +1,79 @@
+using Microsoft.Win32.SafeHandles;
 using Sluice.Machines.Nvme;
 
 namespace Sluice.Cli.Run;
 
-/// <summary>The disk to read: the user's file, or one made for this run and gone after it.</summary>
+/// <summary>
+/// The disk to read: the user's file, or one made for this run that has no name and is gone with the process. It is
+/// opened once: everybody reads that very file, whatever its name leads to later.
+/// </summary>
 internal sealed class DiskImage : IDisposable
 {
     private const int MadeBytes = 64 << 20;
     private const int MadeSeed = 2006;
-    private static int s_made;
-    private readonly bool _isOurs;
+    private readonly SafeFileHandle _file;
 
-    private DiskImage(string path, long length, bool isOurs) => (Path, Length, _isOurs) = (path, length, isOurs);
+    private DiskImage(SafeFileHandle file, string name, long length) => (_file, Name, Length) = (file, name, length);
 
-    /// <summary>Where it is, as the user named it.</summary>
-    public string Path { get; }
+    /// <summary>What to call it: as the user named it.</summary>
+    public string Name { get; }
 
     /// <summary>Its size in bytes, at least 1.</summary>
     public long Length { get; }
 
-    /// <summary>Checks that <paramref name="path"/> can be read, or makes a disk when it is null.</summary>
-    public static DiskImage At(string? path)
+    /// <summary>A path by which another process opens it while this object lives.</summary>
+    public string Path => PlainFile.PathOf(_file);
+
+    /// <summary>Opens <paramref name="path"/>, or makes a disk when it is null.</summary>
+    public static DiskImage At(string? path) => path is null ? Make() : Open(path);
+
+    /// <summary>A medium over it, which must not outlive this object.</summary>
+    public FileMedium Open() => FileMedium.Over(_file);
+
+    private static DiskImage Open(string path)
     {
-        if (path is not null) { return new(path, LengthOf(path), isOurs: false); }
-        string name = $"sluice-{Environment.ProcessId}-{Interlocked.Increment(ref s_made)}.img";
-        string made = System.IO.Path.Combine(System.IO.Path.GetTempPath(), name);
+        SafeFileHandle? file = null;
         try
         {
-            Make(made);
-            return new(made, LengthOf(made), isOurs: true);
+            file = PlainFile.Open(path, writable: false);
+            long length = PlainFile.LengthOf(file);
+            if (length == 0) { throw new IOException($"'{path}' is empty: a disk has at least one byte"); }
+            return new(file, path, length);
         }
-        catch (Exception error)
+        catch (Exception error) when (IsAboutTheFile(error))
         {
-            File.Delete(made);
-            if (error is CommandException) { throw; }
+            file?.Dispose();
+            throw new CommandException($"cannot read the disk: {ErrorText.Of(error)}");
+        }
+    }
+
+    private static DiskImage Make()
+    {
+        SafeFileHandle? file = null;
+        try
+        {
+            file = PlainFile.CreateNameless(MadeBytes);
+            Random random = new(MadeSeed);
+            byte[] piece = new byte[1 << 20];
+            for (int written = 0; written < MadeBytes; written += piece.Length)
+            {
+                random.NextBytes(piece);
+                RandomAccess.Write(file, piece, written);
+            }
+            return new(file, "64 MiB made for this run", MadeBytes);
+        }
+        catch (Exception error) when (IsAboutTheFile(error))
+        {
+            file?.Dispose();
             throw new CommandException(
-                $"cannot make a disk of {MadeBytes >> 20} MiB: {OneLine(error)}. Free some space or give --disk FILE.");
-        }
-    }
-
-    /// <summary>Opens it for reading. The medium becomes the caller's.</summary>
-    public FileMedium Open()
-    {
-        try
-        {
-            return FileMedium.Open(Path, readOnly: true);
-        }
-        catch (Exception error) when (IsAboutTheFile(error))
-        {
-            throw new CommandException($"cannot read the disk: {OneLine(error)}");
-        }
-    }
-
-    private static long LengthOf(string path)
-    {
-        if (Directory.Exists(path)) { throw new CommandException($"--disk {path} is a folder; give a file"); }
-        try
-        {
-            using FileMedium medium = FileMedium.Open(path, readOnly: true);
-            return medium.Length;
-        }
-        catch (Exception error) when (IsAboutTheFile(error))
-        {
-            throw new CommandException($"cannot read the disk: {OneLine(error)}");
+                $"cannot make a disk of {MadeBytes >> 20} MiB: {ErrorText.Of(error)}. "
+                + "Free some space or give --disk FILE.");
         }
     }
 
     private static bool IsAboutTheFile(Exception error) =>
         error is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException;
 
-    private static void Make(string path)
-    {
-        Random random = new(MadeSeed);
-        byte[] piece = new byte[1 << 20];
-        using FileStream file = new(path, FileMode.CreateNew, FileAccess.Write);
-        for (int written = 0; written < MadeBytes; written += piece.Length)
-        {
-            random.NextBytes(piece);
-            file.Write(piece);
-        }
-    }
-
-    private static string OneLine(Exception error) => error.Message.ReplaceLineEndings(" ").TrimEnd('.');
-
-    /// <summary>Removes the disk if it was made here.</summary>
-    public void Dispose()
-    {
-        if (_isOurs) { File.Delete(Path); }
-    }
+    /// <summary>Closes it; one that was made is gone.</summary>
+    public void Dispose() => _file.Dispose();
 }

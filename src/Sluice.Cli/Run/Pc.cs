@@ -55,12 +55,12 @@ internal sealed class Pc : IDisposable
     public DmaAdapter EduAdapter { get; private set; } = null!;
 
     /// <summary>Builds and boots it. The disk stays the caller's.</summary>
-    public static Pc Boot(RunOptions options, DiskImage disk, bool useInterrupts = true)
+    public static Pc Boot(RunOptions options, DiskImage disk, Terminal terminal, bool useInterrupts = true)
     {
         bool remaps = options.Iommu == IommuKind.Vtd;
         (IPlatform machine, IDisposable hardware, KernelArea kernel) = options.Machine == MachineKind.Sim
             ? Simulated(options, disk, remaps)
-            : Emulated(options, disk, remaps);
+            : Emulated(options, disk, remaps, terminal);
         Pc? pc = null;
         try
         {
@@ -77,8 +77,9 @@ internal sealed class Pc : IDisposable
         }
         catch
         {
-            if (pc is null) { hardware.Dispose(); }
-            pc?.Dispose();
+            // What went wrong first is what is told.
+            try { (pc ?? hardware).Dispose(); }
+            catch (Exception second) when (second is IOException or DmaException or TimeoutException) { }
             throw;
         }
     }
@@ -104,11 +105,11 @@ internal sealed class Pc : IDisposable
     }
 
     private static (IPlatform Machine, IDisposable Hardware, KernelArea Kernel) Emulated(
-        RunOptions options, DiskImage disk, bool remaps)
+        RunOptions options, DiskImage disk, bool remaps, Terminal terminal)
     {
         QemuMachine machine = QemuMachine.Start(new()
         {
-            Launcher = QemuFetcher.Require(),
+            Launcher = QemuFetcher.Require(terminal),
             MemoryBytes = options.MemoryBytes,
             Disk = disk.Path,
             Iommu = remaps ? MachineIommu.Vtd : MachineIommu.None,
@@ -154,9 +155,13 @@ internal sealed class Pc : IDisposable
     /// <summary>Stops the drivers, then the DMA, then the machine.</summary>
     public void Dispose()
     {
-        Nvme?.Dispose();
-        Dma.Dispose();
-        _hardware.Dispose();
+        // Hardware that died fails its drivers on their way out, and is ended all the same.
+        try { Nvme?.Dispose(); }
+        finally
+        {
+            try { Dma.Dispose(); }
+            finally { _hardware.Dispose(); }
+        }
     }
 
     // Reports name what a wild DMA aimed at; only the machine knows where its kernel lies.

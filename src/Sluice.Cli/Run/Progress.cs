@@ -3,10 +3,10 @@ namespace Sluice.Cli.Run;
 /// <summary>
 /// How far long work has come: one line on standard error that is wiped at the end, only for a person at a terminal.
 /// </summary>
-internal sealed class Progress(long total, bool enabled) : IDisposable
+internal sealed class Progress(Terminal terminal, long total, bool enabled) : IDisposable
 {
     private const int PeriodMilliseconds = 200;
-    private readonly bool _enabled = enabled && !Console.IsErrorRedirected;
+    private readonly bool _enabled = enabled && terminal.IsWatched;
     private readonly long _start = Environment.TickCount64;
     private long _last;
     private bool _shown;
@@ -20,7 +20,7 @@ internal sealed class Progress(long total, bool enabled) : IDisposable
         if (now - _start < 1000 || now - _last < PeriodMilliseconds) { return; }
         _last = now;
         _shown = true;
-        Console.Error.Write($"\r{ByteSize.Format(done)} of {ByteSize.Format(total)}, {done * 100 / total} %   ");
+        terminal.Error.Write($"\r{ByteSize.Format(done)} of {ByteSize.Format(total)}, {done * 100 / total} %   ");
     }
 
     /// <summary>Wipes the line.</summary>
@@ -28,6 +28,6 @@ internal sealed class Progress(long total, bool enabled) : IDisposable
     {
         if (!_shown) { return; }
         _shown = false;
-        Console.Error.Write("\r" + new string(' ', 60) + "\r");
+        terminal.Error.Write("\r" + new string(' ', 60) + "\r");
     }
 }

@@ -10,14 +10,22 @@ internal static class QemuFetcher
 
     /// <summary>The program that starts QEMU.</summary>
     /// <exception cref="CommandException">It is not there and cannot be brought.</exception>
-    public static string Require()
+    public static string Require(Terminal terminal)
     {
         if (QemuLauncher.Find() is { } found) { return found; }
         string script = FindScript()
             ?? throw new CommandException("QEMU is not there; set SLUICE_QEMU to a qemu-system-x86_64 of version 11 or newer");
-        Console.Error.WriteLine("sluice run: QEMU is not there yet; fetching it once, this takes about ten seconds…");
+        terminal.Remark("sluice run: QEMU is not there yet; fetching it once, this takes about ten seconds…");
         ProcessStartInfo start = new(script) { RedirectStandardOutput = true, RedirectStandardError = true };
         using Process process = Process.Start(start)!;
+        void End(object? sender, EventArgs e) => process.Kill(entireProcessTree: true);
+        AppDomain.CurrentDomain.ProcessExit += End;
+        try { return Await(script, process); }
+        finally { AppDomain.CurrentDomain.ProcessExit -= End; }
+    }
+
+    private static string Await(string script, Process process)
+    {
         Task<string> said = process.StandardError.ReadToEndAsync();
         string launcher = process.StandardOutput.ReadToEnd().Trim();
         if (!process.WaitForExit(Patience))

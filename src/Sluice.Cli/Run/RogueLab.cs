@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Text.Json.Nodes;
 using Sluice.Dma;
+using Sluice.Remapping;
 
 namespace Sluice.Cli.Run;
 
@@ -14,12 +15,13 @@ internal sealed class RogueLab : IDisposable
     private const int PageBytes = 4096;
     private static readonly TimeSpan ReportPatience = TimeSpan.FromSeconds(2);
     private readonly Pc _pc;
+    private readonly InvalidationPolicy _policy;
     private readonly BlockingCollection<DmaReport> _reports = new(new ConcurrentQueue<DmaReport>());
 
     /// <summary>A lab on a booted PC.</summary>
-    public RogueLab(Pc pc)
+    public RogueLab(Pc pc, InvalidationPolicy policy)
     {
-        _pc = pc;
+        (_pc, _policy) = (pc, policy);
         _pc.Dma.Reported += _reports.Add;
     }
 
@@ -38,17 +40,37 @@ internal sealed class RogueLab : IDisposable
         _pc.Edu.TransferRaw(scene.Target, AttackBytes, scene.Writes ? DmaDirection.FromDevice : DmaDirection.ToDevice);
 
         DmaReport? report = AwaitReport(scene.Blame);
-        bool memoryUnchanged = scene.VictimIsUnchanged() && _pc.Kernel.Check().Count == 0;
+        RogueChange? change = scene.Change();
+        bool memoryUnchanged = change is null && _pc.Kernel.Check().Count == 0;
         // Repaired before the device is used again: its interrupt goes through the table that was attacked.
         _pc.Kernel.Repair();
-        bool blocked = scene.Writes ? memoryUnchanged : !scene.Holds(UnloadDevice().AsSpan(0, AttackBytes));
-        return new(
+        byte[] loot = scene.Writes ? [] : UnloadDevice()[..AttackBytes];
+        bool blocked = scene.Writes ? memoryUnchanged : !scene.Holds(loot);
+        RogueOutcome outcome = new(
             rogue.Name(), blocked, report is not null, memoryUnchanged,
             report is null ? null : JsonNode.Parse(report.ToJson()))
         {
             ReportText = report?.ToString() ?? "",
+            Changed = change,
+            Taken = scene.Writes || blocked ? null : Convert.ToHexStringLower(loot, 0, RogueScene.ShownBytes),
         };
+        return outcome with { Reason = Explain(rogue, outcome) };
     }
+
+    // A person who sees status 2 wants to know whose doing it is.
+    private string? Explain(RogueCase rogue, RogueOutcome outcome) => (outcome, rogue, _policy) switch
+    {
+        ({ IsContained: true }, _, _) => null,
+        _ when !_pc.HasUnit => "no remapping unit stands between the device and memory",
+        ({ Blocked: false }, RogueCase.Stale, InvalidationPolicy.Deferred) =>
+            "under the deferred policy a buffer that was taken back stays reachable until the next flush",
+        ({ Blocked: true, Logged: false, MemoryUnchanged: true }, RogueCase.Stale, InvalidationPolicy.Shadow) =>
+            "under the shadow policy the address leads to a copy that stays mapped: the device wrote the copy and never "
+            + "the buffer, so nothing was refused and nothing is logged",
+        ({ Blocked: false }, _, _) => "the remapping unit let it through",
+        ({ MemoryUnchanged: false }, _, _) => "it was refused, and memory changed all the same",
+        _ => $"it did no harm, and no report of it arrived within {ReportPatience.TotalSeconds:0} s",
+    };
 
     private DmaReport? AwaitReport(LogicalAddress page)
     {

@@ -7,6 +7,9 @@ internal sealed class RogueScene : IDisposable
 {
     private const int PageLog2 = 12;
     private const uint PageBytes = 1 << PageLog2;
+
+    /// <summary>So many bytes of evidence are shown.</summary>
+    public const int ShownBytes = 16;
     private readonly Pc _pc;
     private readonly Action _cleanUp;
     private readonly PhysicalAddress _victim;
@@ -27,13 +30,24 @@ internal sealed class RogueScene : IDisposable
     /// <summary>The page that a report about the strike names.</summary>
     public LogicalAddress Blame { get; }
 
-    /// <summary>Whether the memory that the strike is aimed at is as it was.</summary>
-    public bool VictimIsUnchanged()
+    /// <summary>What is different in the memory that the strike is aimed at; null when nothing is.</summary>
+    public RogueChange? Change()
     {
         byte[] now = new byte[PageBytes];
         _pc.Machine.Memory.TryRead(_victim, now);
-        return now.AsSpan().SequenceEqual(_before);
+        int first = now.AsSpan().CommonPrefixLength(_before);
+        if (first == now.Length) { return null; }
+        int last = now.Length - 1;
+        while (now[last] == _before[last]) { last--; }
+        int bytes = 0;
+        for (int i = first; i <= last; i++) { bytes += now[i] == _before[i] ? 0 : 1; }
+        int shown = Math.Min(last - first + 1, ShownBytes);
+        return new(
+            Hex(_victim + (uint)first), Hex(_victim + (uint)last), bytes,
+            Convert.ToHexStringLower(_before, first, shown), Convert.ToHexStringLower(now, first, shown));
     }
+
+    private static string Hex(PhysicalAddress address) => $"0x{address.Value:x}";
 
     /// <summary>
     /// Whether bytes that the device came away with are the victim's. A refused read leaves it none or all ones.

@@ -8,7 +8,7 @@ namespace Sluice.Cli.Run;
 internal static class RunCommand
 {
     /// <summary>The verb.</summary>
-    public static Command Create()
+    public static Command Create(Terminal terminal)
     {
         Option<string?> disk = new("--disk")
         {
@@ -65,7 +65,7 @@ internal static class RunCommand
         {
             disk, machine, iommu, policy, memory, bounce, rogue, json,
         };
-        command.SetAction(result => RunJob.Execute(new RunOptions(
+        command.SetAction(result => RunJob.Execute(terminal, new RunOptions(
             result.GetValue(disk),
             ParseMachine(result.GetRequiredValue(machine)),
             IommuWords.Parse(result.GetRequiredValue(iommu)),

@@ -55,8 +55,22 @@ internal sealed record RunIotlb(long? Hits, long? Misses);
 /// <summary>
 /// One misbehaviour: what became of it, and the report that explains it (null when nothing was logged).
 /// </summary>
+/// <param name="Case">Its name.</param>
+/// <param name="Blocked">Whether it reached what it was aimed at.</param>
+/// <param name="Logged">Whether a report arrived.</param>
+/// <param name="MemoryUnchanged">Whether memory is as it was.</param>
+/// <param name="Report">The report.</param>
 internal sealed record RogueOutcome(string Case, bool Blocked, bool Logged, bool MemoryUnchanged, JsonNode? Report)
 {
+    /// <summary>Why it was not blocked, logged and harmless; null when it was.</summary>
+    public string? Reason { get; init; }
+
+    /// <summary>What it changed of the memory that it was aimed at; null when nothing.</summary>
+    public RogueChange? Changed { get; init; }
+
+    /// <summary>The first bytes of what the device read and should not have, hexadecimal; null when nothing.</summary>
+    public string? Taken { get; init; }
+
     /// <summary>The report for people; not part of the document.</summary>
     [JsonIgnore]
     public string ReportText { get; init; } = "";
@@ -65,6 +79,14 @@ internal sealed record RogueOutcome(string Case, bool Blocked, bool Logged, bool
     [JsonIgnore]
     public bool IsContained => Blocked && Logged && MemoryUnchanged;
 }
+
+/// <summary>Memory that was changed.</summary>
+/// <param name="First">The physical address of the first byte that is another now, hexadecimal.</param>
+/// <param name="Last">Of the last one.</param>
+/// <param name="Bytes">How many of those between them are others now.</param>
+/// <param name="Before">What the first of them were, hexadecimal.</param>
+/// <param name="After">What they are.</param>
+internal sealed record RogueChange(string First, string Last, int Bytes, string Before, string After);
 
 /// <summary>The serializer, made at build time.</summary>
 [JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase)]

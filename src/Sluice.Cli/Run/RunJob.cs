@@ -11,22 +11,22 @@ internal static class RunJob
 {
     /// <summary>Runs and prints.</summary>
     /// <returns>The exit status.</returns>
-    public static int Execute(RunOptions options)
+    public static int Execute(Terminal terminal, RunOptions options)
     {
-        RunDocument document = Run(options);
-        if (options.Json) { Console.WriteLine(JsonSerializer.Serialize(document, RunJson.Default.RunDocument)); }
-        else { RunText.Write(Console.Out, document); }
+        RunDocument document = Run(terminal, options);
+        if (options.Json) { terminal.Output.WriteLine(JsonSerializer.Serialize(document, RunJson.Default.RunDocument)); }
+        else { RunText.Write(terminal.Output, document); }
         return document.Rogue.All(static outcome => outcome.IsContained) ? ExitCode.Clean : ExitCode.Findings;
     }
 
-    private static RunDocument Run(RunOptions options)
+    private static RunDocument Run(Terminal terminal, RunOptions options)
     {
         using DiskImage disk = DiskImage.At(options.DiskPath);
         long length = disk.Length;
         try
         {
-            using Pc pc = Pc.Boot(options, disk);
-            using Progress progress = new(length, enabled: !options.Json);
+            using Pc pc = Pc.Boot(options, disk, terminal);
+            using Progress progress = new(terminal, length, enabled: !options.Json);
             DiskReader.Result read = DiskReader.Read(pc, length, progress.Report);
             progress.Dispose();
             (DiskCounters before, DiskCounters after) = (read.Before, read.After);
@@ -36,7 +36,7 @@ internal static class RunJob
                 Machine = Lower(options.Machine),
                 Iommu = Lower(options.Iommu),
                 Policy = Lower(options.Policy),
-                Disk = new(disk.Path, length, read.Sha256),
+                Disk = new(disk.Name, length, read.Sha256),
                 Dma = new(
                     after.Dma.Requests - before.Dma.Requests, after.Dma.Bytes - before.Dma.Bytes,
                     after.Dma.Blocked, after.Dma.Lost,
@@ -45,12 +45,13 @@ internal static class RunJob
                 Seconds = seconds,
                 BytesPerSecond = length / seconds,
                 Bounce = options.Bounce,
-                Rogue = Misbehave(pc, options.Rogue),
+                Rogue = Misbehave(pc, options),
             };
         }
-        catch (Exception error) when (error is MachineException or DmaException or Remapping.RemappingException)
+        catch (Exception error) when (error is MachineException or DmaException or Remapping.RemappingException
+            or TimeoutException)
         {
-            throw new CommandException(error.Message);
+            throw new CommandException(ErrorText.Of(error));
         }
         catch (QemuException error)
         {
@@ -58,15 +59,15 @@ internal static class RunJob
         }
         catch (IOException error)
         {
-            throw new CommandException($"reading {disk.Path} stopped: {error.Message}");
+            throw new CommandException($"reading {disk.Name} stopped: {ErrorText.Of(error)}");
         }
     }
 
-    private static IReadOnlyList<RogueOutcome> Misbehave(Pc pc, IReadOnlyList<RogueCase> cases)
+    private static IReadOnlyList<RogueOutcome> Misbehave(Pc pc, RunOptions options)
     {
-        if (cases.Count == 0) { return []; }
-        using RogueLab lab = new(pc);
-        return lab.Run(cases);
+        if (options.Rogue.Count == 0) { return []; }
+        using RogueLab lab = new(pc, options.Policy);
+        return lab.Run(options.Rogue);
     }
 
     private static string Lower<T>(T word)

@@ -21,7 +21,12 @@ internal sealed record DeviceWords(bool IsNvme, string? Disk, PciAddress? Addres
     /// <exception cref="CommandException">They name no device that there is.</exception>
     public static DeviceWords Parse(string words)
     {
-        string[] parts = words.Split(',');
+        // As QEMU has it: a comma that belongs to a value is written twice.
+        string[] parts =
+        [
+            .. words.Replace(",,", "\0", StringComparison.Ordinal).Split(',')
+                .Select(static part => part.Replace('\0', ',')),
+        ];
         if (parts[0] is not ("edu" or "nvme"))
         {
             throw new CommandException($"--device does not know '{parts[0]}'; use edu or nvme,disk=FILE");
@@ -74,7 +79,7 @@ internal sealed record DeviceWords(bool IsNvme, string? Disk, PciAddress? Addres
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException or ArgumentException)
         {
-            throw new CommandException($"cannot open the disk: {error.Message.ReplaceLineEndings(" ").TrimEnd('.')}");
+            throw new CommandException($"cannot open the disk: {ErrorText.Of(error)}");
         }
     }
 

@@ -22,7 +22,7 @@ internal static class MachineCommand
         """;
 
     /// <summary>The verb.</summary>
-    public static Command Create()
+    public static Command Create(Terminal terminal)
     {
         Option<string> socket = new("--qtest")
         {
@@ -49,6 +49,7 @@ internal static class MachineCommand
         };
         Command command = new("machine", Help) { socket, iommu, memory, devices, json };
         command.SetAction(result => Serve(
+            terminal.Output,
             result.GetRequiredValue(socket),
             result.GetRequiredValue(iommu),
             result.GetRequiredValue(memory),
@@ -58,7 +59,7 @@ internal static class MachineCommand
     }
 
     private static int Serve(
-        string socket, string iommu, string memory, IReadOnlyList<DeviceWords> devices, bool json)
+        TextWriter output, string socket, string iommu, string memory, IReadOnlyList<DeviceWords> devices, bool json)
     {
         IommuKind kind = IommuWords.Parse(iommu);
         if (!ByteSize.TryParse(memory, out ulong bytes))
@@ -81,14 +82,14 @@ internal static class MachineCommand
                 MachineDocument document = new(socket, [
                     .. machine.Functions.Select(static f => new MachineFunction(f.Name, f.Address.ToString())),
                 ]);
-                Console.WriteLine(JsonSerializer.Serialize(document, MachineJson.Default.MachineDocument));
+                output.WriteLine(JsonSerializer.Serialize(document, MachineJson.Default.MachineDocument));
             }
             MachineServer.Serve(machine, socket);
             return ExitCode.Clean;
         }
         catch (Exception error) when (error is MachineException or System.Net.Sockets.SocketException)
         {
-            throw new CommandException(error.Message.ReplaceLineEndings(" ").TrimEnd('.'));
+            throw new CommandException(ErrorText.Of(error));
         }
     }
 }

@@ -8,7 +8,7 @@ namespace Sluice.Cli.Walk;
 internal static class WalkCommand
 {
     /// <summary>The verb.</summary>
-    public static Command Create()
+    public static Command Create(Terminal terminal)
     {
         Option<string> image = new("--image")
         {
@@ -74,7 +74,7 @@ internal static class WalkCommand
         {
             image, format, root, first, levels, stage, inputBits, entries, aperture, json, addresses,
         };
-        command.SetAction(result => WalkJob.Execute(new WalkOptions(
+        command.SetAction(result => new WalkJob(terminal).Execute(new WalkOptions(
             result.GetRequiredValue(image),
             new(Number("--base", result.GetValue(first)) ?? 0),
             result.GetRequiredValue(format),

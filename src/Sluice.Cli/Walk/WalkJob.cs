@@ -5,13 +5,15 @@ using Sluice.Formats.PageTables;
 namespace Sluice.Cli.Walk;
 
 /// <summary>Does what <c>sluice walk</c> promises: translate, or list.</summary>
-internal static class WalkJob
+internal sealed class WalkJob(Terminal terminal)
 {
     private const int Version = 1;
+    private const int MostLevels = 6;
+    private readonly TextWriter _output = terminal.Output;
 
     /// <summary>Walks and prints.</summary>
     /// <returns>The exit status.</returns>
-    public static int Execute(WalkOptions options)
+    public int Execute(WalkOptions options)
     {
         if (!PageTableFormats.TryFind(options.Format, options.Tables, out IPageTableReader? reader, out string problem))
         {
@@ -20,17 +22,44 @@ internal static class WalkJob
         if (problem.Length > 0) { Remark(problem); }
         using MemoryImage image = MemoryImage.Open(options.ImagePath, options.Base);
         PhysicalRange held = image.Range;
-        if (options.Tables.Root < held.First || options.Tables.Root > held.Last)
+        bool isHeld = options.Tables.Root >= held.First && options.Tables.Root <= held.Last;
+        if (!isHeld)
         {
             Remark($"the top table at {Hex(options.Tables.Root)} lies outside the image, which holds "
                 + $"{Hex(held.First)} to {Hex(held.Last)}; are --root and --base right?");
         }
-        return options.Addresses.Count > 0
+        (bool damaged, bool foundSome) = options.Addresses.Count > 0
             ? Translate(options, reader, image.Memory)
             : List(options, reader, image.Memory);
+        if (image.Problem is { } partial) { Remark($"the image could not be read whole: {partial}; the answer is partial"); }
+        else if (isHeld && !foundSome) { Remark(Suggest(options, reader)); }
+        return damaged || image.Problem is not null ? ExitCode.Damaged : ExitCode.Clean;
     }
 
-    private static int Translate(WalkOptions options, IPageTableReader reader, PhysicalMemory memory)
+    // Tables read with a wrong shape hold nothing, or nonsense.
+    private static string Suggest(WalkOptions options, IPageTableReader reader)
+    {
+        int levels = reader.Root.TopLevel + 1;
+        string[] others =
+        [
+            .. Enumerable.Range(1, MostLevels).Where(n => n != levels
+                && PageTableFormats.TryFind(options.Format, options.Tables with { Levels = n }, out _, out string problem)
+                && problem.Length == 0).Select(static n => n.ToString(CultureInfo.InvariantCulture)),
+        ];
+        const string Nothing = "nothing is mapped";
+        if (others.Length > 0)
+        {
+            return $"{Nothing} by tables of {Plural.Of(levels, "level")}; is --root right, or do they have other --levels "
+                + $"({string.Join(" or ", others)})?";
+        }
+        return reader.Root.Entries != 0 ? $"{Nothing}; are --root, --entries and --aperture right?"
+            : options.Format.StartsWith("arm-", StringComparison.Ordinal)
+                ? $"{Nothing}; are --root, --input-bits and --stage right?"
+                : $"{Nothing}; are --root and --format right?";
+    }
+
+    private (bool Damaged, bool FoundSome) Translate(
+        WalkOptions options, IPageTableReader reader, ImageMemory memory)
     {
         List<WalkTranslation> translations = [];
         bool damaged = false;
@@ -44,22 +73,22 @@ internal static class WalkJob
         }
         if (options.Json)
         {
-            Console.WriteLine(JsonSerializer.Serialize(
+            _output.WriteLine(JsonSerializer.Serialize(
                 new(Version, reader.Format, translations), WalkJson.Default.TranslationDocument));
         }
         else
         {
             foreach (WalkTranslation t in translations)
             {
-                Console.WriteLine(t.Fault is null
+                _output.WriteLine(t.Fault is null
                     ? $"{t.Logical,-20} → {t.Physical,-20} {t.Access,-3} {ByteSize.Format(t.PageSize!.Value)} page"
                     : $"{t.Logical,-20} ✗ {t.Fault}");
             }
         }
-        return damaged ? ExitCode.Damaged : ExitCode.Clean;
+        return (damaged, translations.Any(static t => t.Fault is null));
     }
 
-    private static int List(WalkOptions options, IPageTableReader reader, PhysicalMemory memory)
+    private (bool Damaged, bool FoundSome) List(WalkOptions options, IPageTableReader reader, ImageMemory memory)
     {
         PageTableListing listing = reader.List(memory, ListingLimits.Default);
         if (options.Json)
@@ -75,44 +104,44 @@ internal static class WalkJob
                     .. listing.Damage.Select(static d =>
                         new WalkDamage(Hex(d.Table), d.Index, d.Level, Name(d.Problem))),
                 ]);
-            Console.WriteLine(JsonSerializer.Serialize(document, WalkJson.Default.ListingDocument));
+            _output.WriteLine(JsonSerializer.Serialize(document, WalkJson.Default.ListingDocument));
         }
         else
         {
             Write(listing);
         }
-        return listing.Damage.Count > 0 ? ExitCode.Damaged : ExitCode.Clean;
+        return (listing.Damage.Count > 0, listing.Ranges.Count > 0);
     }
 
-    private static void Write(PageTableListing listing)
+    private void Write(PageTableListing listing)
     {
-        Console.WriteLine($"{"logical",-20} {"last",-20} {"physical",-20} {"access",-7} size");
+        _output.WriteLine($"{"logical",-20} {"last",-20} {"physical",-20} {"access",-7} size");
         double total = 0;
         foreach (MappedRange range in listing.Ranges)
         {
             // The whole 64-bit space has a length that does not fit.
             double bytes = range.Logical.LengthMinusOne + 1.0;
             total += bytes;
-            Console.WriteLine(
+            _output.WriteLine(
                 $"{Hex(range.Logical.First),-20} {Hex(range.Logical.Last),-20} {Hex(range.Physical),-20} "
                 + $"{Name(range.Access),-7} {ByteSize.Format(bytes)}");
         }
-        Console.WriteLine(string.Create(
+        _output.WriteLine(string.Create(
             CultureInfo.InvariantCulture,
-            $"{listing.Ranges.Count} {(listing.Ranges.Count == 1 ? "range" : "ranges")}, "
+            $"{Plural.Of(listing.Ranges.Count, "range")}, "
             + $"{ByteSize.Format(total)} mapped"));
         if (listing.Damage.Count == 0) { return; }
-        Console.WriteLine();
+        _output.WriteLine();
         foreach (TableDamage damage in listing.Damage)
         {
-            Console.WriteLine(
+            _output.WriteLine(
                 $"damaged: entry {damage.Index} of the level {damage.Level} table at {Hex(damage.Table)}: "
                 + Name(damage.Problem));
         }
     }
 
     // What a person should know and a program need not: the answer is as complete as without it.
-    private static void Remark(string remark) => Console.Error.WriteLine($"sluice walk: {remark}");
+    private void Remark(string remark) => terminal.Remark($"sluice walk: {remark}");
 
     private static string Hex(PhysicalAddress address) => $"0x{address.Value:x}";
 

@@ -9,36 +9,41 @@ namespace Sluice.Machines.Nvme;
 public sealed class FileMedium : INvmeMedium
 {
     private readonly SafeFileHandle _file;
+    private readonly bool _isOurs;
 
-    private FileMedium(SafeFileHandle file, long length, bool readOnly) =>
-        (_file, Length, IsReadOnly) = (file, length, readOnly);
+    private FileMedium(SafeFileHandle file, long length, bool readOnly, bool isOurs = true) =>
+        (_file, Length, IsReadOnly, _isOurs) = (file, length, readOnly, isOurs);
 
-    /// <summary>Opens a file of at least one byte.</summary>
+    /// <summary>Opens a regular file or block device of at least one byte.</summary>
     /// <param name="path">The file; it must exist.</param>
     /// <param name="readOnly">Open it for reading alone; writes are then refused by the namespace.</param>
-    /// <exception cref="IOException">It is missing, empty, not a plain file, or otherwise unreadable.</exception>
+    /// <exception cref="IOException">It is missing, empty, no such file, or otherwise unreadable.</exception>
     /// <exception cref="UnauthorizedAccessException">The system does not let us.</exception>
     public static FileMedium Open(string path, bool readOnly)
     {
-        SafeFileHandle file = File.OpenHandle(
-            path, FileMode.Open, readOnly ? FileAccess.Read : FileAccess.ReadWrite,
-            FileShare.ReadWrite | FileShare.Delete);
+        SafeFileHandle file = PlainFile.Open(path, writable: !readOnly);
         try
         {
-            long length = RandomAccess.GetLength(file);
+            long length = PlainFile.LengthOf(file);
             if (length == 0) { throw new IOException($"'{path}' is empty: a disk has at least one byte"); }
             return new(file, length, readOnly);
-        }
-        catch (NotSupportedException)
-        {
-            file.Dispose();
-            throw new IOException($"'{path}' is not a plain file");
         }
         catch
         {
             file.Dispose();
             throw;
         }
+    }
+
+    /// <summary>A medium over a file that is open already, to be read only.</summary>
+    /// <param name="file">A file of at least one byte; it stays the caller's, and outlives the medium.</param>
+    /// <exception cref="IOException">It is empty, or the system does not tell its length.</exception>
+    public static FileMedium Over(SafeFileHandle file)
+    {
+        long length = PlainFile.LengthOf(file);
+        return length != 0
+            ? new(file, length, readOnly: true, isOurs: false)
+            : throw new IOException("a disk has at least one byte");
     }
 
     /// <summary>
@@ -112,5 +117,8 @@ public sealed class FileMedium : INvmeMedium
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _file.Dispose();
+    public void Dispose()
+    {
+        if (_isOurs) { _file.Dispose(); }
+    }
 }

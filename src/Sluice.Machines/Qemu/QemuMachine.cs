@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using Microsoft.Win32.SafeHandles;
 using Sluice.Machines.Qtest;
 
 namespace Sluice.Machines.Qemu;
@@ -97,20 +98,23 @@ public sealed class QemuMachine : IPlatform, IDisposable
         }
         string launcher = options.Launcher ?? QemuLauncher.Find()
             ?? throw new QemuException("QEMU is not there: eng/qemu.sh brings it, or SLUICE_QEMU names one");
+        if (!OperatingSystem.IsLinux()) { throw new QemuException("QEMU as a machine needs Linux"); }
         QemuProcess? process = null;
         MemoryBanks? banks = null;
         try
         {
-            using FileStream file = CreateMemory(options.MemoryBytes);
-            banks = MapMemory(file, options.MemoryBytes);
-            string path = $"/proc/{Environment.ProcessId}/fd/{file.SafeFileHandle.DangerousGetHandle()}";
-            process = QemuProcess.Start(launcher, Arguments(options, path), options.Processor, options.Timeout);
+            // QEMU opens both through our descriptors: no name of the user's is ever read by it.
+            using SafeFileHandle memory = CreateMemory(options.MemoryBytes);
+            using SafeFileHandle? disk = OpenDisk(options);
+            banks = MapMemory(memory, options.MemoryBytes);
+            process = QemuProcess.Start(
+                launcher, Arguments(options, memory, disk), options.Processor, options.Timeout);
             return new(options, process, banks);
         }
         catch (Exception e)
         {
-            process?.Dispose();
-            banks?.Dispose();
+            try { process?.Dispose(); }
+            finally { banks?.Dispose(); }
             if (e is QtestException) { throw new QemuException($"QEMU did not start: {e.Message}", e); }
             throw;
         }
@@ -150,14 +154,17 @@ public sealed class QemuMachine : IPlatform, IDisposable
         return condition();
     }
 
-    /// <summary>Ends QEMU, then unmaps its memory.</summary>
+    /// <summary>
+    /// Ends QEMU, then unmaps its memory. QEMU first: nobody then waits for an answer of one that hangs, and it has
+    /// ended whatever comes later.
+    /// </summary>
     public void Dispose()
     {
         if (_disposed) { return; }
         _disposed = true;
+        _process.Dispose();
         _idlePoll.Dispose();
         _execution.Dispose();
-        _process.Dispose();
         _banks.Dispose();
     }
 
@@ -174,7 +181,8 @@ public sealed class QemuMachine : IPlatform, IDisposable
         return Stopwatch.GetElapsedTime(Volatile.Read(ref _lastWrite)) < ActiveFor;
     }
 
-    private static IEnumerable<string> Arguments(QemuMachineOptions options, string memoryFile)
+    private static IEnumerable<string> Arguments(
+        QemuMachineOptions options, SafeFileHandle memory, SafeFileHandle? disk)
     {
         string megabytes = (options.MemoryBytes >> 20).ToString(CultureInfo.InvariantCulture);
         yield return "-machine";
@@ -182,17 +190,20 @@ public sealed class QemuMachine : IPlatform, IDisposable
         yield return "-m";
         yield return megabytes;
         yield return "-object";
-        yield return $"memory-backend-file,id=ram,size={megabytes}M,mem-path={Escape(memoryFile)},share=on";
+        yield return $"memory-backend-file,id=ram,size={megabytes}M,mem-path={PlainFile.PathOf(memory)},share=on";
         if (options.Iommu == MachineIommu.Vtd)
         {
             yield return "-device";
             yield return options.IommuProperties.Length == 0 ? "intel-iommu" : $"intel-iommu,{options.IommuProperties}";
         }
-        if (options.Disk is { } disk)
+        if (disk is not null)
         {
-            yield return "-drive";
-            string snapshot = options.DiskIsWritable ? "" : ",snapshot=on";
-            yield return $"if=none,id=disk,format=raw,file={Escape(disk)}{snapshot}";
+            // Every layer is named, so that QEMU guesses none from what the name or the content looks like.
+            string driver = PlainFile.IsBlockDevice(disk) ? "host_device" : "file";
+            string readOnly = options.DiskIsWritable ? "off" : "on";
+            yield return "-blockdev";
+            yield return $"driver=raw,node-name=disk,read-only={readOnly},"
+                + $"file.driver={driver},file.filename={PlainFile.PathOf(disk)}";
             yield return "-device";
             yield return "nvme,drive=disk,serial=sluice,addr=6.0";
         }
@@ -204,34 +215,29 @@ public sealed class QemuMachine : IPlatform, IDisposable
         foreach (string argument in options.Arguments) { yield return argument; }
     }
 
-    /// <summary>A comma in a value is written twice.</summary>
-    private static string Escape(string value) => value.Replace(",", ",,", StringComparison.Ordinal);
-
-    /// <summary>
-    /// A file without a name, for both processes to map: QEMU opens it through our descriptor, and nobody need remove
-    /// it. It lies in memory when there is room, so that no disk is written; else in the temporary folder.
-    /// </summary>
-    private static FileStream CreateMemory(ulong bytes)
+    /// <summary>A file without a name, for both processes to map, with all the room it may need.</summary>
+    private static SafeFileHandle CreateMemory(ulong bytes)
     {
-        const string SharedMemory = "/dev/shm";
-        if (!OperatingSystem.IsLinux()) { throw new QemuException("QEMU as a machine needs Linux"); }
-        bool hasRoom = Directory.Exists(SharedMemory) && (ulong)new DriveInfo(SharedMemory).AvailableFreeSpace > bytes
-            + (64UL << 20);
-        string path = Path.Combine(hasRoom ? SharedMemory : Path.GetTempPath(),
-            $"sluice-qemu-{Environment.ProcessId}-{Guid.NewGuid():N}");
-        FileStream file = new(path, new FileStreamOptions
+        try { return PlainFile.CreateNameless(checked((long)bytes)); }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or OverflowException)
         {
-            Mode = FileMode.CreateNew, Access = FileAccess.ReadWrite,
-            UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
-        });
-        File.Delete(path);
-        file.SetLength((long)bytes);
-        return file;
+            throw new QemuException($"no room for {bytes >> 20} MiB of memory: {e.Message}", e);
+        }
     }
 
-    private static MemoryBanks MapMemory(FileStream file, ulong bytes)
+    private static SafeFileHandle? OpenDisk(QemuMachineOptions options)
     {
-        NativeBlock block = NativeBlock.Map(file, bytes, writable: true);
+        if (options.Disk is null) { return null; }
+        try { return PlainFile.Open(options.Disk, options.DiskIsWritable); }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new QemuException($"cannot open the disk: {e.Message}", e);
+        }
+    }
+
+    private static MemoryBanks MapMemory(SafeFileHandle file, ulong bytes)
+    {
+        NativeBlock block = NativeBlock.Map(file, bytes);
         ulong low = MachineMap.LowMemory(bytes);
         MemoryBank lowBank = new(PhysicalAddress.Zero, block, 0, low);
         return low == bytes ? new(lowBank)

@@ -4,7 +4,7 @@ namespace Sluice.Machines.Qemu;
 public sealed record QemuMachineOptions
 {
     /// <summary>
-    /// RAM in bytes: a multiple of 1 MiB, at least 16 MiB. It is a sparse file that both processes map.
+    /// RAM in bytes: a multiple of 1 MiB, at least 16 MiB. It is a file without a name that both processes map.
     /// </summary>
     public ulong MemoryBytes { get; init; } = 256UL << 20;
 
@@ -14,10 +14,13 @@ public sealed record QemuMachineOptions
     /// <summary>Further properties of QEMU's <c>intel-iommu</c>, as <c>caching-mode=on,aw-bits=39</c>.</summary>
     public string IommuProperties { get; init; } = "intremap=off";
 
-    /// <summary>A raw disk image for an NVMe controller at 00:06.0; none when null.</summary>
+    /// <summary>
+    /// A raw disk image for an NVMe controller at 00:06.0; none when null. A regular file or block device, whatever its
+    /// name and its content look like: QEMU reads it as it is and opens no other.
+    /// </summary>
     public string? Disk { get; init; }
 
-    /// <summary>Whether writes reach the image. Otherwise they land in a file that is forgotten.</summary>
+    /// <summary>Whether writes reach the image. Otherwise the controller refuses them.</summary>
     public bool DiskIsWritable { get; init; }
 
     /// <summary>Devices as QEMU's <c>-device</c> takes them, each with its <c>addr</c>.</summary>

@@ -17,7 +17,11 @@ internal sealed class QemuProcess : IDisposable
     private readonly StringBuilder _errors = new();
     private int _disposed;
 
-    private QemuProcess(Process process) => _process = process;
+    private QemuProcess(Process process)
+    {
+        _process = process;
+        AppDomain.CurrentDomain.ProcessExit += OnProcessExit;
+    }
 
     /// <summary>The connection: QEMU has answered on it.</summary>
     public QtestClient Client { get; private set; } = null!;
@@ -122,12 +126,25 @@ internal sealed class QemuProcess : IDisposable
         }
     }
 
-    /// <summary>Ends QEMU. Bounded: two seconds.</summary>
+    // The kernel asks QEMU to end when we are gone, and a stopped one does not hear it.
+    private void OnProcessExit(object? sender, EventArgs e) => Kill();
+
+    private void Kill()
+    {
+        try { _process.Kill(); }
+        catch (Exception e) when (e is InvalidOperationException or System.ComponentModel.Win32Exception)
+        {
+            // Gone already.
+        }
+    }
+
+    /// <summary>Ends QEMU, one that is stopped or hangs too. Bounded: two seconds.</summary>
     public void Dispose()
     {
         if (Interlocked.Exchange(ref _disposed, 1) != 0) { return; }
+        AppDomain.CurrentDomain.ProcessExit -= OnProcessExit;
+        Kill();
         Client?.Dispose();
-        _process.Kill();
         _process.WaitForExit(2000);
         _process.Dispose();
     }

@@ -49,19 +49,22 @@ public sealed unsafe class NativeBlock : IDisposable
     /// <summary>
     /// Maps <paramref name="length"/> bytes of a file from its start, shared with everyone who maps it.
     /// </summary>
+    /// <remarks>
+    /// An access to a page that the file has lost, or that has no room, ends the process. So only a file that nobody
+    /// else shortens is mapped, with its room there (<see cref="PlainFile.CreateNameless"/>); others are read.
+    /// </remarks>
     /// <param name="file">An open file; the block keeps its own reference.</param>
     /// <param name="length">Bytes to map, at most the file's length.</param>
-    /// <param name="writable">False for a dump: a store to it is refused by the memory that holds it.</param>
     /// <exception cref="IOException">The system refuses.</exception>
-    public static NativeBlock Map(FileStream file, ulong length, bool writable)
+    public static NativeBlock Map(SafeFileHandle file, ulong length)
     {
         ArgumentNullException.ThrowIfNull(file);
         ArgumentOutOfRangeException.ThrowIfZero(length);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, (ulong)file.Length);
-        MemoryMappedFileAccess access = writable ? MemoryMappedFileAccess.ReadWrite : MemoryMappedFileAccess.Read;
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(length, (ulong)RandomAccess.GetLength(file));
+        const MemoryMappedFileAccess Access = MemoryMappedFileAccess.ReadWrite;
         MemoryMappedFile map = MemoryMappedFile.CreateFromFile(
-            file, null, 0, access, HandleInheritability.None, leaveOpen: true);
-        MemoryMappedViewAccessor view = map.CreateViewAccessor(0, checked((long)length), access);
+            file, null, 0, Access, HandleInheritability.None, leaveOpen: true);
+        MemoryMappedViewAccessor view = map.CreateViewAccessor(0, checked((long)length), Access);
         SafeMemoryMappedViewHandle handle = view.SafeMemoryMappedViewHandle;
         byte* start = null;
         handle.AcquirePointer(ref start);

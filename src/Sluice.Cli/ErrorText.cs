@@ -1,0 +1,51 @@
+using System.Globalization;
+using System.Text;
+
+namespace Sluice.Cli;
+
+/// <summary>
+/// Words of others (files' names, the system's messages, what was typed) as part of one line that a terminal shows and
+/// does not obey.
+/// </summary>
+internal static class ErrorText
+{
+    /// <summary>What an exception says, in one line: no line ends, no full stop, no parameter's name.</summary>
+    public static string Of(Exception error)
+    {
+        string message = error.Message;
+        // ArgumentException appends the name of a parameter that the person at the keyboard never heard of.
+        int parameter = message.LastIndexOf(" (Parameter '", StringComparison.Ordinal);
+        if (error is ArgumentException && parameter >= 0)
+        {
+            int end = message.IndexOf("')", parameter, StringComparison.Ordinal);
+            message = end < 0 ? message[..parameter] : message.Remove(parameter, end + 2 - parameter);
+        }
+        return message.ReplaceLineEndings(" ").TrimEnd('.', ' ');
+    }
+
+    /// <summary>
+    /// The text with everything escaped that would end the line, move the cursor, turn the writing round or is no text
+    /// at all: <c>\n</c> becomes <c>\u000a</c>.
+    /// </summary>
+    public static string Visible(string text)
+    {
+        StringBuilder? visible = null;
+        for (int i = 0; i < text.Length; i++)
+        {
+            bool isPair = i + 1 < text.Length && char.IsSurrogatePair(text, i);
+            if (isPair || !MustBeEscaped(text[i]))
+            {
+                visible?.Append(text[i]);
+                if (isPair) { visible?.Append(text[++i]); }
+                continue;
+            }
+            visible ??= new StringBuilder(text, 0, i, text.Length + 16);
+            visible.Append(CultureInfo.InvariantCulture, $"\\u{(int)text[i]:x4}");
+        }
+        return visible?.ToString() ?? text;
+    }
+
+    private static bool MustBeEscaped(char c) => char.GetUnicodeCategory(c) is UnicodeCategory.Control
+        or UnicodeCategory.Format or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator
+        or UnicodeCategory.Surrogate;
+}

@@ -1,0 +1,60 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+
+namespace Sluice.Cli;
+
+/// <summary>
+/// An orderly end on the signals by which people and systems end programs: what was started is ended, what the runtime
+/// keeps in the temporary folder is removed, and the status is 128 and the signal's number.
+/// </summary>
+internal static class Signals
+{
+    private static readonly (PosixSignal Signal, int Number)[] Ending =
+    [
+        (PosixSignal.SIGHUP, 1), (PosixSignal.SIGINT, 2), (PosixSignal.SIGQUIT, 3), (PosixSignal.SIGTERM, 15),
+    ];
+
+    private static readonly List<PosixSignalRegistration> Registrations = [];
+
+    /// <summary>
+    /// Does the work on a thread of its own and returns its status, or that of the first signal; the process then ends,
+    /// whatever the work is waiting for.
+    /// </summary>
+    public static int RunUntilOne(Terminal terminal, Func<int> work)
+    {
+        TaskCompletionSource<int> status = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        ulong ignored = Ignored();
+        foreach ((PosixSignal signal, int number) in Ending)
+        {
+            // Who started us under nohup, or in the background of a script, wants us to go on.
+            if ((ignored >> (number - 1) & 1) != 0) { continue; }
+            Registrations.Add(PosixSignalRegistration.Create(signal, context =>
+            {
+                context.Cancel = true;
+                if (status.TrySetResult(128 + number)) { terminal.Close(); }
+            }));
+        }
+        Thread worker = new(() =>
+        {
+            try { status.TrySetResult(work()); }
+            catch (Exception error) { status.TrySetException(error); }
+        })
+        {
+            IsBackground = true, Name = "command",
+        };
+        worker.Start();
+        return status.Task.GetAwaiter().GetResult();
+    }
+
+    /// <summary>The signals that our parent had ignored when it started us: bit n - 1 for signal n (proc(5)).</summary>
+    private static ulong Ignored()
+    {
+        const string Status = "/proc/self/status", Field = "SigIgn:";
+        if (!File.Exists(Status)) { return 0; }
+        string? line = File.ReadLines(Status)
+            .FirstOrDefault(static line => line.StartsWith(Field, StringComparison.Ordinal));
+        return ulong.TryParse(
+            line.AsSpan(line is null ? 0 : Field.Length).Trim(), NumberStyles.AllowHexSpecifier,
+            CultureInfo.InvariantCulture, out ulong mask) ? mask : 0;
+    }
+}
