@@ -87,7 +87,7 @@ public sealed class BadInputTests
         finally { Directory.Delete(folder, recursive: true); }
     }
 
-    // Seen failing: QEMU's memory in a file with holes on a full file system: both processes ended by SIGBUS.
+    // Seen failing: QEMU's overlay of the disk in a full folder; its memory in a file with holes there, which ended QEMU.
     [Fact]
     public void FullFoldersDoNotMatterToQemu()
     {
