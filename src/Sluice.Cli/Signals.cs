@@ -1,4 +1,3 @@
-using System.Globalization;
 using System.Runtime.InteropServices;
 
 namespace Sluice.Cli;
@@ -23,11 +22,9 @@ internal static class Signals
     public static int RunUntilOne(Terminal terminal, Func<int> work)
     {
         TaskCompletionSource<int> status = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        ulong ignored = Ignored();
         foreach ((PosixSignal signal, int number) in Ending)
         {
-            // Who started us under nohup, or in the background of a script, wants us to go on.
-            if ((ignored >> (number - 1) & 1) != 0) { continue; }
+            // What our parent had ignored, as nohup does, the runtime leaves alone.
             Registrations.Add(PosixSignalRegistration.Create(signal, context =>
             {
                 context.Cancel = true;
@@ -44,17 +41,5 @@ internal static class Signals
         };
         worker.Start();
         return status.Task.GetAwaiter().GetResult();
-    }
-
-    /// <summary>The signals that our parent had ignored when it started us: bit n - 1 for signal n (proc(5)).</summary>
-    private static ulong Ignored()
-    {
-        const string Status = "/proc/self/status", Field = "SigIgn:";
-        if (!File.Exists(Status)) { return 0; }
-        string? line = File.ReadLines(Status)
-            .FirstOrDefault(static line => line.StartsWith(Field, StringComparison.Ordinal));
-        return ulong.TryParse(
-            line.AsSpan(line is null ? 0 : Field.Length).Trim(), NumberStyles.AllowHexSpecifier,
-            CultureInfo.InvariantCulture, out ulong mask) ? mask : 0;
     }
 }
