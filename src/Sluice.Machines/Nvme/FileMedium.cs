@@ -11,8 +11,12 @@ public sealed class FileMedium : INvmeMedium
     private readonly SafeFileHandle _file;
     private readonly bool _isOurs;
 
-    private FileMedium(SafeFileHandle file, long length, bool readOnly, bool isOurs = true) =>
+    private FileMedium(SafeFileHandle file, long length, bool readOnly, bool isOurs = true)
+    {
         (_file, Length, IsReadOnly, _isOurs) = (file, length, readOnly, isOurs);
+        // A hole behind the end changes nothing and shows whether there can be any.
+        CanDeallocate = !readOnly && FileHoles.TryPunch(file, length, 1);
+    }
 
     /// <summary>Opens a regular file or block device of at least one byte.</summary>
     /// <param name="path">The file; it must exist.</param>
@@ -96,6 +100,25 @@ public sealed class FileMedium : INvmeMedium
             return MediumStatus.Done;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or ObjectDisposedException)
+        {
+            return MediumStatus.WriteFault;
+        }
+    }
+
+    /// <summary>Whether the file can have holes.</summary>
+    public bool CanDeallocate { get; }
+
+    /// <inheritdoc/>
+    public MediumStatus Deallocate(long offset, long length)
+    {
+        if (IsReadOnly) { return MediumStatus.ReadOnly; }
+        long inside = Math.Clamp(Length - offset, 0, length);
+        try
+        {
+            return inside == 0 || FileHoles.TryPunch(_file, offset, inside) ? MediumStatus.Done
+                : MediumStatus.WriteFault;
+        }
+        catch (ObjectDisposedException)
         {
             return MediumStatus.WriteFault;
         }

@@ -37,6 +37,18 @@ public interface INvmeMedium : IDisposable
     /// <summary>Stores <paramref name="source"/>.</summary>
     MediumStatus Write(long offset, ReadOnlySpan<byte> source);
 
+    /// <summary>
+    /// Whether <see cref="Deallocate"/> gives room back and leaves zeros. Where it cannot, the namespace says that what is
+    /// deallocated reads as anything, and leaves it alone.
+    /// </summary>
+    bool CanDeallocate => false;
+
+    /// <summary>
+    /// Gives the room of these bytes back; they read as zeros from then on. Called only where
+    /// <see cref="CanDeallocate"/> holds, for 64 MiB at most at once.
+    /// </summary>
+    MediumStatus Deallocate(long offset, long length) => MediumStatus.Done;
+
     /// <summary>Returns once everything written before is stable.</summary>
     MediumStatus Flush();
 }

@@ -55,14 +55,14 @@ internal static class IdentifyData
         options.MaxTransferLog2 == NvmeModelOptions.NoLimit ? (byte)0 : (byte)(options.MaxTransferLog2 - 12);
 
     /// <summary>The page of namespace 1.</summary>
-    public static void WriteNamespace(Span<byte> page, ulong blocks, int blockSizeLog2, bool readOnly)
+    public static void WriteNamespace(Span<byte> page, ulong blocks, int blockSizeLog2, INvmeMedium medium)
     {
         page.Clear();
         Write64(page, 0, blocks);                          // NSZE
         Write64(page, 8, blocks);                          // NCAP
         Write64(page, 16, blocks);                         // NUSE
-        page[33] = 0x9;                                    // DLFEAT: deallocated blocks read as zeros
-        page[99] = readOnly ? (byte)1 : (byte)0;           // NSATTR: write protected
+        page[33] = medium.CanDeallocate ? (byte)0x9 : (byte)0; // DLFEAT: deallocated blocks read as zeros, or anything
+        page[99] = medium.IsReadOnly ? (byte)1 : (byte)0;           // NSATTR: write protected
         Write64(page, 120, Eui64);
         page[128 + 2] = (byte)blockSizeLog2;               // LBAF0
     }

@@ -35,6 +35,18 @@ public sealed class MemoryMedium : INvmeMedium
     }
 
     /// <inheritdoc/>
+    public bool CanDeallocate => !IsReadOnly;
+
+    /// <inheritdoc/>
+    public MediumStatus Deallocate(long offset, long length)
+    {
+        if (IsReadOnly) { return MediumStatus.ReadOnly; }
+        int inside = (int)Math.Clamp(Length - offset, 0, length);
+        if (inside > 0) { _content.Span.Slice((int)offset, inside).Clear(); }
+        return MediumStatus.Done;
+    }
+
+    /// <inheritdoc/>
     public MediumStatus Flush() => MediumStatus.Done;
 
     /// <inheritdoc/>

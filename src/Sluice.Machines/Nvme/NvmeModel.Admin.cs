@@ -57,7 +57,7 @@ public sealed partial class NvmeModel
             case IdentifyData.Page.Namespace or IdentifyData.Page.NamespaceDescriptors when command.Namespace != 1:
                 return NvmeStatus.InvalidNamespace | NvmeStatus.DoNotRetry;
             case IdentifyData.Page.Namespace:
-                IdentifyData.WriteNamespace(page, _blocks, _options.BlockSizeLog2, _medium.IsReadOnly);
+                IdentifyData.WriteNamespace(page, _blocks, _options.BlockSizeLog2, _medium);
                 break;
             case IdentifyData.Page.NamespaceDescriptors:
                 IdentifyData.WriteDescriptors(page);

@@ -16,6 +16,8 @@ public sealed partial class NvmeModel
     }
 
     private const int ZeroStep = 1 << 20;
+    private const int HoleCost = 1 << 16;
+    private const long LargestHole = 64 << 20;
     private const int RangeBytes = 16;
     private const int MaxRanges = 256;
     private readonly byte[] _zeros = new byte[1 << 16];
@@ -92,6 +94,8 @@ public sealed partial class NvmeModel
         // The other attributes are hints.
         if ((command.Dword11 & DeallocateAttribute) == 0) { return NvmeStatus.Success; }
         if (_medium.IsReadOnly) { return NvmeStatus.NamespaceWriteProtected | NvmeStatus.DoNotRetry; }
+        // Writing zeros instead would take as long as the ranges are large: the namespace, 256 times over.
+        if (!_medium.CanDeallocate) { return NvmeStatus.Success; }
         _zeroing = new() { Queue = queue, Command = command, Ranges = count };
         return null;
     }
@@ -104,6 +108,7 @@ public sealed partial class NvmeModel
         return (first, blocks);
     }
 
+    /// <summary>Sixteen holes, or a mebibyte of zeros where the medium has no holes.</summary>
     private bool ZeroSome()
     {
         NvmeStatus status = NvmeStatus.Success;
@@ -118,10 +123,20 @@ public sealed partial class NvmeModel
                 _zeroing.End = _zeroing.Offset + ((long)blocks << _options.BlockSizeLog2);
                 continue;
             }
-            int length = (int)Math.Min(_zeroing.End - _zeroing.Offset, Math.Min(budget, _zeros.Length));
-            status = Translate(_medium.Write(_zeroing.Offset, _zeros.AsSpan(0, length)));
+            long length = _zeroing.End - _zeroing.Offset;
+            if (_medium.CanDeallocate)
+            {
+                length = Math.Min(length, LargestHole);
+                status = Translate(_medium.Deallocate(_zeroing.Offset, length));
+                budget -= HoleCost;
+            }
+            else
+            {
+                length = Math.Min(length, Math.Min(budget, _zeros.Length));
+                status = Translate(_medium.Write(_zeroing.Offset, _zeros.AsSpan(0, (int)length)));
+                budget -= (int)length;
+            }
             _zeroing.Offset += length;
-            budget -= length;
         }
         if (status == NvmeStatus.Success && budget <= 0) { return true; }
         (SubmissionQueue queue, SubmissionEntry command) = (_zeroing.Queue!, _zeroing.Command);
