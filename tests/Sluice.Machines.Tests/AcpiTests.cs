@@ -95,8 +95,8 @@ public sealed class AcpiTests
     public void EcamIsNotFoundThroughADamagedTable()
     {
         using Machine machine = Fixtures.Stepped();
-        Assert.True(McfgFinder.TryFind(machine, out PhysicalAddress ecam));
-        Assert.Equal(MachineMap.Ecam.First, ecam);
+        Assert.True(McfgFinder.TryFind(machine, out Sluice.Formats.Acpi.EcamWindow ecam));
+        Assert.Equal(new(MachineMap.Ecam.First, 0, 0, 255), ecam);
         byte[] letter = new byte[1];
         PhysicalAddress creator = Sluice.Formats.Acpi.AcpiTables.Find(machine.Memory).Find("MCFG")!.Address + 28;
         machine.Memory.TryRead(creator, letter);
@@ -104,6 +104,32 @@ public sealed class AcpiTests
         Assert.False(McfgFinder.TryFind(machine, out _));
         // Ports find the same functions.
         Assert.Equal(2, PciBus.Enumerate(machine).Count);
+    }
+
+    // Seen failing: enumeration threw where the table leads nowhere, or a bridge to a bus that it leaves out.
+    [Theory]
+    [InlineData(44, 0x4000_0000UL, 8)]
+    [InlineData(44, 0xFFFF_FFFF_FFF0_0000UL, 8)]
+    [InlineData(44, 0xB000_0800UL, 8)]
+    [InlineData(44, 0xFED9_0000UL, 8)]
+    [InlineData(54, 0x00FFUL, 2)]
+    [InlineData(4, 50UL, 4)]
+    [InlineData(54, 0x0000UL, 2)]
+    public void AnMcfgThatLeadsNowhereIsAsGoodAsNone(int offset, ulong value, int bytes)
+    {
+        using Machine machine = Fixtures.Stepped();
+        PciBridge bridge = machine.Plug(new PciBridge(5));
+        machine.Plug(new EduModel(), PciAddress.From(5, 1, 0));
+        Sluice.Formats.Acpi.AcpiTable table = Sluice.Formats.Acpi.AcpiTables.Find(machine.Memory).Find("MCFG")!;
+        machine.Memory.TryWrite(table.Address + (ulong)offset, BitConverter.GetBytes(value).AsSpan(0, bytes));
+        byte[] all = new byte[offset == 4 ? (int)value : table.Bytes.Length];
+        machine.Memory.TryRead(table.Address, all);
+        all[9] -= (byte)all.Sum(static b => b);
+        machine.Memory.TryWrite(table.Address, all);
+        IReadOnlyList<PciFunction> found = PciBus.Enumerate(machine);
+        // A table of bus 0 alone is sound: what it leaves out is not there.
+        Assert.Equal(offset == 54 && value == 0 ? 3 : 4, found.Count);
+        Assert.Contains(found, f => f.Address == bridge.Address);
     }
 
     [Fact]

@@ -1,3 +1,5 @@
+using Sluice.Formats.Acpi;
+
 namespace Sluice.Machines;
 
 /// <summary>
@@ -20,10 +22,12 @@ internal abstract class ConfigAccess
         return size == 4 ? word : word & ((1u << (size * 8)) - 1);
     }
 
-    /// <summary>ECAM where the firmware's tables say that there is one, else ports.</summary>
-    public static ConfigAccess Find(IPlatform platform) => McfgFinder.TryFind(platform, out PhysicalAddress ecam)
-        ? new EcamConfigAccess(platform, ecam)
-        : new PortConfigAccess(platform.Ports);
+    /// <summary>ECAM where the firmware's tables say that there is one and somebody answers, else ports.</summary>
+    public static ConfigAccess Find(IPlatform platform) =>
+        McfgFinder.TryFind(platform, out EcamWindow window)
+        && new EcamConfigAccess(platform, window) is { IsThere: true } ecam
+            ? ecam
+            : new PortConfigAccess(platform.Ports);
 }
 
 /// <summary>Ports 0xCF8 and 0xCFC: 256 bytes a function, segment 0.</summary>
@@ -41,30 +45,40 @@ internal sealed class PortConfigAccess(IPortIo ports) : ConfigAccess
         ConfigurationPorts.Write16(ports, function, offset, value);
 }
 
-/// <summary>ECAM: 4096 bytes a function, a window per bus, mapped when first used.</summary>
-internal sealed class EcamConfigAccess(IPlatform platform, PhysicalAddress ecam) : ConfigAccess
+/// <summary>
+/// ECAM: 4096 bytes a function, a window per bus, mapped when first used. Buses that the table leaves out, or where
+/// nobody answers, have no functions.
+/// </summary>
+internal sealed class EcamConfigAccess(IPlatform platform, EcamWindow ecam) : ConfigAccess
 {
     private const int BusLog2 = 20;
     private readonly RegisterWindow?[] _buses = new RegisterWindow?[256];
 
     public override int Length => PciConfig.ExpressSize;
 
-    public override uint Read32(PciAddress function, int offset) => Bus(function).Read32(At(function, offset));
+    /// <summary>Whether anybody answers for bus 0, which every machine has.</summary>
+    public bool IsThere => Bus(default) is not null;
+
+    public override uint Read32(PciAddress function, int offset) =>
+        Bus(function)?.Read32(At(function, offset)) ?? uint.MaxValue;
 
     public override void Write32(PciAddress function, int offset, uint value) =>
-        Bus(function).Write32(At(function, offset), value);
+        Bus(function)?.Write32(At(function, offset), value);
 
     public override void Write16(PciAddress function, int offset, ushort value) =>
-        Bus(function).Write16(At(function, offset), value);
+        Bus(function)?.Write16(At(function, offset), value);
 
     private static uint At(PciAddress function, int offset) =>
         ((uint)function.Requester.DeviceFunction << 12) | (uint)offset;
 
-    private RegisterWindow Bus(PciAddress function)
+    private RegisterWindow? Bus(PciAddress function)
     {
         ref RegisterWindow? bus = ref _buses[function.Requester.Bus];
-        return Volatile.Read(ref bus) is { } window
-            ? window
-            : bus = platform.MapRegisters(ecam + ((ulong)function.Requester.Bus << BusLog2), 1 << BusLog2);
+        if (Volatile.Read(ref bus) is { } window) { return window; }
+        if (!ecam.TryLocate(function, out _)) { return null; }
+        PhysicalAddress first = ecam.Base + ((ulong)function.Requester.Bus << BusLog2);
+        if (first.Value > ulong.MaxValue - ((1 << BusLog2) - 1)) { return null; }
+        try { return bus = platform.MapRegisters(first, 1 << BusLog2); }
+        catch (ArgumentOutOfRangeException) { return null; }
     }
 }
