@@ -39,8 +39,13 @@ public sealed partial class Machine : IPlatform, IDisposable
             Unit = options.Iommu == MachineIommu.Vtd ? BuildUnit(options) : null;
             _root = new(Memory, Unit, Interrupts);
             AcpiTables.Write(Memory, acpi, options, Unit?.Registers.Length ?? 0);
-            Plug(new HostBridge(), PciAddress.From(0, 0, 0));
+            Plug(new HostBridge(_pci), PciAddress.From(0, 0, 0));
             Plug(new LpcBridge(), PciAddress.From(0, 0x1F, 0));
+            _pci.ResetRequested = () =>
+            {
+                Reset();
+                ResetByPort?.Invoke();
+            };
         }
         catch
         {
@@ -96,6 +101,9 @@ public sealed partial class Machine : IPlatform, IDisposable
     /// A hash of everything that happened, in order, on a deterministic machine; 0 on a threaded one.
     /// </summary>
     public ulong TraceHash => (Execution as SeededExecution)?.TraceHash ?? 0;
+
+    /// <summary>Told after a system reset that software asked for by port, on its thread.</summary>
+    internal Action? ResetByPort { get; set; }
 
     internal Execution Execution { get; }
 
@@ -167,30 +175,23 @@ public sealed partial class Machine : IPlatform, IDisposable
     /// <inheritdoc/>
     public RegisterWindow MapRegisters(PhysicalAddress first, uint length)
     {
-        if (length != 0)
+        if (length != 0 && FindRegisters(first, length) is { Registers: { } window } part && part.Length == length)
         {
-            PhysicalRange range = PhysicalRange.FromLength(first, length);
-            if (MachineMap.Ecam.Contains(range))
-            {
-                return new EcamRegisterWindow(_pci, first - MachineMap.Ecam.First, length);
-            }
-            if (Unit is not null && first - MachineMap.RemappingUnit < Unit.Registers.Length
-                && range.Last - MachineMap.RemappingUnit < Unit.Registers.Length)
-            {
-                return new SubWindow(Unit.Registers, (uint)(first - MachineMap.RemappingUnit), length);
-            }
-            foreach (PciDevice device in _pci.Functions)
-            {
-                foreach (PciBar bar in device.Bars)
-                {
-                    if (bar.Decodes(first.Value, out _) && bar.Decodes(range.Last.Value, out _))
-                    {
-                        return new BarRegisterWindow(device, bar, first.Value, length);
-                    }
-                }
-            }
+            return window;
         }
         throw new ArgumentOutOfRangeException(nameof(first), $"no device answers at {first} for {length} bytes");
+    }
+
+    /// <summary>
+    /// A system reset, as by port 0xCF9: every function and the remapping unit are as after power-on, and ECAM is where
+    /// firmware puts it. Memory, time, and interrupts that are latched already stay. What software has in memory, tables
+    /// and queues, nobody looks at any more. From any thread; devices are reset one after the other.
+    /// </summary>
+    public void Reset()
+    {
+        // The unit last: until a device is reset its DMA passes the unit as before.
+        foreach (PciDevice device in _pci.Functions) { device.ResetFunction(); }
+        Unit?.Reset();
     }
 
     /// <inheritdoc/>

@@ -21,22 +21,91 @@ public sealed class PciConfigTests
         Assert.Equal(0x80, machine.Ports.In8(Data + 2));
     }
 
-    // Seen failing: taking the byte lane from the address register's low bits, which are always zero.
+    // Seen failing: the byte lane taken from the address register's low bits alone.
     [Fact]
     public void PortsAnswerEveryWidthInEveryLane()
     {
         using Machine machine = Fixtures.Stepped();
-        machine.Ports.Out32(Address, 0x8000_0003);
+        machine.Ports.Out32(Address, 0x8000_0000);
         Assert.Equal(0x8000_0000u, machine.Ports.In32(Address));
         Assert.Equal([0x86, 0x80, 0xC0, 0x29], Enumerable.Range(Data, 4).Select(p => machine.Ports.In8((ushort)p)));
         Assert.Equal(0x8086, machine.Ports.In16(Data));
         Assert.Equal(0x29C0, machine.Ports.In16(Data + 2));
         Assert.Equal(0xFF, machine.Ports.In8(0x80));
-        Assert.Equal(0xFFFF, machine.Ports.In16(Data + 3));
+        Assert.Equal(0, machine.Ports.In16(Data + 3));
         machine.Ports.Out8(Address, 0xFF);
         Assert.Equal(0x8000_0000u, machine.Ports.In32(Address));
         machine.Ports.Out32(Address, 0x0000_0000);
         Assert.Equal(uint.MaxValue, machine.Ports.In32(Data));
+    }
+
+    // Seen failing: the address register's low bits dropped.
+    [Fact]
+    public void TheAddressRegistersLowBitsAreOredIntoTheLane()
+    {
+        using Machine machine = Fixtures.Stepped();
+        machine.Ports.Out32(Address, 0x8000_0002);
+        Assert.Equal(0x8000_0002u, machine.Ports.In32(Address));
+        Assert.Equal(0x29C0, machine.Ports.In16(Data));
+        Assert.Equal(0x29C0, machine.Ports.In16(Data + 2));
+        Assert.Equal(0x29, machine.Ports.In8(Data + 1));
+        machine.Ports.Out32(Address, 0x8000_0001);
+        Assert.Equal(0x29_C080u, machine.Ports.In32(Data) & 0xFF_FFFF);
+        machine.Ports.Out32(Address, 0x8000_0065);
+        machine.Ports.Out16(Data, 0x1234);
+        machine.Ports.Out32(Address, 0x8000_0064);
+        Assert.Equal(0x12_3400u, machine.Ports.In32(Data));
+        machine.Ports.Out32(Address, 0x8000_00FF);
+        Assert.Equal(0u, machine.Ports.In32(Data));
+    }
+
+    // Seen failing: windows of ECAM that go on answering at the old place.
+    [Fact]
+    public void EcamMovesWithItsRegister()
+    {
+        using Machine machine = Fixtures.Stepped();
+        RegisterWindow before = machine.MapRegisters(MachineMap.Ecam.First, 1 << 20);
+        Assert.Equal(0x29C0_8086u, before.Read32(0));
+        before.Write32(0x60, 0xE400_0005);
+        Assert.Equal(uint.MaxValue, before.Read32(0));
+        Assert.Throws<ArgumentOutOfRangeException>(() => machine.MapRegisters(MachineMap.Ecam.First, 1 << 20));
+        Assert.Throws<ArgumentOutOfRangeException>(() => machine.MapRegisters(new(0xE800_0000), 4));
+        Assert.Equal(0x29C0_8086u, machine.MapRegisters(new(0xE400_0000), 1 << 26).Read32(0));
+        machine.Ports.Out32(Address, 0x8000_0060);
+        machine.Ports.Out32(Data, 0xE400_0004);
+        Assert.Throws<ArgumentOutOfRangeException>(() => machine.MapRegisters(new(0xE400_0000), 1 << 20));
+        machine.Reset();
+        Assert.Equal(0x29C0_8086u, before.Read32(0));
+    }
+
+    // Seen failing: a reset that leaves the function's BARs, its interrupt pin, or the unit as they were.
+    [Theory]
+    [InlineData(0xCF9, 0x06, true)]
+    [InlineData(0xCF9, 0x04, true)]
+    [InlineData(0xCF9, 0x0A, false)]
+    public void ASystemResetIsAskedForByPort(ushort port, byte value, bool resets)
+    {
+        using Machine machine = Machine.Create(new()
+        {
+            MemoryBytes = 16 << 20, Iommu = MachineIommu.Vtd, Deterministic = true,
+        });
+        ProbeDevice probe = machine.Plug(new ProbeDevice());
+        PciFunction function = machine.Find(probe);
+        function.EnableBusMaster();
+        machine.Memory.TryWrite64(new(0x20_0000), 0x1122);
+        RegisterWindow unit = machine.MapRegisters(MachineMap.RemappingUnit, 0x1000);
+        unit.Write64(0x20, 0x40_0000);
+        uint bar = probe.Config.Read(0x10, 4);
+        machine.Ports.Out8(port, value);
+        Assert.Equal(resets ? 0 : value, machine.Ports.In8(port));
+        Assert.Equal(resets ? 1 : 0, probe.Resets);
+        Assert.Equal(resets ? 0u : 4, probe.Config.Read(4, 2));
+        Assert.Equal(resets ? bar & 0xF : bar, probe.Config.Read(0x10, 4));
+        Assert.Equal(resets ? 0UL : 0x40_0000, unit.Read64(0x20));
+        Assert.True(machine.Memory.TryRead64(new(0x20_0000), out ulong kept));
+        Assert.Equal(0x1122UL, kept);
+        // Found again, as after power-on.
+        Assert.NotEqual(0u, machine.Find(probe).MapBar(0).Length);
     }
 
     [Theory]

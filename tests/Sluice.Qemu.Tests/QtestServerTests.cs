@@ -1,9 +1,7 @@
-using System.Net.Sockets;
-using System.Text;
-using Sluice.Iommu;
 using Sluice.Machines;
 using Sluice.Machines.Qemu;
 using Sluice.Machines.Qtest;
+using Sluice.Qemu.Tests.Protocol;
 
 namespace Sluice.Qemu.Tests;
 
@@ -48,7 +46,7 @@ public sealed class QtestServerTests
             // Another clock ticks in there: only what follows OK on other commands is compared.
             foreach (string line in Script) { theirs.Add(Ask(qemu.Qtest, line)); }
         }
-        using Served served = new();
+        using ServedMachine served = new();
         List<string> ours = [.. Script.Select(line => Ask(served.Client, line))];
         Assert.Equal(Script.Zip(theirs, static (line, answer) => $"{line}: {answer}"),
             Script.Zip(ours, static (line, answer) => $"{line}: {answer}"));
@@ -68,7 +66,7 @@ public sealed class QtestServerTests
     [Fact]
     public void NothingThatAClientSendsHarmsIt()
     {
-        using Served served = new();
+        using ServedMachine served = new();
         Random random = new(3);
         string[] verbs = ["readb", "readq", "writel", "read", "write", "b64read", "b64write", "memset", "inl", "outb",
             "clock_step", "clock_set", "x"];
@@ -80,16 +78,60 @@ public sealed class QtestServerTests
             for (int n = random.Next(5); n > 0; n--) { line += " " + words[random.Next(words.Length)]; }
             Ask(served.Client, line);
         }
-        // Ten megabytes without an end, then an end.
-        Ask(served.Client, "write 0x200000 4 0x" + new string('1', 10 << 20));
+        // Forty megabytes without an end, then an end.
+        Assert.Contains("longer than", Ask(served.Client, "write 0x200000 4 0x" + new string('1', 40 << 20)),
+            StringComparison.Ordinal);
         Assert.Equal(0x0100_00EDu, Identify(served.Client));
+    }
+
+    // Seen failing: lines over 4 MiB refused.
+    [Fact]
+    public void TheLargestBlockPassesInHexadecimalBothWays()
+    {
+        using ServedMachine served = new();
+        byte[] block = new byte[16 << 20];
+        new Random(4).NextBytes(block);
+        string text = "0x" + Convert.ToHexStringLower(block);
+        Assert.Equal("", served.Client.Command($"write 0x2000000 0x1000000 {text}"));
+        Assert.True(served.Client.Command("read 0x2000000 0x1000000") == text);
+        Assert.Contains("more than", Ask(served.Client, "read 0x2000000 0x1000001"), StringComparison.Ordinal);
+        Assert.True(served.Client.Command("b64read 0x2000000 0x1000000") == Convert.ToBase64String(block));
+    }
+
+    // Seen failing: an exception, caught, for every four bytes; 16 MiB took minutes.
+    [Fact]
+    public void BlocksWhereNobodyAnswersAreLookedUpOnceAndWithoutExceptions()
+    {
+        using ServedMachine served = new();
+        int thrown = 0;
+        void Count(object? sender, System.Runtime.ExceptionServices.FirstChanceExceptionEventArgs e)
+        {
+            if (e.Exception is ArgumentOutOfRangeException) { Interlocked.Increment(ref thrown); }
+        }
+        AppDomain.CurrentDomain.FirstChanceException += Count;
+        try
+        {
+            // Nobody; the end of memory and nobody; nobody, the unit and nobody; an edu in the middle.
+            Assert.Equal(0x0100_00EDu, Identify(served.Client));
+            foreach (string where in (string[])["0x80000000", "0x3ff8000", "0xfe000000", "0xbff80000", "0xffffffffff000000"])
+            {
+                Assert.Equal("", served.Client.Command($"memset {where} 0x1000000 0x5a"));
+                string read = served.Client.Command($"read {where} 0x1000000");
+                Assert.Equal(2 + (32 << 20), read.Length);
+            }
+            Assert.Equal("0x000000000000005a", served.Client.Command("readb 0x3ffffff"));
+            Assert.Equal("0xed00000100", served.Client.Command("read 0xc0000000 5"));
+            Assert.Equal("0x5a5a5a00000000", served.Client.Command("read 0x3fffffd 7"));
+        }
+        finally { AppDomain.CurrentDomain.FirstChanceException -= Count; }
+        Assert.Equal(0, thrown);
     }
 
     // Seen failing: nothing received taken for a pause.
     [Fact]
     public void AClientThatVanishesEndsTheServer()
     {
-        Served served = new();
+        ServedMachine served = new();
         served.Client.Dispose();
         Assert.True(served.Join(TimeSpan.FromSeconds(5)));
         served.Dispose();
@@ -111,40 +153,5 @@ public sealed class QtestServerTests
         client.Out32(0xCF8, 0x8000_2804);
         client.Out32(0xCFC, 6);
         return client.Read32(new(0xC000_0000));
-    }
-
-    /// <summary>Our machine, served on a thread, and a client.</summary>
-    private sealed class Served : IDisposable
-    {
-        private readonly string _path = Path.Combine(Path.GetTempPath(), $"sluice-qtest-{Guid.NewGuid():N}"[..24]);
-        private readonly Machine _machine = Machine.Create(new()
-        {
-            MemoryBytes = 64 << 20, Iommu = MachineIommu.Vtd, Vtd = VtdOptions.Qemu, Deterministic = true,
-        });
-
-        private readonly Thread _thread;
-
-        public Served()
-        {
-            _machine.Plug(new EduModel(new() { DmaMask = ulong.MaxValue }), PciAddress.From(0, 5, 0));
-            using Socket listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-            listener.Bind(new UnixDomainSocketEndPoint(_path));
-            listener.Listen(1);
-            _thread = new(() => MachineServer.Serve(_machine, _path)) { IsBackground = true };
-            _thread.Start();
-            Client = new(listener.Accept(), TimeSpan.FromSeconds(20));
-        }
-
-        public QtestClient Client { get; }
-
-        public bool Join(TimeSpan limit) => _thread.Join(limit);
-
-        public void Dispose()
-        {
-            Client.Dispose();
-            _thread.Join();
-            _machine.Dispose();
-            File.Delete(_path);
-        }
     }
 }

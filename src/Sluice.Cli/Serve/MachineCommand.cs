@@ -17,8 +17,9 @@ internal static class MachineCommand
           sluice machine --qtest /tmp/qtest.sock --device edu,addr=5.0
           sluice machine --qtest /tmp/qtest.sock --memory 1G --device edu --device nvme,disk=disk.img,addr=6.0
           sluice machine --qtest /tmp/qtest.sock --iommu none --device edu,dma_mask=0xffffffff
+          sluice machine --qtest /tmp/qtest.sock --qmp /tmp/qmp.sock --device iommu-testdev,addr=7.0
 
-        Exit status: 0 the client went; 1 usage or tool error, or nobody listens on SOCKET.
+        Exit status: 0 the client went; 1 usage or tool error, or nobody listens on a socket.
         """;
 
     /// <summary>The verb.</summary>
@@ -27,6 +28,11 @@ internal static class MachineCommand
         Option<string> socket = new("--qtest")
         {
             HelpName = "SOCKET", Description = "The unix socket on which the client listens.", Required = true,
+        };
+        Option<string?> monitor = new("--qmp")
+        {
+            HelpName = "SOCKET",
+            Description = "Another unix socket on which the client listens, for a monitor: system_reset and quit.",
         };
         Option<string> iommu = new("--iommu")
         {
@@ -40,17 +46,18 @@ internal static class MachineCommand
         };
         Option<string[]> devices = new("--device")
         {
-            HelpName = "edu[,dma_mask=MASK]|nvme,disk=FILE",
+            HelpName = "edu[,dma_mask=MASK]|nvme,disk=FILE|iommu-testdev",
             Description = "A device, with addr=SLOT.FUNCTION where it shall be plugged in; may be given several times.",
         };
         Option<bool> json = new("--json")
         {
             Description = "One JSON document on standard output when the machine stands: what is plugged in where.",
         };
-        Command command = new("machine", Help) { socket, iommu, memory, devices, json };
+        Command command = new("machine", Help) { socket, monitor, iommu, memory, devices, json };
         command.SetAction(result => Serve(
             terminal.Output,
             result.GetRequiredValue(socket),
+            result.GetValue(monitor),
             result.GetRequiredValue(iommu),
             result.GetRequiredValue(memory),
             [.. (result.GetValue(devices) ?? []).Select(DeviceWords.Parse)],
@@ -59,7 +66,8 @@ internal static class MachineCommand
     }
 
     private static int Serve(
-        TextWriter output, string socket, string iommu, string memory, IReadOnlyList<DeviceWords> devices, bool json)
+        TextWriter output, string socket, string? monitor, string iommu, string memory,
+        IReadOnlyList<DeviceWords> devices, bool json)
     {
         IommuKind kind = IommuWords.Parse(iommu);
         if (!ByteSize.TryParse(memory, out ulong bytes))
@@ -84,7 +92,7 @@ internal static class MachineCommand
                 ]);
                 output.WriteLine(JsonSerializer.Serialize(document, MachineJson.Default.MachineDocument));
             }
-            MachineServer.Serve(machine, socket);
+            MachineServer.Serve(machine, socket, monitor);
             return ExitCode.Clean;
         }
         catch (Exception error) when (error is MachineException or System.Net.Sockets.SocketException)

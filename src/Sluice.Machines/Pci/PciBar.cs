@@ -29,6 +29,11 @@ internal sealed class PciBar(int index, ulong size, bool is64Bit, bool prefetcha
         Volatile.Write(ref _base, decoding ? address : Nowhere);
     }
 
+    /// <summary>The addresses at which it answers now; null while it answers nowhere.</summary>
+    public PhysicalRange? Range => Volatile.Read(ref _base) is var start && start != Nowhere
+        ? PhysicalRange.FromLength(new(start), Size)
+        : null;
+
     /// <summary>Whether this BAR answers now at <paramref name="address"/>, and with which of its bytes.</summary>
     public bool Decodes(ulong address, out ulong offset)
     {

@@ -8,14 +8,15 @@ namespace Sluice.Machines;
 /// thread.
 /// </summary>
 /// <remarks>
-/// 256 bytes for a conventional function, 4096 for PCI Express. An access past the end, unaligned or odd reads all
-/// ones.
+/// 256 bytes for a conventional function, 4096 for PCI Express. Any 1 to 4 bytes in a row; an access that reaches past
+/// the end reads all ones.
 /// </remarks>
 public sealed class PciConfigSpace
 {
     private readonly Lock _lock = new();
     private readonly byte[] _bytes;
     private readonly byte[] _writable;
+    private readonly byte[] _reset;
     private int _lastCapability = PciConfig.CapabilityPointer;
     private int _free = PciConfig.FirstCapability;
 
@@ -23,6 +24,7 @@ public sealed class PciConfigSpace
     {
         _bytes = new byte[express ? PciConfig.ExpressSize : PciConfig.ConventionalSize];
         _writable = new byte[_bytes.Length];
+        _reset = new byte[_bytes.Length];
         Set16(PciConfig.Vendor, identity.VendorId);
         Set16(PciConfig.Device, identity.DeviceId);
         _bytes[PciConfig.Revision] = identity.Revision;
@@ -41,23 +43,19 @@ public sealed class PciConfigSpace
     /// <summary>256 or 4096.</summary>
     public int Length => _bytes.Length;
 
-    /// <summary>Reads 1, 2 or 4 bytes, aligned.</summary>
+    /// <summary>Reads 1 to 4 bytes.</summary>
     public uint Read(int offset, int size)
     {
-        uint ones = size >= 4 ? uint.MaxValue : (1u << (size * 8)) - 1;
-        if (!IsValid(offset, size)) { return ones; }
+        if (!IsValid(offset, size)) { return size >= 4 ? uint.MaxValue : (1u << (size * 8)) - 1; }
+        uint value = 0;
         lock (_lock)
         {
-            return size switch
-            {
-                1 => _bytes[offset],
-                2 => BinaryPrimitives.ReadUInt16LittleEndian(_bytes.AsSpan(offset)),
-                _ => BinaryPrimitives.ReadUInt32LittleEndian(_bytes.AsSpan(offset)),
-            };
+            for (int i = 0; i < size; i++) { value |= (uint)_bytes[offset + i] << (8 * i); }
         }
+        return value;
     }
 
-    /// <summary>Writes 1, 2 or 4 bytes, aligned; bits that are not writable keep their value.</summary>
+    /// <summary>Writes 1 to 4 bytes; bits that are not writable keep their value.</summary>
     public void Write(int offset, int size, uint value)
     {
         if (!IsValid(offset, size)) { return; }
@@ -133,16 +131,25 @@ public sealed class PciConfigSpace
         return offset;
     }
 
-    /// <summary>Clears every bit that software can write: a reset.</summary>
+    /// <summary>What the bytes are now is what a reset brings back.</summary>
+    internal void KeepAsReset()
+    {
+        lock (_lock) { _bytes.CopyTo(_reset, 0); }
+    }
+
+    /// <summary>Every bit that software can write becomes what it was after power-on: a reset.</summary>
     internal void ResetWritable()
     {
         lock (_lock)
         {
-            for (int i = 0; i < _bytes.Length; i++) { _bytes[i] &= (byte)~_writable[i]; }
+            for (int i = 0; i < _bytes.Length; i++)
+            {
+                _bytes[i] = (byte)((_bytes[i] & ~_writable[i]) | (_reset[i] & _writable[i]));
+            }
         }
         Written?.Invoke();
     }
 
     private bool IsValid(int offset, int size) =>
-        size is 1 or 2 or 4 && offset >= 0 && (offset & (size - 1)) == 0 && offset <= _bytes.Length - size;
+        size is >= 1 and <= 4 && offset >= 0 && offset <= _bytes.Length - size;
 }

@@ -66,9 +66,12 @@ public abstract partial class PciDevice
     /// </summary>
     public bool IgnoresBusMasterEnable { get; init; }
 
+    /// <summary>The machine's memory, as a processor sees it. Set when plugged in.</summary>
+    private protected PhysicalMemory SystemMemory => Machine.Memory;
+
     internal bool MayMaster => (_busMaster || IgnoresBusMasterEnable) && (_bridge?.MayMaster ?? true);
 
-    internal IEnumerable<PciBar> Bars => _bars.OfType<PciBar>();
+    internal ReadOnlySpan<PciBar?> Bars => _bars;
 
     private Machine Machine => _machine ?? throw new InvalidOperationException($"{Name} is not plugged in");
 
@@ -89,7 +92,7 @@ public abstract partial class PciDevice
     public abstract bool Step();
 
     /// <summary>
-    /// Function level reset, on the thread that wrote the configuration space; the device's own thread may be in
+    /// Function level reset or system reset, on the thread that asked for it; the device's own thread may be in
     /// <see cref="Step"/>. Configuration, MSI and MSI-X are reset already.
     /// </summary>
     public virtual void Reset()
@@ -171,6 +174,7 @@ public abstract partial class PciDevice
     {
         if (_machine is not null) { throw new MachineException($"{Name} is plugged in already, at {Address}"); }
         (_machine, Address, _bridge) = (machine, address, bridge);
+        Config.KeepAsReset();
         _dma = root.Connect(this, $"{Name} {address}");
         // Messages are sent by any thread, so they have a port of their own, under the capability's lock.
         _msi?.Connect(root.Connect(this, $"{Name} {address} msi"));
@@ -195,6 +199,20 @@ public abstract partial class PciDevice
         WriteBar(bar, offset, size, value);
     }
 
+    /// <summary>What a function level reset and a system reset do; on the thread that asked.</summary>
+    internal void ResetFunction()
+    {
+        _msix?.Reset();
+        Config.ResetWritable();
+        SetPin(false);
+        Reset();
+    }
+
+    /// <summary>Software has written the configuration space; BARs and capabilities have followed already.</summary>
+    private protected virtual void Configured()
+    {
+    }
+
     private void OnConfigWritten()
     {
         // One at a time, each reading the bytes as they are now: the last to finish has seen the last write.
@@ -207,16 +225,11 @@ public abstract partial class PciDevice
         _power?.Update();
         bool isAwake = _power is not { IsAsleep: true };
         _busMaster = isAwake && (command & PciConfig.CommandBusMaster) != 0;
-        foreach (PciBar bar in Bars) { bar.Update(Config, isAwake && (command & PciConfig.CommandMemory) != 0); }
+        foreach (PciBar? bar in Bars) { bar?.Update(Config, isAwake && (command & PciConfig.CommandMemory) != 0); }
         _msi?.Update();
         _msix?.Update();
         ApplyPin();
-        if (ExpressCapability.TakeReset(Config))
-        {
-            _msix?.Reset();
-            Config.ResetWritable();
-            SetPin(false);
-            Reset();
-        }
+        Configured();
+        if (ExpressCapability.TakeReset(Config)) { ResetFunction(); }
     }
 }

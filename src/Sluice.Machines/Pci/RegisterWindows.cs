@@ -54,14 +54,16 @@ internal sealed class BarRegisterWindow(PciDevice device, PciBar bar, ulong addr
 }
 
 /// <summary>
-/// Part of ECAM: bits 27:20 bus, 19:12 device and function, 11:0 offset. 64-bit accesses are two 32-bit ones.
+/// Part of ECAM. 64-bit accesses are two 32-bit ones. When software moves ECAM away or disables it, nobody answers here,
+/// as with a BAR.
 /// </summary>
-internal sealed class EcamRegisterWindow(PciHost host, ulong first, uint length) : RoutedWindow(length)
+internal sealed class EcamRegisterWindow(PciHost host, PhysicalAddress first, uint length) : RoutedWindow(length)
 {
     protected override ulong Read(uint offset, int size)
     {
         if (size == 8) { return Read(offset, 4) | (Read(offset + 4, 4) << 32); }
-        return host.Read(new((ushort)((first + offset) >> 12)), (int)((first + offset) & 0xFFF), size);
+        return host.DecodesEcam(first + offset, out RequesterId id, out int at) ? host.Read(id, at, size)
+            : uint.MaxValue;
     }
 
     protected override void Write(uint offset, int size, ulong value)
@@ -72,7 +74,10 @@ internal sealed class EcamRegisterWindow(PciHost host, ulong first, uint length)
             Write(offset + 4, 4, value >> 32);
             return;
         }
-        host.Write(new((ushort)((first + offset) >> 12)), (int)((first + offset) & 0xFFF), size, (uint)value);
+        if (host.DecodesEcam(first + offset, out RequesterId id, out int at))
+        {
+            host.Write(id, at, size, (uint)value);
+        }
     }
 }
 

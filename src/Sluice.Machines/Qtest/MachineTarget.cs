@@ -34,69 +34,40 @@ internal sealed class MachineTarget : IQtestTarget
     {
         Span<byte> bytes = stackalloc byte[8];
         bytes.Clear();
-        if (_machine.Memory.TryRead(address, bytes[..size])) { return BitConverter.ToUInt64(bytes); }
-        if (!IsAligned(address, size))
-        {
-            Read(address, bytes[..size]);
-            return BitConverter.ToUInt64(bytes);
-        }
-        if (!TryMap(address, size, out RegisterWindow? window)) { return 0; }
-        ulong value = size switch
-        {
-            1 => window.Read8(0),
-            2 => window.Read16(0),
-            4 => window.Read32(0),
-            _ => window.Read64(0),
-        };
-        Settle();
-        return value;
+        if (!_machine.Memory.TryRead(address, bytes[..size])) { Read(address, bytes[..size]); }
+        return BitConverter.ToUInt64(bytes);
     }
 
     public void Write(PhysicalAddress address, int size, ulong value)
     {
         Span<byte> bytes = stackalloc byte[8];
         BitConverter.TryWriteBytes(bytes, value);
-        if (_machine.Memory.TryWrite(address, bytes[..size])) { return; }
-        if (!IsAligned(address, size))
-        {
-            Write(address, bytes[..size]);
-            return;
-        }
-        if (!TryMap(address, size, out RegisterWindow? window)) { return; }
-        switch (size)
-        {
-            case 1: window.Write8(0, (byte)value); break;
-            case 2: window.Write16(0, (ushort)value); break;
-            case 4: window.Write32(0, (uint)value); break;
-            default: window.Write64(0, value); break;
-        }
-        Settle();
+        if (!_machine.Memory.TryWrite(address, bytes[..size])) { Write(address, bytes[..size]); }
     }
 
     public void Read(PhysicalAddress address, Span<byte> destination)
     {
-        if (_machine.Memory.TryRead(address, destination)) { return; }
         while (!destination.IsEmpty)
         {
-            int size = Piece(address, destination.Length);
-            ulong word = Read(address, size);
-            for (int i = 0; i < size; i++) { destination[i] = (byte)(word >> (8 * i)); }
-            destination = destination[size..];
-            address += (ulong)size;
+            BusPart part = Find(address, destination.Length, out int skipped);
+            Span<byte> here = destination[..((int)part.Length - skipped)];
+            if (part.Registers is { } registers) { Read(registers, (uint)skipped, here); }
+            else if (!part.IsMemory || !_machine.Memory.TryRead(address, here)) { here.Clear(); }
+            destination = destination[here.Length..];
+            address += (ulong)here.Length;
         }
     }
 
     public void Write(PhysicalAddress address, ReadOnlySpan<byte> source)
     {
-        if (_machine.Memory.TryWrite(address, source)) { return; }
         while (!source.IsEmpty)
         {
-            int size = Piece(address, source.Length);
-            ulong word = 0;
-            for (int i = 0; i < size; i++) { word |= (ulong)source[i] << (8 * i); }
-            Write(address, size, word);
-            source = source[size..];
-            address += (ulong)size;
+            BusPart part = Find(address, source.Length, out int skipped);
+            ReadOnlySpan<byte> here = source[..((int)part.Length - skipped)];
+            if (part.Registers is { } registers) { Write(registers, (uint)skipped, here); }
+            else if (part.IsMemory) { _machine.Memory.TryWrite(address, here); }
+            source = source[here.Length..];
+            address += (ulong)here.Length;
         }
     }
 
@@ -124,26 +95,69 @@ internal sealed class MachineTarget : IQtestTarget
         Settle();
     }
 
+    /// <summary>A system reset, and what it gives the devices to do.</summary>
+    public void Reset()
+    {
+        _machine.Reset();
+        Settle();
+    }
+
     private void Settle() => _execution.RunReady(MostSteps);
 
-    /// <summary>The bus cuts an access that is not aligned into pieces that are.</summary>
-    private static bool IsAligned(PhysicalAddress address, int size) => (address.Value & ((ulong)size - 1)) == 0;
-
-    private static int Piece(PhysicalAddress address, int length) =>
-        length >= 4 && address.IsAligned(2) ? 4 : length >= 2 && address.IsAligned(1) ? 2 : 1;
-
-    private bool TryMap(PhysicalAddress address, int size,
-        [System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out RegisterWindow? window)
+    /// <summary>
+    /// Who answers from the last multiple of 8 on, so that what is aligned in a window is aligned on the bus. All there is
+    /// on the bus begins and ends at multiples of 8.
+    /// </summary>
+    private BusPart Find(PhysicalAddress address, int length, out int skipped)
     {
-        window = null;
-        try
+        skipped = (int)address.OffsetIn(3);
+        return _machine.FindOnBus(address.AlignDown(3), (uint)(length + skipped));
+    }
+
+    /// <summary>The bus cuts what is no access of a register into pieces that are, the widest that fit.</summary>
+    private void Read(RegisterWindow registers, uint offset, Span<byte> destination)
+    {
+        while (!destination.IsEmpty)
         {
-            window = _machine.MapRegisters(address, (uint)size);
-            return true;
+            int size = Piece(offset, destination.Length);
+            ulong word = size switch
+            {
+                1 => registers.Read8(offset),
+                2 => registers.Read16(offset),
+                4 => registers.Read32(offset),
+                _ => registers.Read64(offset),
+            };
+            for (int i = 0; i < size; i++) { destination[i] = (byte)(word >> (8 * i)); }
+            destination = destination[size..];
+            offset += (uint)size;
+            Settle();
         }
-        catch (ArgumentOutOfRangeException)
+    }
+
+    private void Write(RegisterWindow registers, uint offset, ReadOnlySpan<byte> source)
+    {
+        while (!source.IsEmpty)
         {
-            return false;
+            int size = Piece(offset, source.Length);
+            ulong word = 0;
+            for (int i = 0; i < size; i++) { word |= (ulong)source[i] << (8 * i); }
+            switch (size)
+            {
+                case 1: registers.Write8(offset, (byte)word); break;
+                case 2: registers.Write16(offset, (ushort)word); break;
+                case 4: registers.Write32(offset, (uint)word); break;
+                default: registers.Write64(offset, word); break;
+            }
+            source = source[size..];
+            offset += (uint)size;
+            Settle();
         }
+    }
+
+    private static int Piece(uint offset, int length)
+    {
+        int size = 8;
+        while (size > length || (offset & (uint)(size - 1)) != 0) { size >>= 1; }
+        return size;
     }
 }
