@@ -43,9 +43,10 @@ public sealed class PowerOnTests
                 iommu: MachineIommu.None,
                 devices: [("nvme,drive=d,serial=SLUICE0001,addr=8.0", new NvmeModel(new MemoryMedium(new byte[1 << 20])))],
                 arguments: ["-drive", $"if=none,id=d,format=raw,snapshot=on,file={disk}"]);
-            // What stands for firmware on QEMU has written to its host bridge; 0x90 outlives a reset.
+            // What stands for firmware on QEMU has written to its host bridge; 0x90 to 0x96 outlive a reset.
             pair.Ask("outb 0xcf9 6");
-            pair.AskApart(["outl 0xcf8 0x80000090", "outb 0xcfc 0"], []);
+            pair.AskApart(["outl 0xcf8 0x80000090", "outl 0xcfc 0", "outl 0xcf8 0x80000094", "outw 0xcfc 0",
+                "outb 0xcfe 0"], []);
             Place(pair);
             List<string> lines = [];
             foreach (ulong bar in (ulong[])[0xC000_0000, 0xC010_0000, 0xC020_0000])
