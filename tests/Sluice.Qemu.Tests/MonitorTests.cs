@@ -93,7 +93,6 @@ public sealed class MonitorTests
         Assert.Equal("0x0000000000000000", ProtocolPair.Ask(served.Client, "readl 0x200000"));
     }
 
-    // Seen failing: both connections lost with it.
     [Fact]
     public void AClientThatLeavesTheMonitorKeepsTheMachine()
     {

@@ -31,7 +31,7 @@ public sealed class PowerOnTests
         Assert.Equal((1344, 20), (reads, forgiven));
     }
 
-    // Lines A and b. Seen failing: the chipset's registers that are not zero after power-on read as zero.
+    // Lines A and b. Seen failing: an ECAM that stays where it was.
     [Fact]
     public void RegistersAndConfigurationReadAlike()
     {
@@ -128,7 +128,7 @@ public sealed class PowerOnTests
         Assert.Equal("0x0000000000000000", nothing);
     }
 
-    // Line c. Seen failing: named nowhere.
+    // Line c.
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

@@ -53,7 +53,7 @@ public sealed class QtestProtocolTests(ITestOutputHelper output)
         Assert.Empty(pair.Differ(Lines));
     }
 
-    // Seen failing: what comes before a refused data word was parsed later than it; edu's registers 8 bytes wide in 4.
+    // Seen failing: short base64 filled up with zeros; plus signs refused; comments answered.
     [Fact]
     public void RandomLinesAreAnsweredAlike()
     {

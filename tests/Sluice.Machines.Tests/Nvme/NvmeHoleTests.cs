@@ -12,7 +12,6 @@ public sealed class NvmeHoleTests : IDisposable
 
     public void Dispose() => File.Delete(_path);
 
-    // Seen failing: zeros written where holes were to be.
     [Theory]
     [InlineData(Deallocate)]
     [InlineData(Zeroes)]
@@ -41,7 +40,7 @@ public sealed class NvmeHoleTests : IDisposable
         Assert.True(Room() < before / 8, $"{before} blocks before, {Room()} after");
     }
 
-    // Seen failing: 800 GiB of zeros to write.
+    // Seen failing: 800 GiB of zeros to write, which did not end.
     [Fact]
     public void AHundredGibibytesTakeNoTime()
     {
@@ -57,7 +56,6 @@ public sealed class NvmeHoleTests : IDisposable
         Assert.Equal(Length, new FileInfo(_path).Length);
     }
 
-    // Seen failing: the namespace promised zeros whatever its medium can do.
     [Theory]
     [InlineData(true, 9)]
     [InlineData(false, 0)]
@@ -73,7 +71,6 @@ public sealed class NvmeHoleTests : IDisposable
         Assert.Equal(feature, rig.ReadMemory(rig.Data, 64)[33]);
     }
 
-    // Seen failing: a hole that moves the file's end.
     [Fact]
     public void AHoleMayReachPastTheEndAndBeNone()
     {
