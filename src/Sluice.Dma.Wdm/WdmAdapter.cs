@@ -21,7 +21,7 @@ public sealed partial class WdmAdapter
     {
         (_dma, Device, Description, Adapter, _reserve) = (dma, device, description, adapter, reserve);
         NumberOfMapRegisters = registers;
-        adapter.ServeAbove = ServeStarved;
+        adapter.ServeAbove = () => ServeStarved();
     }
 
     /// <summary>Always 1, whatever version the description had: so the DDI says. What the adapter can do is said by
