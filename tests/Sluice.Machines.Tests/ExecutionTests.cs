@@ -1,3 +1,5 @@
+using System.Diagnostics;
+
 namespace Sluice.Machines.Tests;
 
 public sealed class ExecutionTests
@@ -96,6 +98,62 @@ public sealed class ExecutionTests
             Thread.SpinWait(20_000);
             Assert.Equal(ticksThen, Volatile.Read(ref ticks));
         }
+    }
+
+    // Seen failing: one thread for all timers: the second one ran when the first came back.
+    [Fact]
+    public void ATimerThatHangsHoldsNoOtherBack()
+    {
+        using Machine machine = Fixtures.Threaded();
+        using ManualResetEventSlim release = new();
+        bool inside = false;
+        using IDisposable slow = machine.Clock.StartTimer("slow", 1_000_000, () =>
+        {
+            Volatile.Write(ref inside, true);
+            release.Wait(TimeSpan.FromSeconds(20));
+        });
+        Assert.True(SpinWait.SpinUntil(() => Volatile.Read(ref inside), 10_000));
+        int ticks = 0;
+        using IDisposable fast = machine.Clock.StartTimer("fast", 1_000_000, () => Interlocked.Increment(ref ticks));
+        Assert.True(SpinWait.SpinUntil(() => Volatile.Read(ref ticks) >= 3, 10_000));
+        // And what is done once, for devices.
+        int once = 0;
+        machine.Execution.After("once", 1_000, () => Interlocked.Increment(ref once));
+        Assert.True(SpinWait.SpinUntil(() => Volatile.Read(ref once) == 1, 10_000));
+        release.Set();
+        Assert.Empty(machine.Failures);
+    }
+
+    // Seen failing: no timer while one is in its callback: the fast one never ran, and its ticks were 0.
+    [Fact]
+    public void OtherTimersRunInsideTheWaitOfOneAndNeverItself()
+    {
+        using Machine machine = Fixtures.Stepped();
+        int depth = 0, deepest = 0, ticks = 0;
+        bool over = false;
+        using IDisposable fast = machine.Clock.StartTimer("fast", 10_000, () => ticks++);
+        using IDisposable slow = machine.Clock.StartTimer("slow", 20_000, () =>
+        {
+            deepest = Math.Max(deepest, ++depth);
+            int before = ticks;
+            for (var limit = Deadline.In(machine.Clock, 1_000_000); !limit.HasPassed; limit.Relax()) { }
+            Assert.InRange(ticks - before, 50, 200);
+            depth--;
+            over = true;
+        });
+        Assert.True(machine.RunUntil(() => over, 1_000_000));
+        Assert.Equal(1, deepest);
+        Assert.Empty(machine.Failures);
+    }
+
+    // Seen failing: a thread for each timer that ends with the machine: they piled up.
+    [Fact]
+    public void TheThreadOfADisposedTimerEnds()
+    {
+        using Machine machine = Fixtures.Threaded();
+        int here = Process.GetCurrentProcess().Threads.Count;
+        for (int i = 0; i < 200; i++) { machine.Clock.StartTimer("brief", 1_000_000, static () => { }).Dispose(); }
+        Assert.True(SpinWait.SpinUntil(() => Process.GetCurrentProcess().Threads.Count < here + 50, 10_000));
     }
 
     // Seen failing: Run clearing the signal after the steps instead of before them.

@@ -34,12 +34,10 @@ internal abstract class Execution : IPlatformClock, IDisposable
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(periodNanoseconds);
         ArgumentNullException.ThrowIfNull(callback);
-        PlatformTimer timer = new(name, periodNanoseconds, callback);
-        Schedule(timer, periodNanoseconds);
-        return timer;
+        return Start(new(name, periodNanoseconds, callback));
     }
 
-    /// <summary>Runs <paramref name="callback"/> once, as a timer.</summary>
+    /// <summary>Runs <paramref name="callback"/> once, as a timer. It must be short: others wait for it.</summary>
     public void After(string name, long nanoseconds, Action callback) => Schedule(new(name, 0, callback), nanoseconds);
 
     public void AddFailure(Exception e) => _failures.Enqueue(e);
@@ -51,21 +49,30 @@ internal abstract class Execution : IPlatformClock, IDisposable
 
     protected void StartTimerAgent(Agent agent) => _timerAgent = agent;
 
-    /// <summary>Runs one due timer; what its callback throws is kept, and the timer goes on.</summary>
-    protected bool RunTimer(long now)
+    /// <summary>
+    /// Starts a periodic timer. None waits for another one's callback, except for what runs inside its own waits.
+    /// </summary>
+    protected abstract IDisposable Start(PlatformTimer timer);
+
+    /// <summary>
+    /// Runs a timer taken from <paramref name="timers"/>. What its callback throws is kept, and it goes on. A late one
+    /// does not run twice to catch up.
+    /// </summary>
+    protected void Run(TimerQueue timers, PlatformTimer timer, long now)
     {
         try
         {
-            return Timers.RunOne(now, BeforeTimer);
+            BeforeTimer?.Invoke();
+            timer.Run();
         }
-        catch (Exception e)
+        catch (Exception e) { AddFailure(e); }
+        finally
         {
-            AddFailure(e);
-            return true;
+            if (timer.Period > 0 && !timer.IsDisposed) { timers.Add(timer, now + timer.Period); }
         }
     }
 
-    private void Schedule(PlatformTimer timer, long nanoseconds)
+    protected void Schedule(PlatformTimer timer, long nanoseconds)
     {
         Timers.Add(timer, Nanoseconds + Math.Max(0, nanoseconds));
         _timerAgent?.Wake();

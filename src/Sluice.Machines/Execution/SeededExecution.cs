@@ -7,14 +7,13 @@ namespace Sluice.Machines;
 /// </summary>
 internal sealed class SeededExecution(ulong seed, long nanosecondsPerStep) : Execution
 {
-    // Re-entrant: a step may wait (Relax), which runs other agents, never one that is already on the stack.
+    // Re-entrant: a step may wait (Relax), which runs other agents and timers, never one that is already on the stack.
     private readonly Lock _lock = new();
     private readonly List<SeededAgent> _agents = [];
     private SeededAgent[] _ready = new SeededAgent[8];
     private SplitMix _random = new(seed);
     private ulong _trace = 0xCBF2_9CE4_8422_2325;
     private long _now;
-    private bool _timerRunning;
 
     public override long Nanoseconds => Volatile.Read(ref _now);
 
@@ -47,13 +46,13 @@ internal sealed class SeededExecution(ulong seed, long nanosecondsPerStep) : Exe
         lock (_lock)
         {
             _now += nanosecondsPerStep;
-            bool timerDue = !_timerRunning && Timers.NextDue <= _now;
+            bool timerDue = Timers.NextDue <= _now;
             int ready = Gather();
             int choices = ready + (timerDue ? 1 : 0);
             if (choices == 0)
             {
                 long due = Timers.NextDue;
-                if (_timerRunning || due == long.MaxValue) { return false; }
+                if (due == long.MaxValue) { return false; }
                 _now = Math.Max(_now, due);
                 RunTimerInTurn();
                 return true;
@@ -86,7 +85,7 @@ internal sealed class SeededExecution(ulong seed, long nanosecondsPerStep) : Exe
     {
         lock (_lock)
         {
-            for (int i = 0; i < limit && !_timerRunning && Timers.NextDue <= time; i++)
+            for (int i = 0; i < limit && Timers.NextDue <= time; i++)
             {
                 _now = Math.Max(_now, Timers.NextDue);
                 RunTimerInTurn();
@@ -104,6 +103,12 @@ internal sealed class SeededExecution(ulong seed, long nanosecondsPerStep) : Exe
         lock (_lock) { _agents.Clear(); }
     }
 
+    protected override IDisposable Start(PlatformTimer timer)
+    {
+        Schedule(timer, timer.Period);
+        return timer;
+    }
+
     private int Gather()
     {
         int count = 0;
@@ -116,10 +121,9 @@ internal sealed class SeededExecution(ulong seed, long nanosecondsPerStep) : Exe
 
     private void RunTimerInTurn()
     {
+        if (Timers.TakeDue(_now) is not { } timer) { return; }
         Trace(ulong.MaxValue);
-        _timerRunning = true;
-        RunTimer(_now);
-        _timerRunning = false;
+        Run(Timers, timer, _now);
     }
 
     private sealed class SeededAgent(SeededExecution owner, string name, Func<bool> step, int index)

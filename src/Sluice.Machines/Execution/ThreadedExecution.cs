@@ -2,7 +2,9 @@ using System.Diagnostics;
 
 namespace Sluice.Machines;
 
-/// <summary>A background thread per agent. An idle thread spins for a moment, then sleeps until it is woken.</summary>
+/// <summary>
+/// A background thread per agent and per periodic timer. An idle agent spins for a moment, then sleeps until it is woken.
+/// </summary>
 internal sealed class ThreadedExecution : Execution
 {
     private const long PerSecond = 1_000_000_000;
@@ -18,7 +20,7 @@ internal sealed class ThreadedExecution : Execution
     public ThreadedExecution(TimeSpan spin)
     {
         _spinTicks = (long)(spin.TotalSeconds * Stopwatch.Frequency);
-        StartTimerAgent(Add(new ThreadAgent(this, "timers", () => RunTimer(Nanoseconds), sleepsUntilTimer: true)));
+        StartTimerAgent(Add(new ThreadAgent(this, "timers", () => RunTimer(Timers), Timers)));
     }
 
     public override long Nanoseconds
@@ -39,7 +41,28 @@ internal sealed class ThreadedExecution : Execution
     }
 
     public override Agent AddAgent(string name, Func<bool> step) =>
-        Add(new ThreadAgent(this, name, step, sleepsUntilTimer: false));
+        Add(new ThreadAgent(this, name, step, null));
+
+    protected override IDisposable Start(PlatformTimer timer)
+    {
+        TimerQueue own = new();
+        own.Add(timer, Nanoseconds + timer.Period);
+        return new OwnThread(timer, Add(new ThreadAgent(this, timer.Name, () => RunTimer(own), own) { Spins = false }));
+    }
+
+    private bool RunTimer(TimerQueue timers)
+    {
+        long now = Nanoseconds;
+        if (timers.TakeDue(now) is not { } timer) { return false; }
+        Run(timers, timer, now);
+        return true;
+    }
+
+    private void End(ThreadAgent agent)
+    {
+        lock (_lock) { _agents.Remove(agent); }
+        agent.End();
+    }
 
     private ThreadAgent Add(ThreadAgent agent)
     {
@@ -65,16 +88,30 @@ internal sealed class ThreadedExecution : Execution
     }
 
     /// <summary>Until the next timer is due, at most a second: a lost wake then costs a second, not for ever.</summary>
-    private TimeSpan UntilNextTimer()
+    private TimeSpan UntilNextTimer(TimerQueue timers)
     {
         // Waits are in whole milliseconds; a shorter one would return at once, again and again, on a processor that
         // somebody else needs.
         const long PerMillisecond = 1_000_000;
-        long nanoseconds = Math.Clamp(Timers.NextDue - Nanoseconds, 0, PerSecond);
+        long nanoseconds = Math.Clamp(timers.NextDue - Nanoseconds, 0, PerSecond);
         return TimeSpan.FromMilliseconds((nanoseconds + PerMillisecond - 1) / PerMillisecond);
     }
 
-    private sealed class ThreadAgent(ThreadedExecution owner, string name, Func<bool> step, bool sleepsUntilTimer)
+    /// <summary>A timer and its thread. What another one does, or waits for, is nothing to it.</summary>
+    private sealed class OwnThread(PlatformTimer timer, ThreadAgent agent) : IDisposable
+    {
+        public void Dispose()
+        {
+            try { timer.Dispose(); }
+            finally { agent.Owner.End(agent); }
+        }
+    }
+
+    /// <param name="owner">Whose thread it is.</param>
+    /// <param name="name">Also the thread's.</param>
+    /// <param name="step">One piece of work.</param>
+    /// <param name="timers">What its sleep is bounded by, if it runs timers.</param>
+    private sealed class ThreadAgent(ThreadedExecution owner, string name, Func<bool> step, TimerQueue? timers)
         : Agent(name, step, owner.OnCrash), IDisposable
     {
         private const int Idle = 0;
@@ -83,7 +120,14 @@ internal sealed class ThreadedExecution : Execution
         private static readonly TimeSpan StopLimit = TimeSpan.FromSeconds(10);
         private readonly AutoResetEvent _event = new(false);
         private Thread? _thread;
+        private volatile bool _ended;
         private int _signal;
+
+        public ThreadedExecution Owner => owner;
+
+        public bool Spins { get; init; } = true;
+
+        private bool IsStopping => owner._stopping || _ended;
 
         public void Start()
         {
@@ -94,6 +138,13 @@ internal sealed class ThreadedExecution : Execution
         public override void Wake()
         {
             if (Interlocked.Exchange(ref _signal, Awake) == Asleep) { _event.Set(); }
+        }
+
+        /// <summary>It stops soon; nobody waits for it.</summary>
+        public void End()
+        {
+            _ended = true;
+            Wake();
         }
 
         public void Dispose()
@@ -108,14 +159,14 @@ internal sealed class ThreadedExecution : Execution
 
         private void Run()
         {
-            while (!owner._stopping)
+            while (!IsStopping)
             {
                 // The exchange is a full fence: whoever wakes us after it is seen below, whoever woke us before it has
                 // published its work to the step.
                 Interlocked.Exchange(ref _signal, Idle);
                 while (RunOne())
                 {
-                    if (owner._stopping) { return; }
+                    if (IsStopping) { return; }
                 }
                 if (!SpinForWork()) { Sleep(); }
             }
@@ -123,7 +174,7 @@ internal sealed class ThreadedExecution : Execution
 
         private bool SpinForWork()
         {
-            if (owner._spinTicks == 0) { return Volatile.Read(ref _signal) == Awake; }
+            if (owner._spinTicks == 0 || !Spins) { return Volatile.Read(ref _signal) == Awake; }
             long start = Stopwatch.GetTimestamp();
             do
             {
@@ -137,7 +188,7 @@ internal sealed class ThreadedExecution : Execution
         private void Sleep()
         {
             if (Interlocked.CompareExchange(ref _signal, Asleep, Idle) != Idle) { return; }
-            if (sleepsUntilTimer) { _event.WaitOne(owner.UntilNextTimer()); } else { _event.WaitOne(); }
+            if (timers is not null) { _event.WaitOne(owner.UntilNextTimer(timers)); } else { _event.WaitOne(); }
         }
     }
 }

@@ -23,27 +23,13 @@ internal sealed class TimerQueue
         lock (_lock) { _queue.Enqueue(timer, (due, _order++)); }
     }
 
-    /// <summary>
-    /// Runs the first timer that is due; false when none is. A late periodic timer is not run twice to catch up.
-    /// </summary>
-    public bool RunOne(long now, Action? before)
+    /// <summary>Takes the first timer that is due; null when none is.</summary>
+    public PlatformTimer? TakeDue(long now)
     {
-        PlatformTimer timer;
         lock (_lock)
         {
-            if (!_queue.TryPeek(out _, out (long Due, long Order) key) || key.Due > now) { return false; }
-            timer = _queue.Dequeue();
+            return _queue.TryPeek(out _, out (long Due, long Order) key) && key.Due <= now ? _queue.Dequeue() : null;
         }
-        try
-        {
-            before?.Invoke();
-            timer.Run();
-        }
-        finally
-        {
-            if (timer.Period > 0 && !timer.IsDisposed) { Add(timer, now + timer.Period); }
-        }
-        return true;
     }
 }
 
