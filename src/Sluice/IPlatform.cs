@@ -52,7 +52,8 @@ public interface IPlatformClock
 
     /// <summary>
     /// Runs <paramref name="callback"/> about every <paramref name="periodNanoseconds"/> until disposed; a running
-    /// callback is waited for.
+    /// callback is waited for. It never runs twice at once. No timer waits for another one's callback, however long that
+    /// takes; on a machine of one thread the others run inside its waits (<see cref="Relax"/>).
     /// </summary>
     IDisposable StartTimer(string name, long periodNanoseconds, Action callback);
 }
@@ -61,19 +62,55 @@ public interface IPlatformClock
 /// The end of a bounded wait. Use: <c>for (var limit = Deadline.In(clock, ns); !done; limit.Relax()) if
 /// (limit.HasPassed) …</c>
 /// </summary>
-public readonly struct Deadline
+/// <remarks>
+/// The wait ends whatever the clock does. One that stands still, or goes back, ends it after <see cref="MostIdleTurns"/>
+/// turns in which no time passed. One that jumps ahead does not end it at once: a turn counts for half of it at most, so
+/// that who waits looks once more. Count turns in one variable: a copy counts by itself.
+/// </remarks>
+public struct Deadline
 {
+    /// <summary>
+    /// Turns in a row without time passing, after which a wait is over: more than a turn's pause fits into the coarsest
+    /// tick of a clock, 16 ms, and a fraction of a second.
+    /// </summary>
+    public const int MostIdleTurns = 1 << 20;
+
     private readonly IPlatformClock _clock;
-    private readonly long _end;
+    private readonly long _mostPerTurn;
+    private long _left;
+    private long _latest;
+    private int _idleTurns;
 
-    private Deadline(IPlatformClock clock, long end) => (_clock, _end) = (clock, end);
+    private Deadline(IPlatformClock clock, long nanoseconds)
+    {
+        (_clock, _left, _latest) = (clock, nanoseconds, clock.Nanoseconds);
+        _mostPerTurn = nanoseconds / 2 + 1;
+    }
 
-    /// <summary>A deadline <paramref name="nanoseconds"/> from now.</summary>
-    public static Deadline In(IPlatformClock clock, long nanoseconds) => new(clock, clock.Nanoseconds + nanoseconds);
+    /// <summary>A deadline <paramref name="nanoseconds"/> from now; at once when that is 0 or less.</summary>
+    public static Deadline In(IPlatformClock clock, long nanoseconds)
+    {
+        ArgumentNullException.ThrowIfNull(clock);
+        return new(clock, nanoseconds);
+    }
 
-    /// <summary>Whether the time is over.</summary>
-    public bool HasPassed => _clock.Nanoseconds >= _end;
+    /// <summary>Whether the time was over at the last turn.</summary>
+    public readonly bool HasPassed => _left <= 0 || _idleTurns >= MostIdleTurns;
 
     /// <summary>One turn of the polling loop.</summary>
-    public void Relax() => _clock.Relax();
+    public void Relax()
+    {
+        _clock.Relax();
+        long now = _clock.Nanoseconds;
+        if (now <= _latest)
+        {
+            // From where it went back to, time may pass again.
+            (_latest, _idleTurns) = (now, _idleTurns + 1);
+            return;
+        }
+        // Further apart than any number says: as far as a turn counts.
+        long passed = now - _latest;
+        _left -= passed < 0 ? _mostPerTurn : Math.Min(passed, _mostPerTurn);
+        (_latest, _idleTurns) = (now, 0);
+    }
 }
