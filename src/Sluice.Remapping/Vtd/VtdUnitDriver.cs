@@ -22,6 +22,8 @@ internal sealed class VtdUnitDriver
     private readonly HashSet<RequesterId> _quarantined = [];
     private readonly Dictionary<RequesterId, ushort> _attached = [];
     private readonly Action<VtdUnitDriver> _onDeath;
+    private readonly Action _readFaults;
+    private readonly Action _attendFaults;
     private readonly PhysicalAddress _root;
     private readonly PhysicalAddress _ring;
     private readonly int _ringPagesLog2;
@@ -39,8 +41,12 @@ internal sealed class VtdUnitDriver
     {
         (_platform, _onDeath, Description) = (platform, onDeath, description);
         _registers = MapRegisters(VtdRegister.LeastLength);
-        Capability = new(_registers.Read64(VtdRegister.Capability));
-        Extended = new(_registers.Read64(VtdRegister.ExtendedCapability));
+        try
+        {
+            Capability = new(_registers.Read64(VtdRegister.Capability));
+            Extended = new(_registers.Read64(VtdRegister.ExtendedCapability));
+        }
+        catch (Exception e) { throw new RemappingException($"{this} does not answer: {e.Message}", e); }
         Check();
         if (RegisterBytes() is var needed && needed > _registers.Length) { _registers = MapRegisters(needed); }
         _commands = new(_registers, platform.Clock, options.WaitNanoseconds, Extended.InvalidateAddressOffset + 8);
@@ -52,6 +58,8 @@ internal sealed class VtdUnitDriver
         Queue = new(platform, _registers, Capability, options, _ring, _ringPagesLog2, status, OnQueueDeath);
         Faults = new(platform, _registers, Capability, description.Segment, options, faults, TrySilence, TryQuarantine,
             Queue.Recover);
+        // Made once: an interrupt allocates nothing.
+        (_readFaults, _attendFaults) = (Faults.OnInterrupt, Faults.OnTimer);
     }
 
     public VtdUnitDescription Description { get; }
@@ -76,6 +84,18 @@ internal sealed class VtdUnitDriver
     /// </summary>
     /// <exception cref="RemappingException">A step was not confirmed in time.</exception>
     public void Start()
+    {
+        try { TakeOver(); }
+        catch (Exception e) when (e is not RemappingException)
+        {
+            throw new RemappingException($"{this} does not answer: {e.Message}", e);
+        }
+    }
+
+    /// <summary>The timer: looks after the unit's faults.</summary>
+    public void OnTimer() => Attend(_attendFaults);
+
+    private void TakeOver()
     {
         _registers.Write32(VtdRegister.FaultEventControl, VtdRegister.EventMask);
         FlushWrites("flushing its write buffer");
@@ -204,11 +224,12 @@ internal sealed class VtdUnitDriver
 
     /// <summary>
     /// Masks the fault event and reads what was recorded until then. Translation stays on, over tables in which nobody
-    /// is attached.
+    /// is attached. A unit whose registers throw is given up instead.
     /// </summary>
     public void Stop()
     {
-        _registers.Write32(VtdRegister.FaultEventControl, VtdRegister.EventMask);
+        try { _registers.Write32(VtdRegister.FaultEventControl, VtdRegister.EventMask); }
+        catch (Exception e) { Queue.Die(e); }
         _faultLine?.Dispose();
         Faults.End();
     }
@@ -300,9 +321,34 @@ internal sealed class VtdUnitDriver
         }
     }
 
+    /// <summary>
+    /// Reads faults. What that throws is the platform's to keep, unless the registers threw it: then the unit is given
+    /// up, as with any other access, and nothing of it is read again.
+    /// </summary>
+    private void Attend(Action read)
+    {
+        if (IsDead && Queue.Cause is not null) { return; }
+        try { read(); }
+        catch (Exception e) when (!Answers())
+        {
+            Queue.Die(e);
+        }
+    }
+
+    private bool Answers()
+    {
+        try
+        {
+            _ = _registers.Read32(VtdRegister.FaultStatus);
+            return true;
+        }
+        catch (Exception) { return false; }
+    }
+
     private void ConnectFaults()
     {
-        _faultLine = _platform.ConnectInterrupt($"VT-d faults at {Description.Registers}", Faults.OnInterrupt);
+        _faultLine = _platform.ConnectInterrupt(
+            $"VT-d faults at {Description.Registers}", () => Attend(_readFaults));
         MsiMessage message = _faultLine.Message;
         _registers.Write32(VtdRegister.FaultEventData, message.Data);
         _registers.Write32(VtdRegister.FaultEventAddress, (uint)message.Address.Value);
