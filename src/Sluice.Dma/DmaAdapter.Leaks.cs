@@ -1,5 +1,6 @@
 using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
+using Sluice.Remapping;
 
 namespace Sluice.Dma;
 
@@ -69,7 +70,74 @@ public sealed partial class DmaAdapter
         _backendClosed = true;
         bool leaked = _leaks > 0;
         _gate.Exit();
-        lock (_system.DomainLock) { _backend.Close(leaked); }
+        lock (_system.DomainLock)
+        {
+            // While it is known whose they were: what was put and that no unit confirms.
+            EveryStep.Of(_backend.Flush, CollectLost, () => _backend.Close(leaked));
+        }
+    }
+
+    /// <summary>Makes unreachable what was put before, or reports it as leaked.</summary>
+    internal void Flush()
+    {
+        _backend.Flush();
+        CollectLost();
+    }
+
+    /// <summary>
+    /// What was put in the domain of this device and had not been flushed when its unit died: leaks that no driver is
+    /// guilty of.
+    /// </summary>
+    internal void CollectLost()
+    {
+        while (Domain.Space is { } space && space.TryTakeLost(out LostMapping? lost))
+        {
+            List<PhysicalAddress> pages = [];
+            LeakedFrames.Of(_platform).Add([.. lost.Pages], pages);
+            DmaAdapter owner = RecordOf(lost, out MappingRecord record);
+            _system.Add(new DmaLeak(owner, null, record, pages));
+        }
+    }
+
+    /// <summary>Ends a leak of what was put; false when its memory can never be used again.</summary>
+    internal bool ReleaseLost(List<PhysicalAddress> pages)
+    {
+        // While the adapter is open the driver itself says that the device is quiet. Afterwards nobody can: the unit
+        // that would have to is dead.
+        if (_backendClosed) { return false; }
+        LeakedFrames.Of(_platform).End(CollectionsMarshal.AsSpan(pages));
+        return true;
+    }
+
+    // The mapping that was put last where these pages were; made up where the history has forgotten it.
+    private DmaAdapter RecordOf(LostMapping lost, out MappingRecord record)
+    {
+        DmaAdapter owner = this;
+        record = new()
+        {
+            Owner = Driver,
+            Device = Device,
+            First = lost.Range.First,
+            Length = (ulong)lost.Pages.Count << PageLog2,
+            Reach = lost.Range,
+            GuardLast = lost.Range.Last,
+            Direction = DmaDirection.Bidirectional,
+            IsContiguous = true,
+        };
+        foreach (DmaAdapter adapter in _system.Adapters)
+        {
+            if (adapter.Domain != Domain) { continue; }
+            foreach (Mapping mapping in adapter._table.All)
+            {
+                if (mapping.TryCapture(out MappingRecord found) && found.Reach.First == lost.Range.First
+                    && found.State == MappingState.Unmapped && found.Number > record.Number)
+                {
+                    (owner, record) = (adapter, found);
+                }
+            }
+        }
+        record = record with { State = MappingState.Leaked };
+        return owner;
     }
 
     /// <summary>Ends a leak, whose frames are these; false when its memory can never be used again.</summary>
@@ -100,7 +168,12 @@ public sealed partial class DmaAdapter
 
     // A map that the unit did not confirm. When it was not even tried, because the device is blocked, nothing is in
     // quarantine for it.
-    private void KeepForGood(Mdl mdl) => LeakedFrames.Of(_platform).KeepForGood(mdl.PagesOfChain());
+    private void KeepForGood(Mdl mdl)
+    {
+        // What is in quarantine for a leak stays so for that.
+        CollectLost();
+        LeakedFrames.Of(_platform).KeepForGood(mdl.PagesOfChain());
+    }
 
     // Puts of other adapters serve this one's queue when both share a pool, and its driver cannot know when. Whoever
     // began before the adapter closed ends within a few calls; this thread's own service, if it is in a callback of it,

@@ -1,8 +1,9 @@
 namespace Sluice.Dma;
 
 /// <summary>
-/// A transfer or common buffer that its driver never gave back. Its memory and logical addresses stay out of
-/// circulation, because the device may still use them, until <see cref="Release"/>.
+/// A transfer or common buffer that its driver never gave back, or that it gave back under the deferred policy and
+/// that no unit confirmed to be out of reach. Its memory and logical addresses stay out of circulation, because the
+/// device may still use them, until <see cref="Release"/>.
 /// </summary>
 /// <remarks>Safe from any thread.</remarks>
 public sealed class DmaLeak
@@ -11,12 +12,14 @@ public sealed class DmaLeak
     private const int Ending = 1;
     private const int Released = 2;
     private readonly DmaAdapter _adapter;
-    private readonly Mapping _mapping;
+
+    // Null when the driver gave it back: then the record serves another mapping by now.
+    private readonly Mapping? _mapping;
     private readonly List<PhysicalAddress> _pages;
     private int _state;
 
     internal DmaLeak(
-        DmaAdapter adapter, Mapping mapping, in MappingRecord record, List<PhysicalAddress> pages) =>
+        DmaAdapter adapter, Mapping? mapping, in MappingRecord record, List<PhysicalAddress> pages) =>
         (_adapter, _mapping, Mapping, _pages) = (adapter, mapping, record, pages);
 
     /// <summary>What was leaked, by whom, and where it was asked for.</summary>
@@ -35,7 +38,8 @@ public sealed class DmaLeak
     public void Release()
     {
         if (Interlocked.CompareExchange(ref _state, Ending, Stands) != Stands) { return; }
-        if (!_adapter.ReleaseLeak(_mapping, _pages)) { return; }
+        bool over = _mapping is { } mapping ? _adapter.ReleaseLeak(mapping, _pages) : _adapter.ReleaseLost(_pages);
+        if (!over) { return; }
         Volatile.Write(ref _state, Released);
         _adapter.WakeForPages();
     }

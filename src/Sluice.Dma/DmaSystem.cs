@@ -79,11 +79,15 @@ public sealed partial class DmaSystem : IDisposable
     /// <summary>Every mapping that is live or was given back lately.</summary>
     public MappingHistory History { get; }
 
-    /// <summary>What was never given back, oldest first, released or not.</summary>
+    /// <summary>
+    /// What was never given back, and what was given back but could not be flushed before its unit died; oldest first,
+    /// released or not.
+    /// </summary>
     public IReadOnlyList<DmaLeak> Leaks
     {
         get
         {
+            CollectLost();
             lock (_lock) { return [.. _leaks]; }
         }
     }
@@ -93,6 +97,7 @@ public sealed partial class DmaSystem : IDisposable
     {
         get
         {
+            CollectLost();
             lock (_lock)
             {
                 DmaStatistics sum = _past;
@@ -283,6 +288,11 @@ public sealed partial class DmaSystem : IDisposable
 
     /// <summary>The last driver of a device that has no adapter now, or null.</summary>
     internal string? FormerDriver(PciAddress device) => _formerDrivers.GetValueOrDefault(device);
+
+    private void CollectLost()
+    {
+        foreach (DmaAdapter adapter in Adapters) { adapter.CollectLost(); }
+    }
 
     internal void Add(DmaLeak leak)
     {

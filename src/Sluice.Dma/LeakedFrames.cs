@@ -81,11 +81,19 @@ internal sealed class LeakedFrames(IFrameAllocator frames)
         {
             foreach (PhysicalAddress page in pages)
             {
-                if (frames.KindOf(page) == FrameKind.Quarantined)
+                try
                 {
-                    _entries[page] = _entries.GetValueOrDefault(page) with { OwnerGone = true };
+                    if (frames.KindOf(page) != FrameKind.Quarantined)
+                    {
+                        frames.Free(page, PageLog2);
+                        continue;
+                    }
                 }
-                else { frames.Free(page, PageLog2); }
+                catch (InvalidOperationException) when (frames.KindOf(page) == FrameKind.Quarantined)
+                {
+                    // A domain was faster: it asks nobody.
+                }
+                _entries[page] = _entries.GetValueOrDefault(page) with { OwnerGone = true };
             }
         }
     }

@@ -40,6 +40,9 @@ public sealed partial class Mdl : IDisposable
     /// <summary>The page frames, in order; each address is that of the frame's first byte.</summary>
     public ReadOnlySpan<PhysicalAddress> Pages => _pages;
 
+    /// <summary>The same, for whoever remembers them: they never change.</summary>
+    internal ReadOnlyMemory<PhysicalAddress> LastingPages => _pages;
+
     /// <summary>Where in the first page the buffer starts, 0 to 4095.</summary>
     public int ByteOffset { get; }
 

@@ -106,7 +106,7 @@ public sealed partial class Domain
             return UnmapStatus.Quarantined;
         }
         // Whatever was cleared has to become unreachable, also where it was somebody else's.
-        if (change.Bytes != 0 && !Withdraw(mapping))
+        if (change.Bytes != 0 && !Withdraw(mapping, pages))
         {
             Quarantine(pages);
             return UnmapStatus.Quarantined;
@@ -137,7 +137,7 @@ public sealed partial class Domain
         _tables.Unmap(reservation.Range, ref gather);
         if (_deferred is not null)
         {
-            _deferred.Add(reservation.Slot);
+            _deferred.Add(reservation.Slot, reservation.First, default);
             if (gather.Count != 0 && _deferred.Flush()) { _tables.Free(ref gather); }
             return;
         }
@@ -154,10 +154,10 @@ public sealed partial class Domain
     }
 
     /// <summary>By the policy: out of reach now, or with the next flush. False when a unit did not confirm.</summary>
-    private bool Withdraw(in ReservedMapping mapping)
+    private bool Withdraw(in ReservedMapping mapping, ReadOnlySpan<PhysicalAddress> pages)
     {
         if (_deferred is null) { return Invalidate(mapping.Range, onlyLeaves: true); }
-        long flush = _deferred.Add(mapping.Reservation.Slot, kept: true);
+        long flush = _deferred.Add(mapping.Reservation.Slot, mapping.First, pages, kept: true);
         mapping.Reservation.CleanAfter(flush);
         return flush != DeferredRing.Never;
     }

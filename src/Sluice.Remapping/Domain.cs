@@ -1,4 +1,6 @@
 using System.Buffers;
+using System.Collections.Concurrent;
+using System.Diagnostics.CodeAnalysis;
 using Sluice.Formats.PageTables;
 using Sluice.Remapping.Allocation;
 using Sluice.Remapping.Vtd;
@@ -18,13 +20,15 @@ public sealed partial class Domain : IDisposable
 {
     private const int PageLog2 = 12;
 
-    // A shorter run covers no table whole: unmapping it makes none superfluous.
+    // A shorter run holds no large leaf.
     private const int TablePages = 512;
     private readonly RemappingSystem _system;
     private readonly DomainTables _tables;
     private readonly IFrameAllocator _frames;
     private readonly DeferredRing? _deferred;
+    private readonly ConcurrentQueue<LostMapping> _lost = new();
     private readonly bool _announces;
+    private IDisposable? _timer;
     private VtdUnitDriver[] _units = [];
     private long _quarantinedRanges;
     private volatile bool _dead;
@@ -33,11 +37,14 @@ public sealed partial class Domain : IDisposable
 
     internal Domain(
         RemappingSystem system, DomainOptions options, ushort id, DomainTables tables,
-        LogicalAddressAllocator addresses, IPlatform platform, int deferredMappings, bool announces)
+        LogicalAddressAllocator addresses, IPlatform platform, int deferredMappings, Action flushed, bool announces)
     {
         (_system, _tables, _frames, _announces) = (system, tables, platform.Frames, announces);
         (Options, Id, Addresses) = (options, id, addresses);
-        if (options.Policy == InvalidationPolicy.Deferred) { _deferred = new(this, platform.Clock, deferredMappings); }
+        if (options.Policy == InvalidationPolicy.Deferred)
+        {
+            _deferred = new(this, platform.Clock, deferredMappings, flushed);
+        }
     }
 
     /// <summary>What it was created with.</summary>
@@ -110,7 +117,7 @@ public sealed partial class Domain : IDisposable
     /// <param name="mapping">From <see cref="TryMap"/>, not unmapped before.</param>
     /// <param name="pages">
     /// The pages that were mapped, if the caller still knows: they are quarantined when no unit confirms. Without them
-    /// the tables are searched first, which costs about 10 ns a page; deferred only where this call may have to flush.
+    /// the tables are searched first, which costs about 10 ns a page.
     /// </param>
     /// <returns>Whether the pages may be reused; <see cref="UnmapStatus.Quarantined"/> forbids it.</returns>
     /// <exception cref="InvalidOperationException">
@@ -126,11 +133,27 @@ public sealed partial class Domain : IDisposable
             return UnmapStatus.Quarantined;
         }
         if (_disposed) { return UnmapStatus.Unmapped; }
-        if (pages.Length == mapping.Pages) { return UnmapFound(mapping, pages); }
-        // Who adds to the ring at once knows without its lock only that much. Should as many threads as its margin come
-        // in between, the answer is "quarantined" all the same, and the caller alone knows the pages.
-        bool mayFlush = _deferred is null || mapping.Pages >= TablePages || _deferred.IsNearlyFull;
-        return mayFlush ? UnmapSearching(mapping) : UnmapLater(mapping, default);
+        return pages.Length == mapping.Pages ? UnmapFound(mapping, pages) : UnmapSearching(mapping);
+    }
+
+    /// <summary>
+    /// As <see cref="Unmap"/>, with pages that stay where they are and as they are: under the deferred policy they are
+    /// remembered there until the flush, and not copied. For mappings of many pages.
+    /// </summary>
+    /// <param name="mapping">From <see cref="TryMap"/>, not unmapped before.</param>
+    /// <param name="pages">The pages that were mapped. Nobody changes them any more.</param>
+    /// <returns>As <see cref="Unmap"/>.</returns>
+    /// <exception cref="ArgumentException">Another number of pages than was mapped.</exception>
+    /// <exception cref="InvalidOperationException">As <see cref="Unmap"/>.</exception>
+    public UnmapStatus UnmapLasting(in DomainMapping mapping, ReadOnlyMemory<PhysicalAddress> pages)
+    {
+        if (pages.Length != mapping.Pages)
+        {
+            throw new ArgumentException($"{pages.Length} pages for a mapping of {mapping.Pages}", nameof(pages));
+        }
+        return _deferred is null || IsDead
+            ? Unmap(mapping, pages.Span)
+            : UnmapLater(mapping, pages.Span, pages);
     }
 
     /// <summary>
@@ -139,13 +162,23 @@ public sealed partial class Domain : IDisposable
     public void FlushNow() => _deferred?.Flush();
 
     /// <summary>
+    /// Takes a mapping whose unmap was <see cref="UnmapStatus.Pending"/> when its unit died: each once, oldest first.
+    /// Deferred policy only; there are never more than the ring holds.
+    /// </summary>
+    /// <param name="lost">The mapping.</param>
+    /// <returns>False when there is none.</returns>
+    public bool TryTakeLost([NotNullWhen(true)] out LostMapping? lost) => _lost.TryDequeue(out lost);
+
+    /// <summary>
     /// Detaches its devices, leaves them blocked, and frees the tables. Mappings still live are gone with it. Where a
     /// unit no longer answers the tables and the id are lost instead, and unmapping goes on to quarantine the pages.
     /// </summary>
     public void Dispose()
     {
         if (_disposed) { return; }
-        _system.Remove(this);
+        // Outside the control lock: a flush under way is waited for.
+        try { _timer?.Dispose(); }
+        finally { _system.Remove(this); }
     }
 
     /// <summary>The name and id.</summary>
@@ -178,6 +211,31 @@ public sealed partial class Domain : IDisposable
 
     /// <summary>Whether a unit did not confirm something: what was unmapped last may still be within reach.</summary>
     internal bool HasFailed => _dead;
+
+    /// <summary>
+    /// Flushes every <paramref name="nanoseconds"/>, on a timer of its own: whatever another domain's unit, or anybody
+    /// else, is waiting for.
+    /// </summary>
+    internal void FlushEvery(IPlatformClock clock, long nanoseconds, Action flushed)
+    {
+        if (_deferred is not { } ring) { return; }
+        _timer = clock.StartTimer($"DMA flush of {Name}", nanoseconds, () =>
+        {
+            ring.OnTimer();
+            flushed();
+        });
+    }
+
+    /// <summary>
+    /// Pages that were unmapped, perhaps given back and perhaps in use by their owner, and that no unit confirmed to be
+    /// out of reach.
+    /// </summary>
+    internal void Lose(LogicalAddress first, ReadOnlySpan<PhysicalAddress> pages)
+    {
+        if (pages.IsEmpty) { return; }
+        QuarantinePages(pages);
+        _lost.Enqueue(new(LogicalRange.FromLength(first, (ulong)pages.Length << PageLog2), pages.ToArray()));
+    }
 
     /// <summary>A unit below it no longer answers: whoever finds out first tells the system.</summary>
     internal void MarkDead()
@@ -310,16 +368,20 @@ public sealed partial class Domain : IDisposable
         }
     }
 
-    private UnmapStatus UnmapLater(in DomainMapping mapping, ReadOnlySpan<PhysicalAddress> pages)
+    private UnmapStatus UnmapLater(in DomainMapping mapping, ReadOnlySpan<PhysicalAddress> pages,
+        ReadOnlyMemory<PhysicalAddress> lasting = default)
     {
         TableGather gather = default;
         PageTableChange change = _tables.Unmap(mapping.Range, ref gather);
         bool isWhole = change.Bytes == mapping.Range.Length;
         if (change.Bytes == 0 && gather.Count == 0) { throw NotMapped(mapping.First); }
         // Whatever was cleared is within reach until a flush. Addresses go back only from who has all of them.
-        bool confirmed = _deferred!.Add(new(mapping.First, mapping.SlotLog2), kept: !isWhole) != DeferredRing.Never;
+        bool flushes = gather.Count != 0;
+        bool confirmed = _deferred!.Add(
+            new(mapping.First, mapping.SlotLog2), mapping.First, pages, kept: !isWhole, told: flushes, lasting)
+            != DeferredRing.Never;
         UnmapStatus done = UnmapStatus.Pending;
-        if (gather.Count != 0)
+        if (flushes)
         {
             // Tables are only freed once no unit can hold a pointer to them.
             confirmed = confirmed && _deferred.Flush();
@@ -389,14 +451,18 @@ public sealed partial class Domain : IDisposable
     {
         foreach (PhysicalAddress page in pages)
         {
-            if (_frames.KindOf(page) != FrameKind.Buffer) { continue; }
+            if (!CanQuarantine(page)) { continue; }
             try { _frames.Quarantine(page); }
-            catch (InvalidOperationException) when (_frames.KindOf(page) != FrameKind.Buffer)
+            catch (InvalidOperationException) when (!CanQuarantine(page))
             {
                 // Another thread that shares the page was first: they all learn of a dead unit at the same time.
             }
         }
     }
+
+    // In use, or given back by its owner before the flush.
+    private bool CanQuarantine(PhysicalAddress page) =>
+        _frames.KindOf(page) is FrameKind.Buffer or FrameKind.AwaitsFlush;
 
     private InvalidOperationException NotMapped(LogicalAddress address) =>
         new($"{address} is not mapped in {this}: unmapped twice, or another domain's mapping");

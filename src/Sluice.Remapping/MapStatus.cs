@@ -27,7 +27,11 @@ public enum UnmapStatus : byte
     /// <summary>Unreachable and drained: the pages may be used for anything.</summary>
     Unmapped,
 
-    /// <summary>Reachable until the next flush: the logical range waits for it (deferred policy).</summary>
+    /// <summary>
+    /// Reachable until the next flush (deferred policy): the logical range waits for it, and so does a page whose frame
+    /// is given back (<see cref="FrameKind.AwaitsFlush"/>). Whoever keeps the page finds it changed perhaps. Should no
+    /// unit confirm the flush, the pages are quarantined then, and told by <see cref="Domain.TryTakeLost"/>.
+    /// </summary>
     Pending,
 
     /// <summary>

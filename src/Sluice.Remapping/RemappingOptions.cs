@@ -13,10 +13,16 @@ public sealed record RemappingOptions
     /// </summary>
     public long WaitNanoseconds { get; init; } = 1_000_000_000;
 
-    /// <summary>Deferred policy: mappings a domain may hold until they are flushed, 1 to 65,536.</summary>
+    /// <summary>
+    /// Deferred policy: mappings a domain may hold until they are flushed, 1 to 65,536; and 8,192 pages where they must
+    /// be remembered one by one.
+    /// </summary>
     public int DeferredMappings { get; init; } = 256;
 
-    /// <summary>How often pending mappings are flushed and fault storms looked after, in nanoseconds.</summary>
+    /// <summary>
+    /// How often pending mappings are flushed and fault storms looked after, in nanoseconds. Each deferred domain and
+    /// each unit has a timer of its own for that.
+    /// </summary>
     public long PeriodNanoseconds { get; init; } = 10_000_000;
 
     /// <summary>Faults a device may raise at once before its fault reporting is switched off.</summary>

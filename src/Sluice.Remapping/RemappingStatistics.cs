@@ -45,13 +45,23 @@ public readonly record struct RemappingStatistics
     /// <summary>Deferred policy: flushes.</summary>
     public long DeferredFlushes { get; init; }
 
-    /// <summary>Deferred policy: the longest time from an unmap to its flush, in nanoseconds.</summary>
+    /// <summary>
+    /// Deferred policy: the longest time from an unmap to its flush, in nanoseconds, at most an hour: what a clock that
+    /// jumped says is not in it (<see cref="DeferredExposuresUnmeasured"/>). Of what no unit confirmed the exposure has
+    /// no end: it is quarantined, and not in here.
+    /// </summary>
     public long DeferredExposureNanoseconds { get; init; }
 
     /// <summary>
     /// Deferred policy: how often an exposure was below 2^n microseconds and not below half of that, by n.
     /// </summary>
     public IReadOnlyList<long> DeferredExposures { get; init; }
+
+    /// <summary>
+    /// Deferred policy: exposures in neither of the two above, because between unmap and flush the clock went back or
+    /// jumped by more than an hour. A shorter jump cannot be told from a long exposure.
+    /// </summary>
+    public long DeferredExposuresUnmeasured { get; init; }
 
     /// <summary>
     /// Logical ranges that will never be handed out again, because no unit confirmed that they are unreachable.

@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using Sluice.Formats.PageTables;
 using Sluice.Formats.Vtd;
 using Sluice.Remapping.Allocation;
@@ -18,8 +19,9 @@ public sealed partial class RemappingSystem : IDisposable
     private readonly VtdUnitDriver[] _units;
     private readonly DomainIds _ids;
     private readonly Lock _control = new();
+    private readonly FrameRelease _release;
     private Domain[] _domains = [];
-    private IDisposable? _timer;
+    private IDisposable[] _timers = [];
     private RemappingStatistics _past = new();
     private bool _disposed;
 
@@ -34,6 +36,7 @@ public sealed partial class RemappingSystem : IDisposable
                 new VtdUnitDriver(platform, tableMemory, unit, options, faults, OnUnitDeath)),
         ];
         _ids = new(_units.Min(unit => unit.Capability.Domains));
+        _release = new(platform.Frames, () => Volatile.Read(ref _domains));
     }
 
     /// <summary>
@@ -64,7 +67,13 @@ public sealed partial class RemappingSystem : IDisposable
         options.Validate();
         RemappingSystem system = new(platform, tableMemory, options, faults, firmware);
         foreach (VtdUnitDriver unit in system._units) { unit.Start(); }
-        system._timer = platform.Clock.StartTimer("DMA remapping", options.PeriodNanoseconds, system.OnTimer);
+        // Each unit on a timer of its own, and deferred domains on others: nobody waits for a unit that hangs but who
+        // needs it.
+        system._timers =
+        [
+            .. system._units.Select(unit =>
+                platform.Clock.StartTimer($"faults of {unit}", options.PeriodNanoseconds, unit.OnTimer)),
+        ];
         return system;
     }
 
@@ -90,7 +99,9 @@ public sealed partial class RemappingSystem : IDisposable
     public RemappingStatistics Statistics => Collect();
 
     /// <summary>A new, empty logical address space.</summary>
-    /// <exception cref="RemappingException">No domain id or no memory is left.</exception>
+    /// <exception cref="RemappingException">
+    /// No domain id or no memory is left; or the policy is deferred, and the platform's frames cannot wait for a flush.
+    /// </exception>
     public Domain CreateDomain(DomainOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
@@ -99,6 +110,7 @@ public sealed partial class RemappingSystem : IDisposable
         lock (_control)
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
+            if (options.Policy == InvalidationPolicy.Deferred) { _release.Begin(); }
             int bits = Math.Min(options.AddressBits, _units.Min(unit => unit.Capability.MaximumAddressBits));
             int topLevel = ChooseTopLevel(bits);
             bits = Math.Min(bits, PageLog2 + 9 * (topLevel + 1));
@@ -116,27 +128,41 @@ public sealed partial class RemappingSystem : IDisposable
             LogicalAddressAllocator addresses = new(
                 new((1UL << bits) - 1), [MsiMessage.Window, .. _platform.BusWindows], _options.MaximumArenas);
             Domain domain = new(
-                this, options, id, tables, addresses, _platform, _options.DeferredMappings,
+                this, options, id, tables, addresses, _platform, _options.DeferredMappings, _release.Advance,
                 announces: _units.Any(unit => unit.NeedsFlushAfterMap));
             foreach (PciAddress device in options.Devices) { ReserveRegions(domain, device); }
             Volatile.Write(ref _domains, [.. _domains, domain]);
+            domain.FlushEvery(_platform.Clock, _options.PeriodNanoseconds, _release.Advance);
             return domain;
         }
     }
 
     /// <summary>
-    /// Blocks every device and frees all domains. The units stay on, over tables in which nobody is attached.
+    /// Blocks every device and frees all domains. The units stay on, over tables in which nobody is attached. One whose
+    /// registers throw is dead by then, with all that this means (<see cref="Domain.IsDead"/>).
     /// </summary>
+    /// <exception cref="TimeoutException">
+    /// The platform's timers or interrupts do not come to an end. Everything else is done all the same.
+    /// </exception>
     public void Dispose()
     {
-        foreach (Domain domain in Volatile.Read(ref _domains)) { domain.Dispose(); }
-        _timer?.Dispose();
+        Exception? thrown = null;
+        foreach (Domain domain in Volatile.Read(ref _domains)) { Try(domain.Dispose); }
+        foreach (IDisposable timer in _timers) { Try(timer.Dispose); }
         lock (_control)
         {
             if (_disposed) { return; }
             _disposed = true;
         }
-        foreach (VtdUnitDriver unit in _units) { unit.Stop(); }
+        Try(_release.End);
+        foreach (VtdUnitDriver unit in _units) { Try(unit.Stop); }
+        if (thrown is not null) { ExceptionDispatchInfo.Throw(thrown); }
+
+        void Try(Action step)
+        {
+            try { step(); }
+            catch (Exception e) { thrown ??= e; }
+        }
     }
 
     internal void Remove(Domain domain)
@@ -195,12 +221,6 @@ public sealed partial class RemappingSystem : IDisposable
         | (_units.All(unit => unit.Capability.Leaves2M) ? 2u : 0)
         | (_units.All(unit => unit.Capability.Leaves1G) ? 4u : 0);
 
-    private void OnTimer()
-    {
-        foreach (Domain domain in Volatile.Read(ref _domains)) { domain.Deferred?.OnTimer(); }
-        foreach (VtdUnitDriver unit in _units) { unit.Faults.OnTimer(); }
-    }
-
     internal void OnDomainDeath(Domain domain) => DomainDied?.Invoke(domain);
 
     private void OnUnitDeath(VtdUnitDriver unit)
@@ -240,6 +260,7 @@ public sealed partial class RemappingSystem : IDisposable
         Unmaps = to.Unmaps + domain.Addresses.Frees,
         QuarantinedRanges = to.QuarantinedRanges + domain.QuarantinedRanges,
         DeferredExposures = domain.Deferred?.AddExposures(to.DeferredExposures) ?? to.DeferredExposures,
+        DeferredExposuresUnmeasured = to.DeferredExposuresUnmeasured + (domain.Deferred?.Unmeasured ?? 0),
         DeferredFlushes = to.DeferredFlushes + (domain.Deferred?.Flushes ?? 0),
         DeferredExposureNanoseconds = Math.Max(to.DeferredExposureNanoseconds, domain.Deferred?.LongestExposure ?? 0),
     };

@@ -24,6 +24,30 @@ public enum FrameKind : byte
     /// Perhaps still reachable by a device that should no longer: never handed out again until released or reclaimed.
     /// </summary>
     Quarantined,
+
+    /// <summary>
+    /// A buffer that its owner gave back while something unmapped was still within reach of devices: free with the
+    /// flush (<see cref="IFrameAllocator.HoldFreed"/>), and nobody's until then.
+    /// </summary>
+    AwaitsFlush,
+}
+
+/// <summary>
+/// Knows whether devices may still reach what was unmapped: the operating-system side of the remapping units.
+/// </summary>
+public interface IFlushGate
+{
+    /// <summary>
+    /// Whether anything unmapped by now may still be within reach. Called inside the allocator's lock: it takes no
+    /// lock, waits for nobody, and does not call the allocator.
+    /// </summary>
+    bool IsPending { get; }
+
+    /// <summary>
+    /// Memory has run out while frames await a flush: makes it happen. Called outside the allocator's lock; it may wait
+    /// as long as a unit may take, and never throws.
+    /// </summary>
+    void Flush();
 }
 
 /// <summary>The page frames (4 KiB) of a machine. Safe from any thread.</summary>
@@ -69,23 +93,31 @@ public interface IFrameAllocator
     }
 
     /// <summary>
-    /// Gives frames back. A naturally aligned part of what was taken at once may be given back by itself.
+    /// Gives frames back. A naturally aligned part of what was taken at once may be given back by itself. Buffers that
+    /// a device may still reach await a flush first (<see cref="HoldFreed"/>).
     /// </summary>
-    /// <exception cref="InvalidOperationException">They are not allocated (a double free), or quarantined.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// They are not allocated (a double free, also of what awaits its flush), or quarantined.
+    /// </exception>
     void Free(PhysicalAddress first, int sizeLog2);
 
-    /// <summary>Marks a frame as perhaps still reachable; it stays so until <see cref="Release"/> or
-    /// <see cref="Reclaim"/>.</summary>
+    /// <summary>
+    /// Marks a frame as perhaps still reachable; it stays so until <see cref="Release"/> or <see cref="Reclaim"/>. One
+    /// that awaits its flush no longer does.
+    /// </summary>
     /// <exception cref="InvalidOperationException">It is not allocated, or in quarantine already.</exception>
     void Quarantine(PhysicalAddress frame);
 
-    /// <summary>Ends the quarantine of a frame whose device was reset or detached: it becomes free.</summary>
+    /// <summary>
+    /// Ends the quarantine of a frame whose device was reset or detached: it becomes free, as by <see cref="Free"/>.
+    /// </summary>
     /// <exception cref="InvalidOperationException">It is not in quarantine.</exception>
     void Release(PhysicalAddress frame);
 
     /// <summary>
     /// As <see cref="Release"/>, where the frame's owner never gave it back: it is a <see cref="FrameKind.Buffer"/>
-    /// again, and still the owner's.
+    /// again, and still the owner's. One that awaited its flush when it came into quarantine has no owner, and becomes
+    /// free.
     /// </summary>
     /// <exception cref="InvalidOperationException">It is not in quarantine.</exception>
     void Reclaim(PhysicalAddress frame);
@@ -97,4 +129,26 @@ public interface IFrameAllocator
 
     /// <summary>Frames in quarantine now.</summary>
     int QuarantinedFrames { get; }
+
+    /// <summary>Frames that await a flush now (<see cref="FrameKind.AwaitsFlush"/>).</summary>
+    int HeldFrames => 0;
+
+    /// <summary>
+    /// From now on a buffer that is freed while <paramref name="gate"/> says that something is pending becomes
+    /// <see cref="FrameKind.AwaitsFlush"/>, and free only by <see cref="FreeHeld"/>. Where memory runs out meanwhile
+    /// the gate is asked to flush, and the allocation tried once more.
+    /// </summary>
+    /// <param name="gate">The only one; null ends it, and what still awaits a flush becomes free.</param>
+    /// <exception cref="InvalidOperationException">There is another gate.</exception>
+    /// <exception cref="NotSupportedException">
+    /// This allocator holds nothing: nobody can defer invalidations over it.
+    /// </exception>
+    void HoldFreed(IFlushGate? gate) => throw new NotSupportedException("these frames cannot wait for a flush");
+
+    /// <summary>
+    /// Frees what awaited a flush at the last call already. By then everything that was pending at that call must be
+    /// out of reach, or in quarantine.
+    /// </summary>
+    /// <returns>Whether frames await the next call.</returns>
+    bool FreeHeld() => false;
 }

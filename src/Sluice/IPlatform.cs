@@ -52,8 +52,8 @@ public interface IPlatformClock
 
     /// <summary>
     /// Runs <paramref name="callback"/> about every <paramref name="periodNanoseconds"/> until disposed; a running
-    /// callback is waited for. It never runs twice at once. No timer waits for another one's callback, however long that
-    /// takes; on a machine of one thread the others run inside its waits (<see cref="Relax"/>).
+    /// callback is waited for. It never runs twice at once. No timer waits for another one's callback, however long
+    /// that takes; on a machine of one thread the others run inside its waits (<see cref="Relax"/>).
     /// </summary>
     IDisposable StartTimer(string name, long periodNanoseconds, Action callback);
 }
@@ -63,9 +63,10 @@ public interface IPlatformClock
 /// (limit.HasPassed) …</c>
 /// </summary>
 /// <remarks>
-/// The wait ends whatever the clock does. One that stands still, or goes back, ends it after <see cref="MostIdleTurns"/>
-/// turns in which no time passed. One that jumps ahead does not end it at once: a turn counts for half of it at most, so
-/// that who waits looks once more. Count turns in one variable: a copy counts by itself.
+/// The wait ends whatever the clock does. One that stands still, or goes back, ends it after
+/// <see cref="MostIdleTurns"/> turns in which no time passed. One that jumps ahead does not end it at once: a turn
+/// counts for half of it at most, so that who waits looks once more. Count turns in one variable: a copy counts by
+/// itself.
 /// </remarks>
 public struct Deadline
 {

@@ -215,7 +215,11 @@ internal sealed class TestFrames : IFrameAllocator
     private readonly PhysicalMemory _memory;
     private readonly Dictionary<ulong, FrameKind> _kinds = [];
     private readonly List<ulong> _free = [];
+    private readonly HashSet<ulong> _old = [];
+    private readonly HashSet<ulong> _ownerless = [];
     private int _budget = int.MaxValue;
+    private IFlushGate? _gate;
+    private int _held;
 
     internal TestFrames(PhysicalMemory memory, int seed, uint bytesPerBank)
     {
@@ -257,7 +261,39 @@ internal sealed class TestFrames : IFrameAllocator
     /// <summary>Runs before frames are taken, with what for; false says that there are none.</summary>
     internal Func<FrameKind, bool>? Allocating { get; set; }
 
+    public int HeldFrames => Volatile.Read(ref _held);
+
+    public void HoldFreed(IFlushGate? gate)
+    {
+        lock (_lock)
+        {
+            if (gate is not null && _gate is not null) { throw new InvalidOperationException("there is another gate"); }
+            _gate = gate;
+        }
+        while (gate is null && FreeHeld()) { }
+    }
+
+    public bool FreeHeld()
+    {
+        lock (_lock)
+        {
+            foreach (ulong page in _old) { MakeFree(new(page)); }
+            _held -= _old.Count;
+            _old.Clear();
+            _old.UnionWith(_kinds.Where(static p => p.Value == FrameKind.AwaitsFlush).Select(static p => p.Key));
+            return _old.Count != 0;
+        }
+    }
+
     public bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, PhysicalAddress? last = null)
+    {
+        if (TryTake(kind, sizeLog2, out first, last)) { return true; }
+        if (_gate is not { } gate || HeldFrames == 0) { return false; }
+        gate.Flush();
+        return TryTake(kind, sizeLog2, out first, last);
+    }
+
+    private bool TryTake(FrameKind kind, int sizeLog2, out PhysicalAddress first, PhysicalAddress? last)
     {
         if (Allocating?.Invoke(kind) == false)
         {
@@ -299,11 +335,12 @@ internal sealed class TestFrames : IFrameAllocator
         {
             for (ulong at = 0; at < 1UL << sizeLog2; at += 1 << PageLog2)
             {
-                if (KindOf(first + at) is FrameKind.Free or FrameKind.Absent or FrameKind.Quarantined)
+                if (KindOf(first + at) is FrameKind.Free or FrameKind.Absent or FrameKind.Quarantined
+                    or FrameKind.AwaitsFlush)
                 {
                     throw new InvalidOperationException($"{first + at} is {KindOf(first + at)}");
                 }
-                GiveBack(first + at);
+                GiveBack(first + at, KindOf(first + at) == FrameKind.Buffer);
             }
         }
     }
@@ -320,6 +357,12 @@ internal sealed class TestFrames : IFrameAllocator
             {
                 throw new InvalidOperationException($"the frame at {frame} is {kind} and cannot be quarantined");
             }
+            if (KindOf(frame) == FrameKind.AwaitsFlush)
+            {
+                _ownerless.Add(frame.Value);
+                _held--;
+            }
+            _old.Remove(frame.Value);
             _kinds[frame.Value] = FrameKind.Quarantined;
         }
     }
@@ -329,7 +372,8 @@ internal sealed class TestFrames : IFrameAllocator
         lock (_lock)
         {
             Assert.Equal(FrameKind.Quarantined, KindOf(frame));
-            GiveBack(frame);
+            _ownerless.Remove(frame.Value);
+            GiveBack(frame, wasBuffer: true);
         }
     }
 
@@ -338,7 +382,8 @@ internal sealed class TestFrames : IFrameAllocator
         lock (_lock)
         {
             Assert.Equal(FrameKind.Quarantined, KindOf(frame));
-            _kinds[frame.Value] = FrameKind.Buffer;
+            if (_ownerless.Remove(frame.Value)) { GiveBack(frame, wasBuffer: true); }
+            else { _kinds[frame.Value] = FrameKind.Buffer; }
         }
     }
 
@@ -347,7 +392,18 @@ internal sealed class TestFrames : IFrameAllocator
         lock (_lock) { return _kinds.GetValueOrDefault(address.AlignDown(PageLog2).Value); }
     }
 
-    private void GiveBack(PhysicalAddress frame)
+    private void GiveBack(PhysicalAddress frame, bool wasBuffer)
+    {
+        if (!wasBuffer || _gate is not { IsPending: true })
+        {
+            MakeFree(frame);
+            return;
+        }
+        _kinds[frame.Value] = FrameKind.AwaitsFlush;
+        _held++;
+    }
+
+    private void MakeFree(PhysicalAddress frame)
     {
         _kinds[frame.Value] = FrameKind.Free;
         _free.Insert(0, frame.Value);

@@ -30,7 +30,8 @@ public sealed class GoneRegistersTests
         platform.Registers.OnRead = static _ => throw new InvalidOperationException("the machine is gone");
         platform.Registers.OnWrite = static (_, _) => throw new InvalidOperationException("the machine is gone");
 
-        MapStatus status = domain.TryMap(pages.AsSpan(2, 1), DmaAccess.Read, new(ulong.MaxValue), out DomainMapping map);
+        MapStatus status = domain.TryMap(
+            pages.AsSpan(2, 1), DmaAccess.Read, new(ulong.MaxValue), out DomainMapping map);
         Assert.Equal(hasWriteBuffer ? MapStatus.Dead : MapStatus.Mapped, status);
         platform.TestClock.Advance(10_000_000);
         Assert.Equal(1, system.Statistics.DeadUnits);

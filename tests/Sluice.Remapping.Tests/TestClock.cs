@@ -13,12 +13,18 @@ internal sealed class TestClock : IPlatformClock
     /// <summary>What a turn of a polling loop does beside passing a microsecond.</summary>
     public Action? OnRelax { get; set; }
 
+    /// <summary>How much time passes in such a turn.</summary>
+    public long PerTurn { get; set; } = 1_000;
+
     public int Relaxes { get; private set; }
+
+    /// <summary>The clock jumps: no timer is due for it.</summary>
+    public void Skip(long nanoseconds) => Interlocked.Add(ref _now, nanoseconds);
 
     public void Relax()
     {
         Relaxes++;
-        Interlocked.Add(ref _now, 1_000);
+        Interlocked.Add(ref _now, PerTurn);
         OnRelax?.Invoke();
     }
 

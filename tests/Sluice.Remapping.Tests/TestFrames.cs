@@ -13,6 +13,10 @@ internal sealed class TestFrames : IFrameAllocator
     private readonly int _lowFrames;
     private readonly Random _random;
     private readonly Lock _one = new();
+    private readonly HashSet<int> _old = [];
+    private readonly HashSet<int> _ownerless = [];
+    private IFlushGate? _gate;
+    private int _held;
 
     public TestFrames(PhysicalMemory memory, ulong lowBytes, ulong highFirst, ulong highBytes, int seed)
     {
@@ -33,6 +37,9 @@ internal sealed class TestFrames : IFrameAllocator
     /// <summary>Runs before a frame goes into quarantine: another thread's turn.</summary>
     public Action<PhysicalAddress>? Quarantining { get; set; }
 
+    /// <summary>Runs when a frame is about to await its flush: another thread's turn.</summary>
+    public Action? Holding { get; set; }
+
     public int QuarantinedFrames => Count(FrameKind.Quarantined);
 
     public int Count(FrameKind kind)
@@ -45,7 +52,42 @@ internal sealed class TestFrames : IFrameAllocator
         lock (_one) { return [.. Enumerable.Range(0, _kinds.Length).Where(i => _kinds[i] == kind).Select(AddressOf)]; }
     }
 
+    public int HeldFrames => Volatile.Read(ref _held);
+
+    public void HoldFreed(IFlushGate? gate)
+    {
+        lock (_one)
+        {
+            if (gate is not null && _gate is not null) { throw new InvalidOperationException("there is another gate"); }
+            _gate = gate;
+        }
+        while (gate is null && FreeHeld()) { }
+    }
+
+    public bool FreeHeld()
+    {
+        lock (_one)
+        {
+            foreach (int index in _old) { _kinds[index] = FrameKind.Free; }
+            _held -= _old.Count;
+            _old.Clear();
+            for (int i = 0; i < _kinds.Length; i++)
+            {
+                if (_kinds[i] == FrameKind.AwaitsFlush) { _old.Add(i); }
+            }
+            return _old.Count != 0;
+        }
+    }
+
     public bool TryAllocate(FrameKind kind, int sizeLog2, out PhysicalAddress first, PhysicalAddress? last = null)
+    {
+        if (TryTake(kind, sizeLog2, out first, last)) { return true; }
+        if (_gate is not { } gate || HeldFrames == 0) { return false; }
+        gate.Flush();
+        return TryTake(kind, sizeLog2, out first, last);
+    }
+
+    private bool TryTake(FrameKind kind, int sizeLog2, out PhysicalAddress first, PhysicalAddress? last)
     {
         lock (_one)
         {
@@ -83,9 +125,17 @@ internal sealed class TestFrames : IFrameAllocator
                 {
                     throw new InvalidOperationException($"{first} is {kind}");
                 }
-                kind = FrameKind.Free;
+                kind = kind == FrameKind.Buffer ? NoOwner() : FrameKind.Free;
             }
         }
+    }
+
+    private FrameKind NoOwner()
+    {
+        if (_gate is not { IsPending: true }) { return FrameKind.Free; }
+        Holding?.Invoke();
+        _held++;
+        return FrameKind.AwaitsFlush;
     }
 
     public void Quarantine(PhysicalAddress frame)
@@ -98,6 +148,12 @@ internal sealed class TestFrames : IFrameAllocator
             {
                 throw new InvalidOperationException($"the frame at {frame} is {kind} and cannot be quarantined");
             }
+            if (kind == FrameKind.AwaitsFlush)
+            {
+                _ownerless.Add(IndexOf(frame));
+                _held--;
+            }
+            _old.Remove(IndexOf(frame));
             kind = FrameKind.Quarantined;
         }
     }
@@ -111,7 +167,8 @@ internal sealed class TestFrames : IFrameAllocator
             {
                 throw new InvalidOperationException($"the frame at {frame} is {kind}");
             }
-            kind = FrameKind.Free;
+            _ownerless.Remove(IndexOf(frame));
+            kind = NoOwner();
         }
     }
 
@@ -121,7 +178,7 @@ internal sealed class TestFrames : IFrameAllocator
         {
             ref FrameKind kind = ref _kinds[IndexOf(frame)];
             Assert.Equal(FrameKind.Quarantined, kind);
-            kind = FrameKind.Buffer;
+            kind = _ownerless.Remove(IndexOf(frame)) ? NoOwner() : FrameKind.Buffer;
         }
     }
 

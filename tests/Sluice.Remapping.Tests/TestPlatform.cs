@@ -49,7 +49,10 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
     public IFrameAllocator Frames => TestFrames;
 
-    public IPlatformClock Clock => TestClock;
+    /// <summary>Instead of <see cref="TestClock"/>, for tests of what happens at once.</summary>
+    public IPlatformClock? RealClock { get; init; }
+
+    public IPlatformClock Clock => RealClock ?? TestClock;
 
     public TestPorts TestPorts { get; init; } = new();
 

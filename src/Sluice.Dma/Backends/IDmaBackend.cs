@@ -140,6 +140,14 @@ internal interface IDmaBackend
     }
 
     /// <summary>
+    /// Makes everything unreachable that was unmapped before this call, or withdraws its pages where no unit confirms
+    /// it. Nothing where unmapping has done so already.
+    /// </summary>
+    void Flush()
+    {
+    }
+
+    /// <summary>
     /// Blocks the device now, and makes everything unreachable that was unmapped before. Mappings can still be undone.
     /// Nothing where no unit could. Under the domain lock.
     /// </summary>

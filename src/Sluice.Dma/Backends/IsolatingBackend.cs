@@ -145,6 +145,9 @@ internal sealed class IsolatingBackend(
     public void Move(DmaDomain to) => direct.Move(to);
 
     /// <inheritdoc/>
+    public void Flush() => direct.Flush();
+
+    /// <inheritdoc/>
     public void Revoke() => direct.Revoke();
 
     /// <inheritdoc/>

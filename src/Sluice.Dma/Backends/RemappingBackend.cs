@@ -47,6 +47,9 @@ internal sealed partial class RemappingBackend(
     /// <inheritdoc/>
     public long BouncedBytes => 0;
 
+    /// <inheritdoc/>
+    public void Flush() => domain.FlushNow();
+
     /// <summary>Whether nothing is mapped any more: its unit no longer answers.</summary>
     internal bool IsDead => domain.IsDead;
 
@@ -78,6 +81,13 @@ internal sealed partial class RemappingBackend(
             || mapping.Backend.Bounce.Pages > 0;
         ReadOnlySpan<PhysicalAddress> pages = find ? default
             : PagesOf(transfer.Mdl, transfer.Offset, transfer.Length, out _);
+        if (pages.Length > 1)
+        {
+            int first = (int)(((ulong)transfer.Mdl.ByteOffset + transfer.Offset) >> PageLog2);
+            return domain.UnmapLasting(
+                mapping.Backend.Mapping, transfer.Mdl.LastingPages.Slice(first, pages.Length))
+                != UnmapStatus.Quarantined;
+        }
         return domain.Unmap(mapping.Backend.Mapping, pages) != UnmapStatus.Quarantined;
     }
 

@@ -188,6 +188,9 @@ internal sealed class ShadowBackend(
     public bool FreeCommon(in CommonMemory memory) => direct.FreeCommon(memory);
 
     /// <inheritdoc/>
+    public void Flush() => direct.Flush();
+
+    /// <inheritdoc/>
     public void Revoke() => direct.Revoke();
 
     /// <inheritdoc/>

@@ -123,7 +123,12 @@ public sealed partial class DmaAdapter
                     + $"{Count(reservations, "reservation")} are outstanding"
                     + (waits ? ", and requests wait" : held > 0 ? $", with {Count(held, "map register")}" : ""));
             }
-            if (target != Domain) { _backend.Move(target); }
+            if (target != Domain)
+            {
+                // While it is known whose they were.
+                Flush();
+                _backend.Move(target);
+            }
         }
         finally
         {

@@ -197,7 +197,10 @@ internal sealed class FaultClassifier(DmaSystem system)
             }
         }
         // Logical and physical numbers overlap: near the device's own mappings, memory nobody uses is a coincidence.
-        if (kind is FrameKind.Free or FrameKind.Buffer && scene.NearestBut(null) is not null) { return false; }
+        if (kind is FrameKind.Free or FrameKind.AwaitsFlush or FrameKind.Buffer && scene.NearestBut(null) is not null)
+        {
+            return false;
+        }
         finding.Physical = new(kind, null, null, 0);
         return Is(ref finding, DmaReportKind.PhysicalAddress);
     }
@@ -210,7 +213,8 @@ internal sealed class FaultClassifier(DmaSystem system)
 
     // Anything else is in no driver's list, and the search below may be spared.
     private static bool IsBuffer(FaultScene scene) =>
-        scene.System.Platform.Frames.KindOf(PageOf(scene)) is not (FrameKind.Absent or FrameKind.Free);
+        scene.System.Platform.Frames.KindOf(PageOf(scene)) 
+            is not (FrameKind.Absent or FrameKind.Free or FrameKind.AwaitsFlush);
 
     private static PhysicalFinding? FindBuffer(FaultScene scene, DmaAdapter adapter)
     {

@@ -67,7 +67,11 @@ public sealed class DmaSession : IDisposable
         }
     }
 
-    /// <summary>Gives a buffer back that is not mapped.</summary>
+    /// <summary>
+    /// Gives a buffer back that is not mapped. Where the policy lets unmapped ranges linger they are flushed first: no
+    /// device of this client reaches the pages when this returns. Where a unit does not confirm that, they stay out of
+    /// circulation as <see cref="DmaSystem.Leaks"/>, and the client's quota is its own again all the same.
+    /// </summary>
     /// <param name="buffer">Its handle.</param>
     public DmaSessionStatus TryFree(DmaHandle buffer)
     {
@@ -76,6 +80,7 @@ public sealed class DmaSession : IDisposable
             DmaSessionStatus status = Find(buffer, mapping: false, out Entry entry);
             if (status != DmaSessionStatus.Done) { return status; }
             if (entry.Mappings != 0) { return DmaSessionStatus.InUse; }
+            _adapter.Flush();
             entry.Buffer!.Dispose();
             _pages -= entry.Pages;
             Remove(buffer);

@@ -3,7 +3,8 @@ using System.Diagnostics;
 namespace Sluice.Machines;
 
 /// <summary>
-/// A background thread per agent and per periodic timer. An idle agent spins for a moment, then sleeps until it is woken.
+/// A background thread per agent and per periodic timer. An idle agent spins for a moment, then sleeps until it is
+/// woken.
 /// </summary>
 internal sealed class ThreadedExecution : Execution
 {

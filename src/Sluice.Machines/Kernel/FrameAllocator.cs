@@ -7,9 +7,14 @@ namespace Sluice.Machines;
 /// </summary>
 /// <remarks>
 /// One lock; not a data path. <see cref="KindOf"/> takes no lock. Frames are numbered densely: low memory, then high.
+/// A frame's byte says what it is in its low bits, and in <see cref="Mark"/> what only this class needs to know: of
+/// one that awaits its flush, that it did so at the last <see cref="FreeHeld"/>; of one in quarantine, that it has no
+/// owner.
 /// </remarks>
-public sealed class FrameAllocator : IFrameAllocator
+public sealed partial class FrameAllocator : IFrameAllocator
 {
+    private const int KindMask = 7;
+    private const byte Mark = 8;
     private const int BlockLog2 = 9;
     private const int BlockFrames = 1 << BlockLog2;
     private const int RunBlocksLog2 = 3;
@@ -19,6 +24,7 @@ public sealed class FrameAllocator : IFrameAllocator
     private readonly PhysicalMemory _memory;
     private readonly byte[] _kinds;
     private readonly ushort[] _freeInBlock;
+    private readonly ushort[] _heldInBlock;
     private readonly int _lowFrames;
     private readonly int _runPhase;
     private SplitMix _random;
@@ -39,6 +45,7 @@ public sealed class FrameAllocator : IFrameAllocator
         int frames = _lowFrames + (int)(highBytes >> MachineMap.PageLog2);
         _kinds = new byte[frames];
         _freeInBlock = new ushort[(frames + BlockFrames - 1) >> BlockLog2];
+        _heldInBlock = new ushort[_freeInBlock.Length];
         _kinds.AsSpan((int)(MachineMap.FirmwareEnd >> MachineMap.PageLog2)).Fill((byte)FrameKind.Free);
         foreach (PhysicalRange range in reserved)
         {
@@ -55,7 +62,7 @@ public sealed class FrameAllocator : IFrameAllocator
         }
     }
 
-    /// <summary>Frames that nobody uses.</summary>
+    /// <summary>Frames that nobody uses, without those that await a flush.</summary>
     public int FreeFrames => Volatile.Read(ref _free);
 
     /// <inheritdoc/>
@@ -72,19 +79,12 @@ public sealed class FrameAllocator : IFrameAllocator
         ArgumentOutOfRangeException.ThrowIfGreaterThan(sizeLog2, MaximumSizeLog2);
         int count = 1 << (sizeLog2 - MachineMap.PageLog2);
         int limit = Limit(last?.Value ?? ulong.MaxValue);
-        int index;
-        lock (_lock)
+        int index = Take(kind, count, limit);
+        if (index < 0 && TryFlush()) { index = Take(kind, count, limit); }
+        if (index < 0)
         {
-            // High memory first, when there is some below the limit.
-            index = limit > _lowFrames ? Find(count, _lowFrames, limit) : -1;
-            if (index < 0) { index = Find(count, 0, Math.Min(limit, _lowFrames)); }
-            if (index < 0)
-            {
-                first = default;
-                return false;
-            }
-            SetKind(index, count, kind);
-            if (count == 1) { _lastSingle = index; }
+            first = default;
+            return false;
         }
         first = AddressOf(index);
         if (_memory.TryGetSpan(first, count << MachineMap.PageLog2, out Span<byte> bytes)) { bytes.Clear(); }
@@ -102,67 +102,105 @@ public sealed class FrameAllocator : IFrameAllocator
         lock (_lock)
         {
             int index = Require(first, count);
-            byte kind = _kinds[index];
-            if (kind is (byte)FrameKind.Free)
+            FrameKind kind = KindAt(index);
+            if (kind is FrameKind.Free or FrameKind.AwaitsFlush)
             {
-                throw new InvalidOperationException($"the frame at {first} is free already");
+                throw new InvalidOperationException($"the frame at {first} is free already"
+                    + (kind == FrameKind.Free ? "" : " and awaits its flush"));
             }
-            if (kind is (byte)FrameKind.Absent or (byte)FrameKind.Quarantined
-                || _kinds.AsSpan(index, count).ContainsAnyExcept(kind))
+            if (!IsAllocated(kind) || _kinds.AsSpan(index, count).ContainsAnyExcept((byte)kind))
             {
-                throw new InvalidOperationException($"the frames at {first} are not all allocated: {(FrameKind)kind}");
+                throw new InvalidOperationException($"the frames at {first} are not all allocated: {kind}");
             }
-            SetKind(index, count, FrameKind.Free);
+            SetKind(index, count, kind == FrameKind.Buffer ? NoOwner : (byte)FrameKind.Free);
         }
     }
 
     /// <inheritdoc/>
-    public void Quarantine(PhysicalAddress frame) => Change(frame, IsAllocated, FrameKind.Quarantined);
-
-    /// <inheritdoc/>
-    public void Release(PhysicalAddress frame) =>
-        Change(frame, static kind => kind == FrameKind.Quarantined, FrameKind.Free);
-
-    /// <inheritdoc/>
-    public void Reclaim(PhysicalAddress frame) =>
-        Change(frame, static kind => kind == FrameKind.Quarantined, FrameKind.Buffer);
-
-    /// <inheritdoc/>
-    public FrameKind KindOf(PhysicalAddress address) =>
-        TryIndex(address, out int index) ? (FrameKind)Volatile.Read(ref _kinds[index]) : FrameKind.Absent;
-
-    private static bool IsAllocated(FrameKind kind) =>
-        kind is not (FrameKind.Absent or FrameKind.Free or FrameKind.Quarantined);
-
-    private void Change(PhysicalAddress frame, Func<FrameKind, bool> allowed, FrameKind to)
+    public void Quarantine(PhysicalAddress frame)
     {
         lock (_lock)
         {
-            int index = Require(frame.AlignDown(MachineMap.PageLog2), 1);
-            var kind = (FrameKind)_kinds[index];
-            if (!allowed(kind))
-            {
-                throw new InvalidOperationException($"the frame at {frame} is {kind} and cannot become {to}");
-            }
-            SetKind(index, 1, to);
+            int index = Require(frame, static kind => IsAllocated(kind) || kind == FrameKind.AwaitsFlush,
+                FrameKind.Quarantined);
+            const byte Quarantined = (byte)FrameKind.Quarantined;
+            bool hasOwner = KindAt(index) != FrameKind.AwaitsFlush;
+            SetKind(index, 1, hasOwner ? Quarantined : (byte)(Quarantined | Mark));
         }
     }
 
-    private void SetKind(int index, int count, FrameKind kind)
+    /// <inheritdoc/>
+    public void Release(PhysicalAddress frame)
+    {
+        lock (_lock)
+        {
+            int index = Require(frame, static kind => kind == FrameKind.Quarantined, FrameKind.Free);
+            SetKind(index, 1, NoOwner);
+        }
+    }
+
+    /// <inheritdoc/>
+    public void Reclaim(PhysicalAddress frame)
+    {
+        lock (_lock)
+        {
+            int index = Require(frame, static kind => kind == FrameKind.Quarantined, FrameKind.Buffer);
+            SetKind(index, 1, (_kinds[index] & Mark) != 0 ? NoOwner : (byte)FrameKind.Buffer);
+        }
+    }
+
+    /// <inheritdoc/>
+    public FrameKind KindOf(PhysicalAddress address) =>
+        TryIndex(address, out int index) ? KindAt(index) : FrameKind.Absent;
+
+    private static bool IsAllocated(FrameKind kind) =>
+        kind is FrameKind.Buffer or FrameKind.UnitTable or FrameKind.Kernel;
+
+    private FrameKind KindAt(int index) => (FrameKind)(Volatile.Read(ref _kinds[index]) & KindMask);
+
+    private int Take(FrameKind kind, int count, int limit)
+    {
+        lock (_lock)
+        {
+            // High memory first, when there is some below the limit.
+            int index = limit > _lowFrames ? Find(count, _lowFrames, limit) : -1;
+            if (index < 0) { index = Find(count, 0, Math.Min(limit, _lowFrames)); }
+            if (index < 0) { return -1; }
+            SetKind(index, count, (byte)kind);
+            if (count == 1) { _lastSingle = index; }
+            return index;
+        }
+    }
+
+    // Inside the lock. The frame that may become something else.
+    private int Require(PhysicalAddress frame, Func<FrameKind, bool> allowed, FrameKind to)
+    {
+        int index = Require(frame.AlignDown(MachineMap.PageLog2), 1);
+        FrameKind kind = KindAt(index);
+        return allowed(kind)
+            ? index
+            : throw new InvalidOperationException($"the frame at {frame} is {kind} and cannot become {to}");
+    }
+
+    // Inside the lock. All of them are of one kind.
+    private void SetKind(int index, int count, byte kind)
     {
         byte before = _kinds[index];
-        _kinds.AsSpan(index, count).Fill((byte)kind);
+        _kinds.AsSpan(index, count).Fill(kind);
         int freed = Change(FrameKind.Free);
-        int quarantined = Change(FrameKind.Quarantined);
-        Volatile.Write(ref _quarantined, _quarantined + quarantined);
+        int held = Change(FrameKind.AwaitsFlush);
+        Volatile.Write(ref _quarantined, _quarantined + Change(FrameKind.Quarantined));
         Volatile.Write(ref _free, _free + freed);
-        int perBlock = Math.Min(count, BlockFrames) * Math.Sign(freed);
+        Volatile.Write(ref _held, _held + held);
+        int perBlock = Math.Min(count, BlockFrames);
         for (int block = index >> BlockLog2; block <= (index + count - 1) >> BlockLog2; block++)
         {
-            _freeInBlock[block] = (ushort)(_freeInBlock[block] + perBlock);
+            _freeInBlock[block] = (ushort)(_freeInBlock[block] + perBlock * Math.Sign(freed));
+            _heldInBlock[block] = (ushort)(_heldInBlock[block] + perBlock * Math.Sign(held));
         }
 
-        int Change(FrameKind of) => (kind == of ? count : 0) - (before == (byte)of ? count : 0);
+        int Change(FrameKind of) =>
+            ((FrameKind)(kind & KindMask) == of ? count : 0) - ((FrameKind)(before & KindMask) == of ? count : 0);
     }
 
     private int Find(int count, int from, int limit) =>
