@@ -210,6 +210,7 @@ public sealed class FaultOrderTests : IDisposable
     [Fact]
     public void TheHistoryOfDisposedAdaptersIsBoundedAndSharedOut()
     {
+        _system.Dispose();
         using DmaSystem system = _platform.Start(null, new() { RecentMappings = 64 });
         for (int adapter = 0; adapter < 20; adapter++)
         {

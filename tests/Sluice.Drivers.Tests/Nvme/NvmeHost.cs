@@ -138,6 +138,10 @@ internal sealed class FlakyMedium(byte[] content) : INvmeMedium
     public MediumStatus Write(long offset, ReadOnlySpan<byte> source) =>
         offset + source.Length > WritableLength ? MediumStatus.WriteFault : _memory.Write(offset, source);
 
+    public bool CanDeallocate => true;
+
+    public MediumStatus Deallocate(long offset, long length) => _memory.Deallocate(offset, length);
+
     public MediumStatus Flush()
     {
         Flushes++;
