@@ -75,8 +75,11 @@ public sealed partial class DmaAdapter
         ThrowIfForeign(request);
         Check(mdl, offset, length, direction, site, file);
         DmaFailure failure = TryMap(new(mdl, offset, length, direction, request.Elements), new(tag, site, file),
-            ahead: false, out list, out _);
-        return failure == DmaFailure.RuleBroken ? throw DmaVerifier.Broken() : failure;
+            ahead: false, out list, out PhysicalAddress culprit);
+        if (failure == DmaFailure.None) { return failure; }
+        if (failure == DmaFailure.RuleBroken) { throw DmaVerifier.Broken(); }
+        request.Problem = failure == DmaFailure.OutOfResources ? null : Explain(failure, length, culprit);
+        return failure;
     }
 
     /// <summary>

@@ -276,17 +276,31 @@ internal sealed partial class NvmeQueuePair : IDisposable
         bool isRead = request.Opcode == NvmeCommand.Read;
         DmaDirection direction = isRead ? DmaDirection.FromDevice : DmaDirection.ToDevice;
         string site = isRead ? "SubmitRead" : "SubmitWrite";
-        (slot.Tick, slot.IsMappedHere) = (Volatile.Read(ref _tick), true);
-        slot.State = NvmeSlotState.Mapping;
         NvmePiece piece = slot.Piece;
         try
         {
-            _adapter.BuildScatterGatherList(
-                slot.Mapping, buffer, piece.Offset, piece.Length, direction, s_onMapped, slot, (uint)slot.Index, site);
+            // Usually there is enough of everything, and nobody waits.
+            DmaFailure failure = _adapter.TryBuildScatterGatherList(
+                slot.Mapping, buffer, piece.Offset, piece.Length, direction, out ScatterGatherLease list,
+                (uint)slot.Index, site);
+            if (failure != DmaFailure.OutOfResources) { OnMapped(slot, list, failure); }
+            else { SubmitInTurn(slot, buffer, direction, site); }
         }
         catch (Exception e) when (e is DmaException or ArgumentException or InvalidOperationException)
         {
             Abandon(slot, e);
+        }
+    }
+
+    private void SubmitInTurn(NvmeSlot slot, Mdl buffer, DmaDirection direction, string site)
+    {
+        NvmePiece piece = slot.Piece;
+        (slot.Tick, slot.IsMappedHere) = (Volatile.Read(ref _tick), true);
+        slot.State = NvmeSlotState.Mapping;
+        try
+        {
+            _adapter.BuildScatterGatherList(
+                slot.Mapping, buffer, piece.Offset, piece.Length, direction, s_onMapped, slot, (uint)slot.Index, site);
         }
         finally
         {
@@ -300,7 +314,7 @@ internal sealed partial class NvmeQueuePair : IDisposable
     /// <summary>The list is there, or never will be. On whichever thread; throws nothing.</summary>
     private void OnMapped(NvmeSlot slot, ScatterGatherLease list, DmaFailure failure)
     {
-        bool submitterGoesOn = slot.IsMappedHere;
+        bool submitterGoesOn = slot.State == NvmeSlotState.Idle || slot.IsMappedHere;
         slot.List = list;
         Exception? error = failure == DmaFailure.None ? null
             : slot.Mapping.Problem ?? new DmaException(failure, $"the buffer cannot be mapped: {failure}");

@@ -34,23 +34,21 @@ public sealed partial class NvmeModel
         {
             return NvmeStatus.NamespaceWriteProtected | NvmeStatus.DoNotRetry;
         }
-        _moving = new()
-        {
-            Queue = queue,
-            Command = command,
-            Offset = (long)command.StartBlock << _options.BlockSizeLog2,
-            Left = bytes,
-        };
-        status = MovePiece();
-        if (status == NvmeStatus.Success && _moving.Left > 0) { return null; }
-        _moving = default;
-        return status;
+        long offset = (long)command.StartBlock << _options.BlockSizeLog2;
+        int first = (int)Math.Min(bytes, _staging.Length);
+        status = MovePiece(command, offset, first, isLast: first == bytes);
+        if (status != NvmeStatus.Success || first == bytes) { return status; }
+        _moving = new() { Queue = queue, Command = command, Offset = offset + first, Left = bytes - first };
+        return null;
     }
 
     /// <summary>A step of a long transfer; the last one answers the command.</summary>
     private bool MoveSome()
     {
-        NvmeStatus status = MovePiece();
+        int length = (int)Math.Min(_moving.Left, _staging.Length);
+        long offset = _moving.Offset;
+        (_moving.Offset, _moving.Left) = (offset + length, _moving.Left - length);
+        NvmeStatus status = MovePiece(_moving.Command, offset, length, isLast: _moving.Left == 0);
         if (status == NvmeStatus.Success && _moving.Left > 0) { return true; }
         (SubmissionQueue queue, SubmissionEntry command) = (_moving.Queue!, _moving.Command);
         _moving = default;
@@ -58,16 +56,13 @@ public sealed partial class NvmeModel
         return true;
     }
 
-    private NvmeStatus MovePiece()
+    private NvmeStatus MovePiece(in SubmissionEntry command, long offset, int length, bool isLast)
     {
-        int length = (int)Math.Min(_moving.Left, _staging.Length);
-        long offset = _moving.Offset;
-        (_moving.Offset, _moving.Left) = (offset + length, _moving.Left - length);
         Span<byte> piece = _staging.AsSpan(0, length);
-        return (IoOpcode)_moving.Command.Opcode switch
+        return (IoOpcode)command.Opcode switch
         {
             IoOpcode.Read => ReadPiece(offset, piece),
-            IoOpcode.Write => WritePiece(offset, piece),
+            IoOpcode.Write => WritePiece(command, offset, piece, isLast),
             _ => ComparePiece(offset, piece),
         };
     }
@@ -81,15 +76,15 @@ public sealed partial class NvmeModel
         return NvmeStatus.Success;
     }
 
-    private NvmeStatus WritePiece(long offset, Span<byte> piece)
+    private NvmeStatus WritePiece(in SubmissionEntry command, long offset, Span<byte> piece, bool isLast)
     {
         const uint ForceUnitAccess = 1 << 30;
         if (!_transfer.FromHost(Dma, piece)) { return NvmeStatus.DataTransferError; }
         NvmeStatus status = Translate(_medium.Write(offset, piece));
         if (status != NvmeStatus.Success) { return status; }
         _logs.CountWrite((uint)piece.Length >> 9);
-        bool mayStayCached = _features.HasWriteCache && (_moving.Command.Dword12 & ForceUnitAccess) == 0;
-        return mayStayCached || _moving.Left > 0 ? NvmeStatus.Success : Translate(_medium.Flush());
+        bool mayStayCached = _features.HasWriteCache && (command.Dword12 & ForceUnitAccess) == 0;
+        return mayStayCached || !isLast ? NvmeStatus.Success : Translate(_medium.Flush());
     }
 
     private NvmeStatus ComparePiece(long offset, Span<byte> piece)
