@@ -3,7 +3,8 @@ using System.Diagnostics;
 namespace Sluice.Dma;
 
 // Where the callbacks of this adapter's driver run that were waited for, and who hears what they throw. Never a call of
-// another driver: what that makes room for is answered at once, and the callback runs on the thread pool.
+// another driver: what that makes room for is answered at once, and the platform runs the callback (the thread pool, or
+// a later step of a machine of one thread).
 public sealed partial class DmaAdapter
 {
     private readonly PendingCallbacks _pending;

@@ -51,7 +51,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         MapRegisters = _registersFree = options.MapRegistersPerAdapter;
         _keepsTime = backend.ReportsFaults;
         _ticket = backend.Ticket;
-        _pending = new(OnCallbackFailed);
+        _pending = new(_platform.Clock, OnCallbackFailed);
         if (_ticket is not null) { _ticket.Serve = own => Serve(ofAnother: !own); }
         if (system.Verifier is { } verifier) { _verifier = new(this, verifier); }
         _table = new(this, options.RecentMappings);

@@ -13,11 +13,11 @@ internal readonly record struct PendingCallback(
 }
 
 /// <summary>
-/// Callbacks of one adapter's driver that cannot run where they were answered. They run on the thread pool, in order,
-/// one at a time; as many wait as requests did.
+/// Callbacks of one adapter's driver that cannot run where they were answered. The platform runs them, in order, one at a
+/// time; as many wait as requests did.
 /// </summary>
 /// <remarks>Safe from any thread.</remarks>
-internal sealed class PendingCallbacks(Action<Exception> failed) : IThreadPoolWorkItem
+internal sealed class PendingCallbacks(IPlatformClock clock, Action<Exception> failed) : IThreadPoolWorkItem
 {
     private const int LongestWaitMilliseconds = 1000;
 
@@ -42,7 +42,7 @@ internal sealed class PendingCallbacks(Action<Exception> failed) : IThreadPoolWo
             first = !_running;
             _running = true;
         }
-        if (first) { ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false); }
+        if (first) { clock.Post(this); }
         return true;
     }
 

@@ -56,6 +56,13 @@ public interface IPlatformClock
     /// that takes; on a machine of one thread the others run inside its waits (<see cref="Relax"/>).
     /// </summary>
     IDisposable StartTimer(string name, long periodNanoseconds, Action callback);
+
+    /// <summary>
+    /// Runs <paramref name="work"/> once, soon, and in nobody's call: on the thread pool, or in a later step of a machine
+    /// of one thread, whose order its seed alone decides. It must not throw. Safe from any thread.
+    /// </summary>
+    /// <param name="work">What to run; the same object may be posted again once it runs.</param>
+    void Post(IThreadPoolWorkItem work) => ThreadPool.UnsafeQueueUserWorkItem(work, preferLocal: false);
 }
 
 /// <summary>

@@ -17,6 +17,28 @@ public sealed class ExecutionTests
         }
     }
 
+    // Seen failing: posted to the thread pool, so that a stepped machine ran on two threads.
+    [Fact]
+    public void WhatIsPostedToASteppedMachineRunsInALaterStepOnItsThread()
+    {
+        using Machine machine = Fixtures.Stepped();
+        Work work = new();
+        machine.Clock.Post(work);
+        Thread.Sleep(50);
+        Assert.Equal(0, work.Runs);
+        Assert.True(machine.RunUntil(() => work.Runs == 1, 100));
+        Assert.Equal(Environment.CurrentManagedThreadId, work.Thread);
+    }
+
+    private sealed class Work : IThreadPoolWorkItem
+    {
+        public int Runs { get; private set; }
+
+        public int Thread { get; private set; }
+
+        public void Execute() => (Runs, Thread) = (Runs + 1, Environment.CurrentManagedThreadId);
+    }
+
     [Fact]
     public void EveryAgentGetsItsTurn()
     {

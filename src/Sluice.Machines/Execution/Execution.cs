@@ -37,6 +37,10 @@ internal abstract class Execution : IPlatformClock, IDisposable
         return Start(new(name, periodNanoseconds, callback));
     }
 
+    /// <inheritdoc/>
+    public virtual void Post(IThreadPoolWorkItem work) =>
+        ThreadPool.UnsafeQueueUserWorkItem(work, preferLocal: false);
+
     /// <summary>Runs <paramref name="callback"/> once, as a timer. It must be short: others wait for it.</summary>
     public void After(string name, long nanoseconds, Action callback) => Schedule(new(name, 0, callback), nanoseconds);
 

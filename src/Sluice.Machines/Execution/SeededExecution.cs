@@ -22,6 +22,8 @@ internal sealed class SeededExecution(ulong seed, long nanosecondsPerStep) : Exe
 
     public override void Relax() => Step();
 
+    public override void Post(IThreadPoolWorkItem work) => After("posted work", 0, work.Execute);
+
     public override Agent AddAgent(string name, Func<bool> step)
     {
         lock (_lock)
