@@ -208,16 +208,27 @@ internal sealed partial class NvmeQueuePair : IDisposable
     {
         NvmeRequest request = slot.Request!;
         bool wasAborted = slot.WasAborted;
-        Unmap(slot);
+        Exception? thrown = Unmap(slot);
         (slot.Request, slot.State) = (null, NvmeSlotState.Idle);
-        request.Finish(status.IsSuccess ? null : ErrorOf(request, status, wasAborted));
+        request.Finish(status.IsSuccess ? thrown : ErrorOf(request, status, wasAborted));
         return !slot.IsAborting;
     }
 
-    private void Unmap(NvmeSlot slot)
+    /// <summary>
+    /// Gives the list back, and returns what that threw: a rule that the buffer's owner broke, a unit that throws. It
+    /// is the answer to this command, and concerns no other.
+    /// </summary>
+    private Exception? Unmap(NvmeSlot slot)
     {
-        if (slot.List.IsLive) { _adapter.PutScatterGatherList(slot.List, nameof(CompleteRequest)); }
+        ScatterGatherLease list = slot.List;
         slot.List = default;
+        if (!list.IsLive) { return null; }
+        try
+        {
+            _adapter.PutScatterGatherList(list, nameof(CompleteRequest));
+            return null;
+        }
+        catch (Exception thrown) { return thrown; }
     }
 
     private static NvmeException ErrorOf(NvmeRequest request, NvmeStatus status, bool wasAborted) => wasAborted
@@ -344,8 +355,8 @@ internal sealed partial class NvmeQueuePair : IDisposable
             }
         }
         // The controller was stopped while this thread mapped: the device never heard of the mapping.
-        Unmap(slot);
-        Park(slot);
+        if (Unmap(slot) is { } thrown) { Abandon(slot, thrown); }
+        else { Park(slot); }
     }
 
     /// <summary>Keeps a command until the controller runs again.</summary>
