@@ -3,7 +3,7 @@
 # The script says in $me who speaks, and in $instead what to do where the tools cannot be had.
 suite=trixie                 # one closed set of packages down to libc, whatever release the system is
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-home=~                       # from the password file where HOME is not set
+home=${HOME:-$(unset HOME; echo ~)}     # from the password file where HOME is not set
 cache_root="${SLUICE_CACHE:-${XDG_CACHE_HOME:-$home/.cache}/sluice}"
 case "$cache_root" in /*) ;; *) cache_root="$PWD/$cache_root" ;; esac
 new=

@@ -104,6 +104,53 @@ public sealed class LauncherTests : IDisposable
         Assert.Empty(Directory.GetDirectories(Path.Combine(_folder.Path, "checkout/artifacts/sluice"), ".new.*"));
     }
 
+    // The signal goes to the launcher alone, as from a service manager. Seen failing: dotnet and a shell that held the lock
+    // stayed for good, and every later call waited for them.
+    [Theory]
+    [InlineData("TERM", 143)]
+    [InlineData("INT", 130)]
+    [InlineData("HUP", 129)]
+    public void ABuildEndsWithItsLauncher(string signal, int status)
+    {
+        string good = File.ReadAllText(Path.Combine(_folder.Path, "programs/dotnet"));
+        Dotnet("sleep 600 & echo $$ $! > \"$HOME/build\"; wait");
+        string call = $$"""
+            set -m
+            checkout/sluice & launcher=$!
+            for _ in {1..300}; do [ -s home/build ] && break; sleep 0.1; done
+            kill -{{signal}} $launcher
+            wait $launcher; status=$?
+            for pid in $(cat home/build); do kill -0 $pid 2>/dev/null && { echo "$pid runs on"; kill -KILL $pid; }; done
+            exit $status
+            """;
+        Outcome outcome = Script.Run(_folder.Path, call, Variables());
+        Assert.Equal((status, ""), (outcome.ExitCode, outcome.Output));
+        _folder.Write("programs/dotnet", good);
+        Assert.Equal("one", Sluice("").Good());
+        Assert.Empty(Directory.GetDirectories(Path.Combine(_folder.Path, "checkout/artifacts/sluice"), ".new.*"));
+    }
+
+    // Seen failing: a .NET that only the PATH knows built the program, which then did not find it.
+    [Fact]
+    public void TheProgramFindsTheDotnetThatBuiltIt()
+    {
+        string place = Path.Combine(_folder.Path, "sdk");
+        Directory.CreateDirectory(Path.Combine(place, "host", "fxr"));
+        _folder.Write("sdk/dotnet", "#!/bin/bash\n" + Builds.Replace("echo %s", "echo %s $DOTNET_ROOT", StringComparison.Ordinal) + "\n",
+            executable: true);
+        Script.Run(_folder.Path, "ln -sf ../sdk/dotnet programs/dotnet").Good();
+        Assert.Equal($"one {place}", Sluice("").Good());
+        Assert.Equal("one /elsewhere",
+            Script.Run(_folder.Path, "checkout/sluice", [.. Variables(), ("DOTNET_ROOT", "/elsewhere")]).Good());
+    }
+
+    // Seen failing: "the sources cannot be read", because their names stayed patterns.
+    [Fact]
+    public void OptionsOfTheShellThatCallsItDoNotCount()
+    {
+        Assert.Equal("one", Script.Run(_folder.Path, "checkout/sluice", [.. Variables(), ("SHELLOPTS", "noglob")]).Good());
+    }
+
     // Seen failing: the build's last word hid between its lines, after no first one.
     [Fact]
     public void AFailedBuildShowsItsLogAndNothingRuns()
