@@ -51,8 +51,9 @@ public sealed class RunTests
     }
 
     // The last block of the disk is transferred whole.
-    // Seen failing: bouncedBytes always 0.
+    // Seen failing: bouncedBytes always 0; and what was read ahead while warming up counted, on a disk longer than that.
     [Theory]
+    [InlineData(40 << 20, "none", "strict", 40 << 20)]
     [InlineData(1, "none", "strict", 512)]
     [InlineData(100_000, "none", "strict", 100_352)]
     [InlineData(5 << 20, "none", "strict", 5 << 20)]

@@ -47,6 +47,7 @@ internal static class DiskReader
             bool isFirst = requests == 0;
             stream.Position = 0;
             stream.DropReadAhead();
+            AwaitQuiet(pc);
             DiskCounters before = DiskCounters.Of(pc);
             long allocatedBefore = GC.GetTotalAllocatedBytes(precise: true);
             long start = Stopwatch.GetTimestamp();
@@ -63,6 +64,17 @@ internal static class DiskReader
         while (requests < EnoughRequests && Stopwatch.GetElapsedTime(begin) < LongestRepetition);
         allocatedPerRequest.Sort();
         return result with { AllocatedBytesPerRequest = allocatedPerRequest[allocatedPerRequest.Count / 2] };
+    }
+
+    // What was read ahead and dropped is still on its way, and its put is no part of the reading.
+    private static void AwaitQuiet(Pc pc)
+    {
+        const long Second = 1_000_000_000;
+        IPlatformClock clock = pc.Machine.Clock;
+        for (var limit = Deadline.In(clock, Second); pc.Nvme.InFlight > 0 && !limit.HasPassed; limit.Relax())
+        {
+            pc.Nvme.Poll();
+        }
     }
 
     private static void ReadOnce(
