@@ -101,8 +101,8 @@ public sealed class FaultOrderTests : IDisposable
         }
     }
 
-    // Seen failing: a fault that is judged when its report is written, and "just before" counted to the reading of the
-    // record: later steps said "where nothing is mapped", "in another mapping", or named no cause.
+    // Seen failing: a fault that is judged when its report is written (the later mapping went by how late that was),
+    // and "just before" counted to the reading of the record (a late reader named no cause).
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

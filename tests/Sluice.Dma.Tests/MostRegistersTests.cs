@@ -23,8 +23,7 @@ public sealed class MostRegistersTests
 
     // Seen failing: an adapter behind a unit that announced no limit. 24 bits: 2,048 pages follow each other below
     // 16 MiB, and a channel of 4,097 waited for ever with everybody behind it; 12 bits: a list that nothing could map
-    // was "short of resources, try again". A pool that announced what it may grow to and refused what it had not grown
-    // to yet.
+    // was "short of resources, try again".
     [Theory]
     [MemberData(nameof(All))]
     public async Task WhatIsAnnouncedIsGrantedAndWhatIsMoreIsRefused(string backend, int bits, bool list)

@@ -7,7 +7,10 @@ namespace Sluice.Dma.Wdm.Tests;
 /// Every handle that a function takes: of another adapter, given back before, used twice, in the wrong order. Each once,
 /// and once nearly.
 /// </summary>
-/// <remarks>Seen failing: each rule silenced by itself, and before there was any.</remarks>
+/// <remarks>
+/// Seen failing: each of the nine rules that are named here silenced by itself, and registers whose owner nobody looks
+/// at.
+/// </remarks>
 public abstract class HandleTests : IDisposable
 {
     private const IoAllocationAction Keep = IoAllocationAction.KeepObject;

@@ -78,7 +78,8 @@ public sealed class PciConfigTests
         Assert.Equal(0x29C0_8086u, before.Read32(0));
     }
 
-    // Seen failing: a reset that leaves the function's BARs, its interrupt pin, or the unit as they were.
+    // Seen failing: a reset that leaves the function's registers or the unit as they were, none at all, and one by any
+    // bit of the port.
     [Theory]
     [InlineData(0xCF9, 0x06, true)]
     [InlineData(0xCF9, 0x04, true)]

@@ -5,7 +5,7 @@ namespace Sluice.Remapping.Tests;
 /// <summary>What a domain hands out is a mapping as a whole: nobody else makes one, or a smaller one of it.</summary>
 public sealed class HandleTests
 {
-    // Seen failing: handles that anyone could make or change (mapping with { Pages = 1 }). Unmapping a part answered
+    // Seen failing: handles that anyone could change (mapping with { Pages = 1 }) or make. Unmapping a part answered
     // "unmapped" and freed the whole slot; the other pages stayed within reach, and the slot's next map threw.
     [Theory]
     [InlineData(typeof(DomainMapping))]
