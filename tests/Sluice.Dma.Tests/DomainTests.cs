@@ -393,6 +393,48 @@ public sealed class DomainTests
         Assert.Equal(3, platform.Frames.QuarantinedFrames);
     }
 
+    // Seen failing: an adapter that stays dead although its device is in a domain that lives.
+    [Theory]
+    [InlineData("strict")]
+    [InlineData("deferred")]
+    [InlineData("shadow")]
+    public async Task WhoLeavesADeadDomainForALivingOneMapsAgain(string backend)
+    {
+        using TestPlatform platform = new();
+        platform.AddSecondUnit(Second);
+        using DmaSystem system = platform.Start(PolicyOf(backend));
+        DmaAdapter dies = system.CreateAdapter(First, new(), "one");
+        using DmaAdapter lives = system.CreateAdapter(Second, new(), "two");
+        CommonBuffer lethal = dies.AllocateCommonBuffer(64);
+        lives.JoinDomain(dies);
+        CancellationToken joined = lives.DeviceBlocked;
+        using Mdl mdl = Mdl.Allocate(platform, 4096);
+        mdl.CopyFrom(0, [1, 2, 3, 4]);
+        platform.UnitIsDeaf = true;
+        lethal.Dispose();
+        platform.TestClock.FireTimers();
+        Assert.True(lives.Capabilities.IsBlocked && joined.IsCancellationRequested);
+        Assert.Equal(DmaFailure.Dead, Assert.Throws<DmaException>(
+            () => lives.TryGetScatterGatherList(mdl, 0, 4096, DmaDirection.ToDevice, out _)).Failure);
+
+        lives.LeaveDomain();
+        Assert.False(lives.Capabilities.IsBlocked || lives.DeviceBlocked.IsCancellationRequested);
+        Assert.True(lives.TryGetScatterGatherList(mdl, 0, 4096, DmaDirection.ToDevice, out ScatterGatherLease list));
+        Assert.True(platform.DmaRead(Second, list[0].Address, new byte[4]));
+        list.Dispose();
+        (await lives.GetScatterGatherListAsync(mdl, 0, 4096, DmaDirection.ToDevice)).Dispose();
+        (await lives.AllocateChannelAsync(2)).Dispose();
+        lives.Reserve(4096).Dispose();
+        lives.AllocateCommonBuffer(64).Dispose();
+        platform.TestClock.FireTimers();
+        Assert.False(lives.Capabilities.IsBlocked);
+        // The other stays where it is, and no way leads back.
+        Assert.True(dies.Capabilities.IsBlocked);
+        Assert.Contains("no longer answers",
+            Assert.Throws<InvalidOperationException>(() => lives.JoinDomain(dies)).Message, StringComparison.Ordinal);
+        dies.Dispose();
+    }
+
     // A list and a common buffer of one adapter, used by both devices, each way; then given back.
     private static void Exchange(
         TestPlatform platform, DmaAdapter adapter, PciAddress one, PciAddress other, bool reaches)

@@ -13,9 +13,11 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
     internal const ulong Low = 0x0100_0000;
     internal const ulong High = 0x1_0000_0000;
     private static readonly PhysicalAddress UnitRegisters = new(0xFED9_0000);
+    private static readonly PhysicalAddress SecondRegisters = new(0xFED9_1000);
     private readonly MemoryBanks _banks;
     private readonly List<Line> _lines = [];
     private readonly TranslationPort _port;
+    private TranslationPort? _secondPort;
 
     internal TestPlatform(int seed = 1, uint bytesPerBank = 8 << 20, VtdOptions? unit = null)
     {
@@ -32,6 +34,12 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
     internal TestClock TestClock { get; } = new();
 
     internal VtdUnit Unit { get; }
+
+    /// <summary>Another unit, in front of <see cref="BehindSecond"/> alone, never deaf; null without one.</summary>
+    internal VtdUnit? Second { get; private set; }
+
+    /// <summary>The device that is behind the second unit.</summary>
+    internal PciAddress BehindSecond { get; private set; }
 
     /// <summary>Functions that share requester ids, for systems started from now on.</summary>
     internal AliasGroup[] Groups { get; set; } = [];
@@ -57,8 +65,16 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
     public RegisterWindow MapRegisters(PhysicalAddress first, uint length)
     {
+        if (first == SecondRegisters && Second is { } second) { return second.Registers; }
         Assert.Equal(UnitRegisters, first);
         return new DeafWindow(this);
+    }
+
+    /// <summary>Puts a unit of its own in front of a device, for systems started from now on.</summary>
+    internal void AddSecondUnit(PciAddress device)
+    {
+        (Second, BehindSecond) = (new(new VtdOptions(), _banks.Memory, this), device);
+        _secondPort = Second.Connect("second");
     }
 
     public IInterruptLine ConnectInterrupt(string name, Action handler)
@@ -79,23 +95,32 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
             this, (options ?? new()) with { Iommu = DmaIommu.Vtd, Policy = remapped },
             faults => RemappingSystem.Start(
                 this, Memory, new RemappingOptions { WaitNanoseconds = 1_000_000 }, faults,
-                new FirmwareDescription(48, [new(UnitRegisters, 0, IncludesAll: true, [])], [])
+                new FirmwareDescription(48, Units, [])
                 {
                     Groups = Groups,
                 }))
         : DmaSystem.Start(this, options ?? new());
 
+    private VtdUnitDescription[] Units => Second is null
+        ? [new(UnitRegisters, 0, IncludesAll: true, [])]
+        :
+        [
+            new(SecondRegisters, 0, IncludesAll: false, [new(BehindSecond.Requester)]),
+            new(UnitRegisters, 0, IncludesAll: true, []),
+        ];
+
     /// <summary>A DMA of a device, page by page through the unit when it is on; false at the first refusal.</summary>
     internal bool Dma(PciAddress device, LogicalAddress address, Span<byte> bytes, DmaAccess access,
         TranslationPort? port = null)
     {
-        port ??= _port;
+        VtdUnit unit = device == BehindSecond && Second is { } second ? second : Unit;
+        port ??= unit == Unit ? _port : _secondPort!;
         port.Enter();
         try
         {
             while (!bytes.IsEmpty)
             {
-                if (!Unit.TryTranslate(port, device.Requester, address, access, out PhysicalRun run)) { return false; }
+                if (!unit.TryTranslate(port, device.Requester, address, access, out PhysicalRun run)) { return false; }
                 Span<byte> here = bytes[..(int)Math.Min((ulong)bytes.Length,
                     Math.Min(run.Length, 4096 - address.OffsetIn(12)))];
                 bool done = access == DmaAccess.Read ? Memory.TryRead(run.First, here)

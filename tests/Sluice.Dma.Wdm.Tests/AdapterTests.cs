@@ -1,9 +1,9 @@
 namespace Sluice.Dma.Wdm.Tests;
 
-    // Seen failing: registers without the one for an unaligned start.
 /// <summary>IoGetDmaAdapter and the device description; rows 1, 9, 16, 17, 30.</summary>
 public sealed class AdapterTests
 {
+    // Seen failing: registers without the one for an unaligned start.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void T01_GrantedIsTheSpanOfTheLengthAndOne(string backend)
@@ -42,6 +42,40 @@ public sealed class AdapterTests
         WdmAdapter? adapter = lab.Dma.IoGetDmaAdapter(lab.Device, Lab.Master(1 << 20), out int granted);
         Assert.Equal(backend == "bounce" ? 128 : 257, granted);
         adapter!.PutDmaAdapter();
+    }
+
+    // Seen failing: as many as the length wants, whatever addresses and pools there are.
+    [Theory]
+    [MemberData(nameof(Backend.AllAndUntrusted), MemberType = typeof(Backend))]
+    public void T01_NoMoreIsGrantedThanAnIdleAdapterGives(string backend)
+    {
+        foreach ((int width, uint length) in new[]
+        {
+            (13, 1u << 16), (20, 1u << 20), (24, 16u << 20), (32, uint.MaxValue), (64, uint.MaxValue),
+        })
+        {
+            using Lab lab = new(backend, bytesPerBank: 32 << 20);
+            WdmAdapter? adapter = lab.Dma.IoGetDmaAdapter(
+                lab.Device, Lab.Master(length, width: width), out int granted);
+            Assert.NotNull(adapter);
+            // The largest power of two, aligned, without page 0 and without the windows on the bus.
+            if (lab.IsRemapped)
+            {
+                Assert.Equal(
+                    width switch { 13 => 1, 20 => 128, 24 => 2048, 32 => 1 << 18, _ => 1 << 20 }, granted);
+            }
+            // The pool of such a device has no memory, but a page within its reach may be a buffer: one is worth a try.
+            bool poolless = backend == "bounce" && width < 32;
+            if (poolless) { Assert.Equal(1, granted); }
+            else
+            {
+                MapRegisterBase registers = ChannelTests.Granted(lab, adapter, granted);
+                lab.AtDispatch(() => adapter.FreeMapRegisters(registers, granted));
+            }
+            Assert.Equal(NtStatus.InsufficientResources, lab.AtDispatch(() => adapter.AllocateAdapterChannel(
+                lab.Device, granted + 1, static (_, _, _, _) => IoAllocationAction.DeallocateObject, null)));
+            adapter.PutDmaAdapter();
+        }
     }
 
     // Seen failing: a width of 11 bits rounded up to 12.

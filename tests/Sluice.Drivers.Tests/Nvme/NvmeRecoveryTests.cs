@@ -182,6 +182,48 @@ public sealed class NvmeRecoveryTests
         }
     }
 
+    // Seen failing: a domain that tells nobody of its death, and a driver that does not listen: its watchdog came late.
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void ReadsEndWithTheUnitAndNotWithTheirTime(bool waiting)
+    {
+        const int Registers = 16;
+        const long Second = 1_000_000_000;
+        NvmeOptions options = new() { CommandTimeout = 10_000 * Second, AdminTimeout = Second };
+        using NvmeHost host = new(new MemoryMedium(Pattern.Disk(1 << 20)), options, stepped: true, remapped: true,
+            dma: new() { Iommu = DmaIommu.Vtd, MapRegistersPerAdapter = Registers })
+        {
+            ExpectsLeaks = true,
+        };
+        using DmaAdapter other = host.Dma.CreateAdapter(PciAddress.From(0, 9, 0), new(), "other");
+        CommonBuffer lethal = other.AllocateCommonBuffer(4096);
+        Mdl hog = host.Buffer(Registers << 12), buffer = host.Buffer(8192);
+        host.Device.Misbehave = static c => c.Queue == 1 ? NvmeMisbehaviour.Hold : NvmeMisbehaviour.None;
+        if (waiting)
+        {
+            Assert.True(host.Adapter.TryGetScatterGatherList(hog, 0, Registers << 12, DmaDirection.ToDevice, out _));
+        }
+        ValueTask[] reads = [.. Enumerable.Range(0, 4).Select(i => host.Disk.ReadAsync((ulong)i, buffer, 0, 8192))];
+        host.Machine.RunUntil(() => false, 2_000);
+        Assert.Equal(waiting ? 0 : 4, host.Controller.InFlight);
+        Assert.DoesNotContain(reads, static read => read.IsCompleted);
+        // The unit's queue stops, and somebody else finds out.
+        host.Machine.MapRegisters(MachineMap.RemappingUnit, 0x1000).Write32(0x18, 1u << 31);
+        long start = host.Machine.Clock.Nanoseconds;
+        lethal.Dispose();
+        foreach (ValueTask read in reads)
+        {
+            Exception end = Assert.ThrowsAny<Exception>(() => host.Controller.Wait(read));
+            Assert.True(end is NvmeException { Failure: NvmeFailure.ControllerDead }
+                or DmaException { Failure: DmaFailure.Dead }, $"{end}");
+        }
+        // What the unit may take to answer, and a turn of the timer.
+        Assert.InRange(host.Machine.Clock.Nanoseconds - start, 0, 10 * Second);
+        Assert.True(host.Controller.IsDead);
+        Assert.Equal((0, 0), (host.Controller.Aborts, host.Controller.Resets));
+    }
+
     [Fact]
     public async Task LostInterruptsCostTimeAndNothingElse()
     {
