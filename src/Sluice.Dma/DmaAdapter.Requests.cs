@@ -83,8 +83,9 @@ public sealed partial class DmaAdapter
     }
 
     /// <summary>
-    /// Pages that one transfer may touch at most: fewer than <see cref="MapRegisters"/> where a pool to copy through is
-    /// smaller, and one for a device that takes one element where nothing joins pages.
+    /// Pages that one transfer may touch at most: fewer than <see cref="MapRegisters"/> where the longest run of
+    /// logical addresses within the device's reach is shorter or a pool to copy through is smaller, one for a device
+    /// that takes one element where nothing joins pages, and 0 where nothing could ever be mapped.
     /// </summary>
     public int MostMapRegisters => Math.Min(MapRegisters, _backend.MostRegisters);
 

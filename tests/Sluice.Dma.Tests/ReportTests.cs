@@ -265,10 +265,12 @@ public sealed class ReportTests : IDisposable
         Assert.Null(Blocked(new(tail.Pages[1].Value), DmaAccess.Read).Physical!.Value.Mapping);
     }
 
+    // Seen failing: a frame that awaits its flush told as free memory.
     [Theory]
     [InlineData(FrameKind.Kernel, "the interrupt table")]
     [InlineData(FrameKind.UnitTable, "the remapping unit's tables")]
     [InlineData(FrameKind.Quarantined, "memory in quarantine")]
+    [InlineData(FrameKind.AwaitsFlush, "a buffer that was given back and awaits a flush")]
     [InlineData(FrameKind.Free, "free memory")]
     public void AnyPageOfMemoryIsNamedByItsUse(FrameKind kind, string name)
     {

@@ -134,6 +134,7 @@ internal static class DmaReportText
         { Frame: FrameKind.UnitTable } => "the remapping unit's tables",
         { Frame: FrameKind.Quarantined } => "memory in quarantine",
         { Frame: FrameKind.Buffer } => "a buffer that is not mapped",
+        { Frame: FrameKind.AwaitsFlush } => "a buffer that was given back and awaits a flush",
         _ => "free memory",
     };
 
