@@ -5,7 +5,10 @@ namespace Sluice.Dma;
 /// <summary>What stands between devices and memory.</summary>
 public enum DmaIommu : byte
 {
-    /// <summary>What the firmware's tables describe: their units, or nothing where they name none.</summary>
+    /// <summary>
+    /// What the firmware's tables describe: their units, or nothing where they name none. Damaged tables that may have
+    /// named one are refused at the start.
+    /// </summary>
     Firmware,
 
     /// <summary>Nothing: a logical address is a physical address, and no DMA is ever blocked.</summary>

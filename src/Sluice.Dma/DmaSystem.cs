@@ -150,24 +150,39 @@ public sealed partial class DmaSystem : IDisposable
     /// <exception cref="InvalidOperationException">Another system has the machine's DMA and was not
     /// disposed.</exception>
     /// <exception cref="RemappingException">There is no unit and one is asked for, or it does not do as it
-    /// should.</exception>
+    /// should; or, where the firmware decides, its tables are damaged where they may describe one.</exception>
     public static DmaSystem Start(IPlatform platform, DmaOptions options)
     {
         ArgumentNullException.ThrowIfNull(platform);
         ArgumentNullException.ThrowIfNull(options);
         if (options.Iommu == DmaIommu.Firmware)
         {
-            bool described = RemappingSystem.IsDescribed(platform);
-            options = options with { Iommu = described ? DmaIommu.Vtd : DmaIommu.None };
+            return RemappingSystem.IsDescribed(platform)
+                ? StartDescribed(platform, options)
+                : Start(platform, options, null);
         }
         return options.Iommu switch
         {
             DmaIommu.None => Start(platform, options, null),
-            DmaIommu.Vtd =>
-                Start(platform, options, faults => RemappingSystem.Start(platform, options.Remapping, faults)),
+            DmaIommu.Vtd => StartRemapped(platform, options),
             _ => throw new ArgumentOutOfRangeException(nameof(options), $"{options.Iommu} is no kind of unit"),
         };
     }
+
+    // A unit that cannot be had is no machine without one: who wants to go on without says so.
+    private static DmaSystem StartDescribed(IPlatform platform, DmaOptions options)
+    {
+        try { return StartRemapped(platform, options); }
+        catch (RemappingException e)
+        {
+            throw new RemappingException(
+                $"{e.Message}; DmaOptions.Iommu = DmaIommu.None starts without a unit: every device reaches all memory",
+                e);
+        }
+    }
+
+    private static DmaSystem StartRemapped(IPlatform platform, DmaOptions options) =>
+        Start(platform, options, faults => RemappingSystem.Start(platform, options.Remapping, faults));
 
     internal static DmaSystem Start(IPlatform platform, DmaOptions options, Func<IFaultSink, RemappingSystem>? remap)
     {

@@ -85,8 +85,9 @@ public sealed partial class RemappingSystem : IDisposable
     public event Action<Domain>? DomainDied;
 
     /// <summary>
-    /// Whether the firmware's tables describe remapping units, in order or damaged: only then <see
-    /// cref="Start(IPlatform, RemappingOptions, IFaultSink)"/> may find one.
+    /// Whether the firmware's tables describe remapping units, in order or damaged, or are themselves damaged where
+    /// they may have: only then <see cref="Start(IPlatform, RemappingOptions, IFaultSink)"/> may find one, and where
+    /// that finds none, devices are not known to be free of one.
     /// </summary>
     /// <param name="platform">The machine. Nothing but its memory is read.</param>
     public static bool IsDescribed(IPlatform platform)

@@ -30,6 +30,42 @@ public sealed class StartingTests
         Assert.Equal(remaps ? DmaStatus.Refused : DmaStatus.Completed, status);
     }
 
+    // Seen failing: no unit: the table that could not be read was none, and the device wrote the interrupt table.
+    [Theory]
+    [InlineData("DMAR", 4, 0x0020_0000u)] // longer than any table
+    [InlineData("DMAR", 4, 0xFFFF_FFFFu)]
+    [InlineData("DMAR", 4, 20u)] // shorter than a header
+    [InlineData("DMAR", 4, 0x000F_FFFFu)] // past the end of memory, or of what sums to 0
+    [InlineData("DMAR", 0, 0x5841_4D44u)] // another name
+    [InlineData("XSDT", 0, 0u)]
+    [InlineData("XSDT", 4, 0xFFFF_FFFFu)]
+    [InlineData("XSDT", 4, 44u)] // one entry left
+    [InlineData("XSDT", 60, 0xFFFF_F000u)] // an entry that leads nowhere
+    [InlineData("RSDP", 8, 0xFFFF_FFFFu)]
+    [InlineData("RSDP", 24, 0u)] // nothing but the RSDT, and there is none
+    [InlineData("RSDP", 24, 0xFFFF_F000u)]
+    public void DamagedTablesAreNotAMachineWithoutAUnit(string table, ulong offset, uint value)
+    {
+        using Machine machine = Machine.Create(
+            new() { MemoryBytes = 16 << 20, Iommu = MachineIommu.Vtd, Deterministic = true });
+        Sluice.Formats.Acpi.AcpiTables tables = Sluice.Formats.Acpi.AcpiTables.Find(machine.Memory);
+        Span<byte> xsdt = stackalloc byte[8];
+        Assert.True(machine.Memory.TryRead(tables.RootPointer!.Value + 24, xsdt));
+        PhysicalAddress at = table switch
+        {
+            "RSDP" => tables.RootPointer!.Value,
+            "XSDT" => new(BitConverter.ToUInt64(xsdt)),
+            _ => tables.Find(table)!.Address,
+        };
+        Assert.True(machine.Memory.TryWrite32(at + offset, value));
+        string said = Assert.Throws<RemappingException>(() => DmaSystem.Start(machine, new())).Message;
+        Assert.Contains(" damaged", said, StringComparison.Ordinal);
+        Assert.Contains("DmaIommu.None", said, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', said);
+        using DmaSystem system = DmaSystem.Start(machine, new() { Iommu = DmaIommu.None });
+        Assert.Null(system.Remapping);
+    }
+
     // Seen failing: "no unit", on a machine whose unit was left alone because that was asked for.
     [Fact]
     public void WhoAsksForNoUnitHasNoneAndIsToldThatTheMachineHasOne()

@@ -47,10 +47,18 @@ public sealed record AcpiTables(
         {
             return IsRootPointer(memory, given) ? ReadFrom(memory, given) : None($"no root pointer at {given}");
         }
-        PhysicalAddress? found = DataArea(memory) is { } area ? Search(memory, area) : null;
-        return (found ?? Search(memory, s_firmwareArea)) is { } at
-            ? ReadFrom(memory, at)
-            : None("no root pointer in the extended BIOS data area or between 0xE0000 and 0xFFFFF");
+        PhysicalAddress? damaged = null;
+        PhysicalAddress? found = DataArea(memory) is { } area ? Search(memory, area, ref damaged) : null;
+        if ((found ?? Search(memory, s_firmwareArea, ref damaged)) is { } at) { return ReadFrom(memory, at); }
+        AcpiTables none = None("no root pointer in the extended BIOS data area or between 0xE0000 and 0xFFFFF");
+        return damaged is not { } decoy ? none : none with
+        {
+            Diagnostics =
+            [
+                new(AcpiProblem.BadChecksum, "RSDP", 8, $"what may be the root pointer at {decoy} does not sum to 0"),
+                .. none.Diagnostics,
+            ],
+        };
     }
 
     /// <summary>Reads the tables that a root pointer at a known address leads to.</summary>
@@ -66,7 +74,12 @@ public sealed record AcpiTables(
             diagnostics.Add(new(AcpiProblem.Unreachable, "RSDP", 0, $"no memory at {rootPointer}"));
             return new(null, tables, diagnostics);
         }
-        if (rsdp[15] >= 2 && memory.TryRead(rootPointer, rsdp))
+        if (rsdp[15] >= 2 && !memory.TryRead(rootPointer, rsdp))
+        {
+            diagnostics.Add(new(AcpiProblem.Unreachable, "RSDP", 20,
+                $"the extended bytes at {rootPointer} pass the end of memory; the RSDT is used"));
+        }
+        else if (rsdp[15] >= 2)
         {
             if (!AcpiTable.IsSumZero(rsdp))
             {
@@ -97,14 +110,25 @@ public sealed record AcpiTables(
         return s_dataAreas.Contains(area) ? area : null;
     }
 
-    private static PhysicalAddress? Search<TMemory>(TMemory memory, PhysicalRange area)
+    // The first that is in order; else the first that is called one.
+    private static PhysicalAddress? Search<TMemory>(
+        TMemory memory, PhysicalRange area, ref PhysicalAddress? damaged)
         where TMemory : struct, IPhysicalMemory
     {
         for (PhysicalAddress at = area.First; at < area.Last; at += SearchStep)
         {
+            if (!IsCalledRootPointer(memory, at)) { continue; }
             if (IsRootPointer(memory, at)) { return at; }
+            damaged ??= at;
         }
         return null;
+    }
+
+    private static bool IsCalledRootPointer<TMemory>(TMemory memory, PhysicalAddress at)
+        where TMemory : struct, IPhysicalMemory
+    {
+        Span<byte> name = stackalloc byte[sizeof(ulong)];
+        return memory.TryRead(at, name) && BinaryPrimitives.ReadUInt64LittleEndian(name) == RootPointerWord;
     }
 
     private static bool IsRootPointer<TMemory>(TMemory memory, PhysicalAddress at)

@@ -14,21 +14,27 @@ internal static class FirmwareDiscovery
     private const int RegisterPageLog2 = 12;
     private const int MostProblems = 1024;
 
-    /// <summary>Whether there is a DMAR table, in order or not.</summary>
-    public static bool IsDescribed(IPlatform platform) =>
-        AcpiTables.Find(platform.Memory, platform.FirmwareTables).Find("DMAR") is not null;
+    /// <summary>
+    /// Whether there is a DMAR table, in order or not, or one may be in what is damaged of the tables.
+    /// </summary>
+    public static bool IsDescribed(IPlatform platform)
+    {
+        AcpiTables tables = AcpiTables.Find(platform.Memory, platform.FirmwareTables);
+        return tables.Find("DMAR") is not null || MayHideUnits(platform, tables);
+    }
 
     /// <summary>What the DMAR table says.</summary>
     /// <exception cref="RemappingException">There is no usable table.</exception>
     public static FirmwareDescription Find(IPlatform platform)
     {
         AcpiTables tables = AcpiTables.Find(platform.Memory, platform.FirmwareTables);
-        if (tables.RootPointer is null)
+        if (tables.Find("DMAR") is not { } table)
         {
-            throw new RemappingException($"no firmware tables: {tables.Diagnostics[0]}");
+            throw new RemappingException(MayHideUnits(platform, tables)
+                ? $"the firmware's tables are damaged, and may have described a remapping unit: {FirstOf(tables)}"
+                : tables.RootPointer is null ? $"no firmware tables: {tables.Diagnostics[0]}"
+                : "the firmware describes no remapping unit: no DMAR table");
         }
-        AcpiTable table = tables.Find("DMAR")
-            ?? throw new RemappingException("the firmware describes no remapping unit: no DMAR table");
         DmarTable dmar = DmarTable.Parse(table);
         List<string> problems = [];
         foreach (AcpiDiagnostic problem in tables.Diagnostics.Where(other => other.Table == "DMAR").Concat(
@@ -81,6 +87,17 @@ internal static class FirmwareDiscovery
             Problems = problems,
         };
     }
+
+    // Without a DMAR table. Whatever is damaged may have been one, or have led to one: an entry that leads nowhere, a
+    // table whose bytes do not sum to 0 (its name is among them), or the list itself. No root pointer is no table at
+    // all, except where the host says that there is one.
+    private static bool MayHideUnits(IPlatform platform, AcpiTables tables) =>
+        tables.RootPointer is null && platform.FirmwareTables is not null
+        || tables.Diagnostics.Any(static one => one.Problem != AcpiProblem.NoRootPointer);
+
+    // What is wrong with the DMAR table itself says more than the rest.
+    private static AcpiDiagnostic FirstOf(AcpiTables tables) =>
+        tables.Diagnostics.OrderByDescending(static one => one.Table == "DMAR").First();
 
     private static IReadOnlyList<EcamWindow> FindWindows(AcpiTables tables) =>
         tables.Find("MCFG") is { IsChecksumValid: true } table ? McfgTable.Parse(table).Windows : [];
