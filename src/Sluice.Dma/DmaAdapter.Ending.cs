@@ -4,16 +4,20 @@ namespace Sluice.Dma;
 // and whoever comes later hears at once.
 public sealed partial class DmaAdapter
 {
+    // Changes inside the gate, with the end.
+    private volatile BlockedSignal _blocked;
+
     /// <summary>
     /// Cancelled when the device's DMA has ended because its remapping unit no longer answers: nothing is mapped any
     /// more, requests that waited are being answered, and what is in flight may never end. For a driver that would else
     /// wait for its device.
     /// </summary>
     /// <remarks>
-    /// Callbacks run on the platform's timer, inside no lock; one that is registered later runs at once. It is the
-    /// domain's that the device is in: ask again after the device has moved. Never cancelled where nothing remaps.
+    /// Callbacks run where the platform runs what it is posted (<see cref="IPlatformClock.Post"/>), inside no lock and
+    /// in no other driver's call, when everybody who waited is answered; one that is registered later runs at once.
+    /// Ask again when the device has left a domain that died. Never cancelled where nothing remaps.
     /// </remarks>
-    public CancellationToken DeviceBlocked => Domain.Died;
+    public CancellationToken DeviceBlocked => _blocked.Token;
 
     /// <summary>What a layer above keeps waiting by itself: called where all waiters are answered.</summary>
     internal Action? ServeAbove { get; set; }
@@ -24,12 +28,14 @@ public sealed partial class DmaAdapter
         _gate.Enter();
         // Inside the gate: of two that look at the same time, the later one has seen more.
         bool dead = _backend.Place?.Space is { IsDead: true };
+        if (_end == DmaFailure.Dead && !dead) { _blocked = new(_platform.Clock, _system.Failures); }
         if (_end != DmaFailure.Disposed) { _end = dead ? DmaFailure.Dead : DmaFailure.None; }
         _gate.Exit();
     }
 
     /// <summary>
     /// After a unit's death: answers whoever can no longer be served. Others may have waited for what it took with it.
+    /// No callback of a driver runs in here.
     /// </summary>
     internal void AnswerAll()
     {
@@ -40,11 +46,20 @@ public sealed partial class DmaAdapter
                 if (dead) { FailReserved(); }
             },
             () => Serve(ofAnother: true),
-            () => ServeAbove?.Invoke(),
             () =>
             {
-                if (dead) { Domain.TellDeath(); }
+                // Its driver's routines run in there.
+                if (ServeAbove is { } serve) { _platform.Clock.Post(new PostedAction(serve, _system.Failures)); }
             });
+    }
+
+    /// <summary>When all are answered: tells the driver whose device is blocked.</summary>
+    internal void TellBlocked()
+    {
+        _gate.Enter();
+        BlockedSignal? blocked = _end == DmaFailure.Dead ? _blocked : null;
+        _gate.Exit();
+        blocked?.Tell();
     }
 
     private void FailReserved()

@@ -52,6 +52,7 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         _keepsTime = backend.ReportsFaults;
         _ticket = backend.Ticket;
         _pending = new(_platform.Clock, OnCallbackFailed);
+        _blocked = new(_platform.Clock, system.Failures);
         if (_ticket is not null) { _ticket.Serve = own => Serve(ofAnother: !own); }
         if (system.Verifier is { } verifier) { _verifier = new(this, verifier); }
         _table = new(this, options.RecentMappings);

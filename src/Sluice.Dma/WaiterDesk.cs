@@ -34,7 +34,8 @@ internal sealed class WaiterDesk : IDisposable
     private void OnTimer()
     {
         bool died = Interlocked.Exchange(ref _died, 0) != 0;
-        foreach (DmaAdapter adapter in _system.Adapters)
+        DmaAdapter[] adapters = _system.AdapterArray;
+        foreach (DmaAdapter adapter in adapters)
         {
             try
             {
@@ -43,5 +44,8 @@ internal sealed class WaiterDesk : IDisposable
             }
             catch (Exception e) { _system.Failures.Add(e); }
         }
+        if (!died) { return; }
+        // Last: whoever hears of it finds nobody waiting.
+        foreach (DmaAdapter adapter in adapters) { adapter.TellBlocked(); }
     }
 }

@@ -1,4 +1,3 @@
-using System.Diagnostics.CodeAnalysis;
 using Sluice.Remapping;
 
 namespace Sluice.Dma;
@@ -12,13 +11,11 @@ namespace Sluice.Dma;
 /// It lives as long as an adapter is in it, calls it home, or leaked something in it. Without a remapping unit there
 /// is one domain: physical memory, shared by all. Safe from any thread.
 /// </remarks>
-[SuppressMessage("Reliability", "CA1001", Justification = "A source that nobody times or waits on holds nothing.")]
 public sealed class DmaDomain
 {
     private static long s_serial;
     private readonly DmaSystem _system;
     private readonly List<RemappingBackend> _members = [];
-    private readonly CancellationTokenSource _death = new();
     private int _holds;
 
     internal DmaDomain(DmaSystem system, string name) => (_system, Name) = (system, name);
@@ -48,9 +45,6 @@ public sealed class DmaDomain
             return devices;
         }
     }
-
-    /// <summary>Cancelled at the death of a unit below it.</summary>
-    internal CancellationToken Died => _death.Token;
 
     /// <summary>Tells it apart from every other for what must not keep it alive.</summary>
     internal long Serial { get; } = Interlocked.Increment(ref s_serial);
@@ -84,9 +78,6 @@ public sealed class DmaDomain
             ? $"its shadow slots reach up to {PoolLimit}, and the device drives {device.AddressBits} address bits"
             : null;
     }
-
-    /// <summary>Tells those who wait for its end, once. Inside no lock: callbacks of drivers run.</summary>
-    internal void TellDeath() => _death.Cancel();
 
     /// <summary>Keeps it alive. Under the domain lock.</summary>
     internal void Hold() => _holds++;
