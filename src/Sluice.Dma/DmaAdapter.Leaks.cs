@@ -100,11 +100,16 @@ public sealed partial class DmaAdapter
     }
 
     /// <summary>Ends a leak of what was put; false when its memory can never be used again.</summary>
-    internal bool ReleaseLost(List<PhysicalAddress> pages)
+    /// <param name="pages">Its frames.</param>
+    /// <param name="domain">Where they were mapped.</param>
+    internal bool ReleaseLost(List<PhysicalAddress> pages, DmaDomain domain)
     {
-        // While the adapter is open the driver itself says that the device is quiet. Afterwards nobody can: the unit
-        // that would have to is dead.
-        if (_backendClosed) { return false; }
+        lock (_system.DomainLock)
+        {
+            // While the adapter is open the driver itself says that the device is quiet. Afterwards nobody can, nor for
+            // the domain's other devices: the unit that would have to is dead.
+            if (_backendClosed || domain.Reaching > (domain == Domain ? 1 : 0)) { return false; }
+        }
         LeakedFrames.Of(_platform).End(CollectionsMarshal.AsSpan(pages));
         return true;
     }
@@ -145,9 +150,9 @@ public sealed partial class DmaAdapter
     {
         lock (_system.DomainLock)
         {
-            // While the adapter is open the driver itself says that the device is quiet; afterwards others may be in
-            // the domain. What no unit confirms stays out of circulation for good.
-            if (_backendClosed && !_backend.Forget(mapping)) { return false; }
+            // While the adapter is open the driver itself says that the device is quiet. It does not say so of others in
+            // the domain, and nobody does afterwards: what no unit confirms stays out of circulation.
+            if ((_backendClosed || Domain.Reaching > 1) && !_backend.Forget(mapping)) { return false; }
         }
         LeakedFrames.Of(_platform).End(CollectionsMarshal.AsSpan(pages));
         _backend.Reclaim(mapping);

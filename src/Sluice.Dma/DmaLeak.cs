@@ -16,11 +16,14 @@ public sealed class DmaLeak
     // Null when the driver gave it back: then the record serves another mapping by now.
     private readonly Mapping? _mapping;
     private readonly List<PhysicalAddress> _pages;
+
+    // Where it was mapped: the device may have moved since.
+    private readonly DmaDomain _domain;
     private int _state;
 
     internal DmaLeak(
         DmaAdapter adapter, Mapping? mapping, in MappingRecord record, List<PhysicalAddress> pages) =>
-        (_adapter, _mapping, Mapping, _pages) = (adapter, mapping, record, pages);
+        (_adapter, _mapping, Mapping, _pages, _domain) = (adapter, mapping, record, pages, adapter.Domain);
 
     /// <summary>What was leaked, by whom, and where it was asked for.</summary>
     public MappingRecord Mapping { get; }
@@ -32,14 +35,19 @@ public sealed class DmaLeak
 
     /// <summary>
     /// Ends the quarantine. Only when the device was reset or is gone: whatever it still does would hit the memory's
-    /// next owner. Harmless twice. After the adapter's end, where its unit does not confirm that neither the device nor
-    /// others in its domain reach the memory, that stays in quarantine for good, and <see cref="IsReleased"/> false.
+    /// next owner. Harmless twice. The caller speaks for the adapter's own device, while the adapter is open. Where others
+    /// are or were in its domain, or the adapter has ended, and a unit does not confirm that none of them reaches the
+    /// memory, that stays in quarantine and <see cref="IsReleased"/> false. Ask again when they have left.
     /// </summary>
     public void Release()
     {
         if (Interlocked.CompareExchange(ref _state, Ending, Stands) != Stands) { return; }
-        bool over = _mapping is { } mapping ? _adapter.ReleaseLeak(mapping, _pages) : _adapter.ReleaseLost(_pages);
-        if (!over) { return; }
+        bool over = _mapping is { } mapping ? _adapter.ReleaseLeak(mapping, _pages) : _adapter.ReleaseLost(_pages, _domain);
+        if (!over)
+        {
+            Volatile.Write(ref _state, Stands);
+            return;
+        }
         Volatile.Write(ref _state, Released);
         _adapter.WakeForPages();
     }

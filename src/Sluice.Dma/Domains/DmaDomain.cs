@@ -18,6 +18,9 @@ public sealed class DmaDomain
     private readonly List<RemappingBackend> _members = [];
     private int _holds;
 
+    // Devices that left, and that no unit confirmed to be out.
+    private int _strays;
+
     internal DmaDomain(DmaSystem system, string name) => (_system, Name) = (system, name);
 
     internal DmaDomain(DmaSystem system, Domain space, bool trusted, ShadowPool? pool, LogicalAddress poolLimit)
@@ -61,8 +64,15 @@ public sealed class DmaDomain
     /// <summary>The last address its slots may take.</summary>
     internal LogicalAddress PoolLimit { get; }
 
+    /// <summary>
+    /// Devices that may reach it: those in it, and those that left and that no unit confirmed to be out. Under the
+    /// domain lock.
+    /// </summary>
+    internal int Reaching => _members.Count + _strays;
+
     /// <summary>Whether devices other than <paramref name="backend"/>'s reach it. Under the domain lock.</summary>
-    internal bool IsSharedWith(RemappingBackend backend) => _members.Exists(other => other != backend);
+    internal bool IsSharedWith(RemappingBackend backend) =>
+        _strays > 0 || _members.Exists(other => other != backend);
 
     /// <summary>Why a device cannot be in it, or null.</summary>
     internal string? Refusal(DeviceDescription device, bool trusted)
@@ -101,9 +111,12 @@ public sealed class DmaDomain
     }
 
     /// <summary>A device has left; the hold stays with the caller. Under the domain lock.</summary>
-    internal void Leave(RemappingBackend member)
+    /// <param name="member">Whose.</param>
+    /// <param name="isOut">Whether a unit confirmed that it reaches nothing here any more.</param>
+    internal void Leave(RemappingBackend member, bool isOut)
     {
         _members.Remove(member);
+        if (!isOut) { _strays++; }
         Narrow();
     }
 

@@ -44,7 +44,7 @@ internal sealed partial class RemappingBackend
             to.Release();
             throw;
         }
-        from.Leave(this);
+        from.Leave(this, isOut: true);
         to.Enter(this);
         to.Release();
         domain = to.Space!;
@@ -64,7 +64,7 @@ internal sealed partial class RemappingBackend
     {
         // By now the device alone counts: others in the domain go on, and a domain with a leak in it stays.
         _isOut = system.Detach(address);
-        _place!.Leave(this);
+        _place!.Leave(this, _isOut);
         if (!leaked) { _place.Release(); }
         _home!.Release();
     }
