@@ -26,7 +26,7 @@ internal sealed class PendingCallbacks(IPlatformClock clock, Action<Exception> f
     // From the first that is queued until none is left.
     private bool _running;
 
-    // Who runs one now, or 0.
+    // The one thread that runs them now, until none is left, or 0.
     private int _runner;
 
     /// <summary>
@@ -47,38 +47,37 @@ internal sealed class PendingCallbacks(IPlatformClock clock, Action<Exception> f
     }
 
     /// <summary>
-    /// At the end of the adapter: runs what is left, here, and awaits the one that runs elsewhere, unless it is that one
-    /// that asks. Bounded.
+    /// At the end of the adapter: all have run when this returns. Where one runs elsewhere, that thread runs the rest too
+    /// and is waited for; a second at most: those behind one that takes longer run after it, and not beside it. A
+    /// callback that ends its own adapter has the rest run inside that call.
     /// </summary>
-    internal void Finish()
-    {
-        while (TryTake(out PendingCallback callback)) { Run(callback); }
-        if (Volatile.Read(ref _runner) == Environment.CurrentManagedThreadId) { return; }
-        SpinWait.SpinUntil(() => Volatile.Read(ref _runner) == 0, LongestWaitMilliseconds);
-    }
+    internal void Finish() => SpinWait.SpinUntil(() => TryRunAll(mayNest: true), LongestWaitMilliseconds);
 
-    void IThreadPoolWorkItem.Execute()
+    void IThreadPoolWorkItem.Execute() => TryRunAll(mayNest: false);
+
+    // False when another thread is at it, which leaves none.
+    private bool TryRunAll(bool mayNest)
     {
         int me = Environment.CurrentManagedThreadId;
-        while (true)
+        bool nested;
+        lock (_queue)
         {
-            PendingCallback callback;
-            lock (_queue)
-            {
-                if (!_queue.TryDequeue(out callback))
-                {
-                    (_running, _runner) = (false, 0);
-                    return;
-                }
-                _runner = me;
-            }
-            Run(callback);
+            nested = _runner == me;
+            if (_runner != 0 && !(nested && mayNest)) { return false; }
+            _runner = me;
         }
+        while (TryTake(nested, out PendingCallback callback)) { Run(callback); }
+        return true;
     }
 
-    private bool TryTake(out PendingCallback callback)
+    private bool TryTake(bool nested, out PendingCallback callback)
     {
-        lock (_queue) { return _queue.TryDequeue(out callback); }
+        lock (_queue)
+        {
+            if (_queue.TryDequeue(out callback)) { return true; }
+            if (!nested) { (_running, _runner) = (false, 0); }
+            return false;
+        }
     }
 
     private void Run(in PendingCallback callback)
