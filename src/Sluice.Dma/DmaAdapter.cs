@@ -91,6 +91,12 @@ public sealed partial class DmaAdapter : IDisposable, IWaiterQueue
         }
     }
 
+    /// <summary>
+    /// Whether a session's client has the device: what breaks a rule of the DDI is the client's or its device's doing,
+    /// and told, but no call of the host throws for it.
+    /// </summary>
+    internal bool IsLent { get; set; }
+
     internal MappingTable Table => _table;
 
     /// <summary>The last mapping number given out: where the adapter's sequence of events stands.</summary>

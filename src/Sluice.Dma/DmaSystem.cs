@@ -241,17 +241,20 @@ public sealed partial class DmaSystem : IDisposable
     internal bool ReadFaults() => Volatile.Read(ref _disposed) || (_remapping?.DrainFaults() ?? true);
 
     /// <summary>
-    /// Ends all adapters, then remapping, and hands over every report that waits: what was refused before is told or
+    /// Ends all sessions and adapters, then remapping, and hands over every report that waits: what was refused before is told or
     /// counted. All of it happens whatever a step throws: what the first one threw comes out at the end.
     /// </summary>
     public void Dispose()
     {
+        DmaSession[] sessions;
         lock (_lock)
         {
             if (_ending) { return; }
             _ending = true;
+            sessions = [.. _sessions];
         }
         EveryStep.Of(
+            () => EveryStep.ForEach<DmaSession>(sessions, static session => session.Dispose()),
             () => EveryStep.ForEach(Adapters, static adapter => adapter.Dispose()),
             () => _waiters?.Dispose(),
             () => Volatile.Write(ref _disposed, true),

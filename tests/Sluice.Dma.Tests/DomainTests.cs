@@ -413,7 +413,7 @@ public sealed class DomainTests
         platform.UnitIsDeaf = true;
         lethal.Dispose();
         platform.TestClock.FireTimers();
-        Assert.True(lives.Capabilities.IsBlocked && joined.IsCancellationRequested);
+        Eventually.Is(() => lives.Capabilities.IsBlocked && joined.IsCancellationRequested);
         Assert.Equal(DmaFailure.Dead, Assert.Throws<DmaException>(
             () => lives.TryGetScatterGatherList(mdl, 0, 4096, DmaDirection.ToDevice, out _)).Failure);
 

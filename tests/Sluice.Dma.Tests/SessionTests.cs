@@ -196,4 +196,81 @@ public sealed class SessionTests
         Assert.Equal(2, platform.Frames.QuarantinedFrames);
         Assert.Single(system.Leaks);
     }
+
+    // Seen failing: a session that the end of the system did not end: TryGetElements and TryUnmap threw
+    // InvalidOperationException (DmaViolationException when verified), and TryMap said OutOfResources.
+    [Theory]
+    [InlineData(InvalidationPolicy.Strict, VerificationMode.Off)]
+    [InlineData(InvalidationPolicy.Deferred, VerificationMode.Off)]
+    [InlineData(InvalidationPolicy.Shadow, VerificationMode.Off)]
+    [InlineData(InvalidationPolicy.Strict, VerificationMode.Throw)]
+    public void TheEndOfTheSystemIsTheEndOfItsSessions(InvalidationPolicy policy, VerificationMode mode)
+    {
+        using TestPlatform platform = new();
+        int buffers = platform.TestFrames.Count(FrameKind.Buffer);
+        DmaSystem system = platform.Start(policy, new() { Verification = mode });
+        DmaSession session = system.OpenSession("guest", Device, new());
+        Assert.Equal(DmaSessionStatus.Done, session.TryAllocate(8192, out DmaHandle buffer));
+        Assert.Equal(DmaSessionStatus.Done, session.TryAllocate(8192, out DmaHandle other));
+        Assert.Equal(DmaSessionStatus.Done, session.TryMap(buffer, 0, 8192, DmaDirection.FromDevice, out DmaHandle map));
+        system.Dispose();
+        Assert.Empty(system.Leaks);
+        Assert.All<DmaSessionStatus>(
+            [
+                session.TryGetElements(map, new ScatterGatherElement[2], out _),
+                session.TryMap(other, 0, 100, DmaDirection.ToDevice, out _),
+                session.TryRead(buffer, 0, new byte[4]),
+                session.TryWrite(other, 0, new byte[4]),
+                session.TryAllocate(4096, out _),
+                session.TryFree(other),
+                session.TryUnmap(map),
+                session.TryFree(buffer),
+            ],
+            static status => Assert.Equal(DmaSessionStatus.Revoked, status));
+        session.Dispose();
+        Assert.Equal((0, buffers), (session.PinnedPages, platform.TestFrames.Count(FrameKind.Buffer)));
+        Assert.Throws<ObjectDisposedException>(() => system.OpenSession("late", Device, new()));
+    }
+
+    // Seen failing: TryUnmap and Dispose that threw DmaViolationException for what the client's device did.
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void ARuleThatTheClientsDeviceBreaksIsToldAndNotThrown(bool dispose)
+    {
+        using TestPlatform platform = new();
+        using DmaSystem system = platform.Start(
+            InvalidationPolicy.Strict, new() { Verification = VerificationMode.Throw, VerificationGuards = true });
+        List<DmaViolation> told = [];
+        system.Violated += told.Add;
+        DmaSession session = system.OpenSession("guest", Device, new());
+        session.TryAllocate(4096, out DmaHandle buffer);
+        Assert.Equal(DmaSessionStatus.Done, session.TryMap(buffer, 0, 100, DmaDirection.FromDevice, out DmaHandle map));
+        var elements = new ScatterGatherElement[1];
+        session.TryGetElements(map, elements, out _);
+        // Past the end, where the page goes on.
+        platform.DmaWrite(Device, elements[0].Address + 100, [7]);
+        if (dispose) { session.Dispose(); }
+        else { Assert.Equal(DmaSessionStatus.Done, session.TryUnmap(map)); }
+        Assert.Equal((Device, "guest"), (Assert.Single(told).Device!.Value, told[0].Driver));
+        session.Dispose();
+    }
+
+    // Seen failing: TryUnmap that looked for its handle in a session that was over: ArgumentOutOfRangeException.
+    [Fact]
+    public void WhoHearsOfABrokenRuleMayEndTheSession()
+    {
+        using TestPlatform platform = new();
+        using DmaSystem system = platform.Start(
+            InvalidationPolicy.Strict, new() { Verification = VerificationMode.Log, VerificationGuards = true });
+        DmaSession session = system.OpenSession("guest", Device, new());
+        system.Violated += _ => session.Dispose();
+        session.TryAllocate(4096, out DmaHandle buffer);
+        Assert.Equal(DmaSessionStatus.Done, session.TryMap(buffer, 0, 100, DmaDirection.FromDevice, out DmaHandle map));
+        var elements = new ScatterGatherElement[1];
+        session.TryGetElements(map, elements, out _);
+        platform.DmaWrite(Device, elements[0].Address + 100, [7]);
+        Assert.Equal(DmaSessionStatus.Done, session.TryUnmap(map));
+        Assert.Equal(DmaSessionStatus.Revoked, session.TryFree(buffer));
+    }
 }

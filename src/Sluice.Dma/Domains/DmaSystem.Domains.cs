@@ -5,6 +5,7 @@ namespace Sluice.Dma;
 // Which domain a new adapter begins in: its own, or that of the functions whose requester id its device shares.
 public sealed partial class DmaSystem
 {
+    private readonly HashSet<DmaSession> _sessions = [];
     private DmaDomain? _physical;
 
     /// <summary>Guards who is in which domain. Taken inside the adapters' lock, never the other way.</summary>
@@ -50,6 +51,7 @@ public sealed partial class DmaSystem
     /// No remapping unit stands between devices and memory: nothing could take a client's memory back from a device.
     /// </exception>
     /// <exception cref="InvalidOperationException">The device has an adapter already.</exception>
+    /// <exception cref="ObjectDisposedException">The system is disposed, which ends all sessions.</exception>
     /// <exception cref="RemappingException">No domain or unit for the device; it stays blocked.</exception>
     public DmaSession OpenSession(
         string client, PciAddress device, DeviceDescription description, DmaSessionOptions? options = null)
@@ -61,7 +63,27 @@ public sealed partial class DmaSystem
             throw new DmaException(
                 DmaFailure.Unreachable, $"{device} cannot be lent to {client}: no remapping unit could take it back");
         }
-        return new(this, CreateAdapter(device, description, client), options);
+        DmaAdapter adapter = CreateAdapter(device, description, client);
+        adapter.IsLent = true;
+        DmaSession session = new(this, adapter, options);
+        bool late;
+        lock (_lock)
+        {
+            late = _ending;
+            if (!late) { _sessions.Add(session); }
+        }
+        if (late)
+        {
+            session.Dispose();
+            throw new ObjectDisposedException(nameof(DmaSystem));
+        }
+        return session;
+    }
+
+    /// <summary>A session is over.</summary>
+    internal void Remove(DmaSession session)
+    {
+        lock (_lock) { _sessions.Remove(session); }
     }
 
     private IDmaBackend ConnectRemapped(

@@ -6,9 +6,10 @@ namespace Sluice.Dma;
 /// device is blocked and drained before one page of the client goes back to the machine.
 /// </summary>
 /// <remarks>
-/// From <see cref="DmaSystem.OpenSession"/>; whoever notices that the client is gone disposes it. Safe from any thread,
-/// one call at a time; <see cref="Dispose"/> waits for a call under way, and never for the device. The client's
-/// mistakes are <see cref="DmaSessionStatus"/> results.
+/// From <see cref="DmaSystem.OpenSession"/>; whoever notices that the client is gone disposes it, and the end of the
+/// system does. Safe from any thread, one call at a time; <see cref="Dispose"/> waits for a call under way, and never
+/// for the device. The client's mistakes are <see cref="DmaSessionStatus"/> results; rules of the DDI that it or its
+/// device breaks are told (<see cref="DmaSystem.Violated"/>), and no call throws for them.
 /// </remarks>
 public sealed class DmaSession : IDisposable
 {
@@ -118,6 +119,8 @@ public sealed class DmaSession : IDisposable
             {
                 return e.Failure == DmaFailure.Dead ? DmaSessionStatus.Dead : DmaSessionStatus.OutOfResources;
             }
+            // Whom the get told of a broken rule may have ended the session: the list ended with it.
+            if (_revoked) { return DmaSessionStatus.Revoked; }
             _entries[buffer.Slot] = entry with { Mappings = entry.Mappings + 1 };
             mapping = Add(new() { List = list, Of = buffer });
             return DmaSessionStatus.Done;
@@ -135,10 +138,14 @@ public sealed class DmaSession : IDisposable
             try { _adapter.PutScatterGatherList(entry.List); }
             finally
             {
-                // However it went: the list cannot be put again.
-                Entry buffer = _entries[entry.Of.Slot];
-                _entries[entry.Of.Slot] = buffer with { Mappings = buffer.Mappings - 1 };
-                Remove(mapping);
+                // However it went: the list cannot be put again. Nothing is left where the put told somebody of a broken
+                // rule who ended the session.
+                if (!_revoked)
+                {
+                    Entry buffer = _entries[entry.Of.Slot];
+                    _entries[entry.Of.Slot] = buffer with { Mappings = buffer.Mappings - 1 };
+                    Remove(mapping);
+                }
             }
             return DmaSessionStatus.Done;
         }
@@ -217,6 +224,7 @@ public sealed class DmaSession : IDisposable
                         drained = true;
                     },
                     _adapter.Dispose,
+                    () => _system.Remove(this),
                     // ... and the pages go back last.
                     () => EveryStep.ForEach<Entry>(entries, entry => Free(entry.Buffer, drained)));
             }

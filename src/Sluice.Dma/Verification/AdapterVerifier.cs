@@ -202,5 +202,6 @@ internal sealed partial class AdapterVerifier
             AgeNanoseconds = age,
             Other = other,
             LikelyCause = cause,
-        });
+        },
+        ofThisCall: !_adapter.IsLent);
 }
