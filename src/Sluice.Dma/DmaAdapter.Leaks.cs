@@ -150,8 +150,8 @@ public sealed partial class DmaAdapter
     {
         lock (_system.DomainLock)
         {
-            // While the adapter is open the driver itself says that the device is quiet. It does not say so of others in
-            // the domain, and nobody does afterwards: what no unit confirms stays out of circulation.
+            // While the adapter is open the driver itself says that the device is quiet. It does not say so of others
+            // in the domain, and nobody does afterwards: what no unit confirms stays out of circulation.
             if ((_backendClosed || Domain.Reaching > 1) && !_backend.Forget(mapping)) { return false; }
         }
         LeakedFrames.Of(_platform).End(CollectionsMarshal.AsSpan(pages));

@@ -35,14 +35,16 @@ public sealed class DmaLeak
 
     /// <summary>
     /// Ends the quarantine. Only when the device was reset or is gone: whatever it still does would hit the memory's
-    /// next owner. Harmless twice. The caller speaks for the adapter's own device, while the adapter is open. Where others
-    /// are or were in its domain, or the adapter has ended, and a unit does not confirm that none of them reaches the
+    /// next owner. Harmless twice. The caller speaks for the adapter's own device, while the adapter is open. Where
+    /// others are or were in its domain, or the adapter has ended, and a unit does not confirm that none of them reaches the
     /// memory, that stays in quarantine and <see cref="IsReleased"/> false. Ask again when they have left.
     /// </summary>
     public void Release()
     {
         if (Interlocked.CompareExchange(ref _state, Ending, Stands) != Stands) { return; }
-        bool over = _mapping is { } mapping ? _adapter.ReleaseLeak(mapping, _pages) : _adapter.ReleaseLost(_pages, _domain);
+        bool over = _mapping is { } mapping
+            ? _adapter.ReleaseLeak(mapping, _pages)
+            : _adapter.ReleaseLost(_pages, _domain);
         if (!over)
         {
             Volatile.Write(ref _state, Stands);

@@ -241,8 +241,8 @@ public sealed partial class DmaSystem : IDisposable
     internal bool ReadFaults() => Volatile.Read(ref _disposed) || (_remapping?.DrainFaults() ?? true);
 
     /// <summary>
-    /// Ends all sessions and adapters, then remapping, and hands over every report that waits: what was refused before is told or
-    /// counted. All of it happens whatever a step throws: what the first one threw comes out at the end.
+    /// Ends all sessions and adapters, then remapping, and hands over every report that waits: what was refused
+    /// before is told or counted. All of it happens whatever a step throws: what the first one threw comes out at the end.
     /// </summary>
     public void Dispose()
     {

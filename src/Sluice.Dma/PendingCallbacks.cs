@@ -47,8 +47,8 @@ internal sealed class PendingCallbacks(IPlatformClock clock, Action<Exception> f
     }
 
     /// <summary>
-    /// At the end of the adapter: all have run when this returns. Where one runs elsewhere, that thread runs the rest too
-    /// and is waited for; a second at most: those behind one that takes longer run after it, and not beside it. A
+    /// At the end of the adapter: all have run when this returns. Where one runs elsewhere, that thread runs the rest
+    /// too and is waited for; a second at most: those behind one that takes longer run after it, and not beside it. A
     /// callback that ends its own adapter has the rest run inside that call.
     /// </summary>
     internal void Finish() => SpinWait.SpinUntil(() => TryRunAll(mayNest: true), LongestWaitMilliseconds);

@@ -134,14 +134,16 @@ public sealed class DyingWaiterTests
         Task<ScatterGatherLease> request =
             waits.GetScatterGatherListAsync(mdl, 0, 4096, DmaDirection.ToDevice).AsTask();
         using ManualResetEventSlim go = new(), told = new();
-        using CancellationTokenRegistration first = hangs.DeviceBlocked.Register(() => go.Wait(TimeSpan.FromSeconds(20)));
+        using CancellationTokenRegistration first =
+            hangs.DeviceBlocked.Register(() => go.Wait(TimeSpan.FromSeconds(20)));
         using CancellationTokenRegistration second = waits.DeviceBlocked.Register(told.Set);
         Assert.True(hangs.TryGetScatterGatherList(one, 0, 100, DmaDirection.ToDevice, out ScatterGatherLease list));
         platform.UnitIsDeaf = true;
         hangs.PutScatterGatherList(list);
         Task timers = Task.Run(platform.TestClock.FireTimers, TestContext.Current.CancellationToken);
         TimeSpan bound = TimeSpan.FromSeconds(5);
-        bool isAnswered = await Task.WhenAny(request, Task.Delay(bound, TestContext.Current.CancellationToken)) == request;
+        Task late = Task.Delay(bound, TestContext.Current.CancellationToken);
+        bool isAnswered = await Task.WhenAny(request, late) == request;
         bool isTold = told.Wait(bound, TestContext.Current.CancellationToken);
         go.Set();
         await timers;

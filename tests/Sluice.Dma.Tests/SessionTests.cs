@@ -212,7 +212,8 @@ public sealed class SessionTests
         DmaSession session = system.OpenSession("guest", Device, new());
         Assert.Equal(DmaSessionStatus.Done, session.TryAllocate(8192, out DmaHandle buffer));
         Assert.Equal(DmaSessionStatus.Done, session.TryAllocate(8192, out DmaHandle other));
-        Assert.Equal(DmaSessionStatus.Done, session.TryMap(buffer, 0, 8192, DmaDirection.FromDevice, out DmaHandle map));
+        Assert.Equal(
+            DmaSessionStatus.Done, session.TryMap(buffer, 0, 8192, DmaDirection.FromDevice, out DmaHandle map));
         system.Dispose();
         Assert.Empty(system.Leaks);
         Assert.All<DmaSessionStatus>(

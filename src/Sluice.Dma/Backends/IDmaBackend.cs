@@ -154,8 +154,8 @@ internal interface IDmaBackend
     void Revoke();
 
     /// <summary>
-    /// Before a leak's memory is used again, where others are in the domain, and after <see cref="Close"/>: takes it out
-    /// of the reach of whoever else is or was in it. False when the unit did not confirm. Under the domain lock.
+    /// Before a leak's memory is used again, where others are in the domain, and after <see cref="Close"/>: takes it
+    /// out of the reach of whoever else is or was in it. False when the unit did not confirm. Under the domain lock.
     /// </summary>
     bool Forget(Mapping mapping) => true;
 }

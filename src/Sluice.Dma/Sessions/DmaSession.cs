@@ -138,8 +138,8 @@ public sealed class DmaSession : IDisposable
             try { _adapter.PutScatterGatherList(entry.List); }
             finally
             {
-                // However it went: the list cannot be put again. Nothing is left where the put told somebody of a broken
-                // rule who ended the session.
+                // However it went: the list cannot be put again. Nothing is left where the put told somebody of a
+                // broken rule who ended the session.
                 if (!_revoked)
                 {
                     Entry buffer = _entries[entry.Of.Slot];
