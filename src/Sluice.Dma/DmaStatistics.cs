@@ -4,11 +4,14 @@ namespace Sluice.Dma;
 /// <param name="Requests">Scatter/gather lists handed out.</param>
 /// <param name="Bytes">Bytes in them.</param>
 /// <param name="Outstanding">Lists handed out and not put yet.</param>
-/// <param name="Blocked">DMAs that a unit refused and recorded: one per fault record.</param>
-/// <param name="Lost">Refused DMAs whose record the hardware could not keep: a lower bound.</param>
+/// <param name="Blocked">DMAs that a unit refused and recorded: one per fault record, exactly. A lower bound for the
+/// DMAs themselves: a unit may compress faults, so that one record stands for several of one device, and no software
+/// can tell.</param>
+/// <param name="Lost">Refused DMAs whose record the unit said that it could not keep: a lower bound, and never more
+/// than there were.</param>
 /// <param name="BouncedBytes">Bytes of transfers that the policy or the back-end copied, each way they went.</param>
-/// <param name="ReportsDropped">Blocked DMAs that were counted but not explained, because their device made too
-/// many.</param>
+/// <param name="ReportsDropped">Blocked DMAs that were counted but not told of, because their device made too many, or
+/// because a subscriber hung when the system ended.</param>
 /// <param name="Leaks">Mappings and common buffers that were never given back.</param>
 public readonly record struct DmaStatistics(
     long Requests,
@@ -20,6 +23,13 @@ public readonly record struct DmaStatistics(
     long ReportsDropped,
     long Leaks)
 {
+    /// <summary>
+    /// Storms whose silence is over: times at which a device's faults were not recorded for a while, because it had
+    /// raised too many. What it was refused meanwhile, none to any number, is in no other count; nobody can know how
+    /// many. Counted when the silence ends, at the latest when the unit is left.
+    /// </summary>
+    public long SilencedStorms { get; init; }
+
     /// <summary>Requests that had to wait for resources and were served.</summary>
     public long Waited { get; init; }
 

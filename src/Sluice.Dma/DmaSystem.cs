@@ -106,6 +106,7 @@ public sealed partial class DmaSystem : IDisposable
                 {
                     Blocked = _faults.Blocked,
                     Lost = _faults.Lost,
+                    SilencedStorms = _faults.SilencedStorms,
                     ReportsDropped = _faults.Dropped,
                     Leaks = _leaks.Count,
                     Violations = Verifier?.Violations ?? 0,
@@ -217,17 +218,23 @@ public sealed partial class DmaSystem : IDisposable
 
     /// <summary>
     /// Reads what the units recorded and hands over every report: when this returns true, every DMA that was refused
-    /// before the call is counted in <see cref="Statistics"/>, as blocked or as lost, and the subscribers have heard
-    /// of every one that was kept. From any thread and any callback, except while the caller holds what a subscriber
-    /// waits for. Bounded: a subscriber that takes longer than a second on another thread is not waited for.
+    /// before the call is counted in <see cref="Statistics"/>, by a record as blocked, as lost, or in a storm that is
+    /// over, and the subscribers have heard of every record that was kept. From any thread and any callback, except
+    /// while the caller holds what a subscriber waits for. Bounded: a subscriber that takes longer than a second on
+    /// another thread is not waited for.
     /// </summary>
     /// <remarks>
+    /// A unit that compresses faults may have one record for several DMAs of one device; they are then counted by that
+    /// record, as one, and this still says true: <see cref="DmaStatistics.Blocked"/> is a lower bound there.
+    /// <para>
     /// Disposing an adapter reads the units first, and disposing the system also hands over every report: no call of
     /// this method is needed for that.
+    /// </para>
     /// </remarks>
     /// <returns>
     /// False when it is not all done: the caller is a subscriber, and hears of the rest when it returns; a subscriber
-    /// on another thread takes too long; or a unit does not answer.
+    /// on another thread takes too long; a unit does not answer; or a device is silenced as a storm, and what it is
+    /// refused is in no count until the silence ends (<see cref="DmaStatistics.SilencedStorms"/>).
     /// </returns>
     public bool DrainFaults()
     {
@@ -241,8 +248,11 @@ public sealed partial class DmaSystem : IDisposable
     internal bool ReadFaults() => Volatile.Read(ref _disposed) || (_remapping?.DrainFaults() ?? true);
 
     /// <summary>
-    /// Ends all sessions and adapters, then remapping, and hands over every report that waits: what was refused
-    /// before is told or counted. All of it happens whatever a step throws: what the first one threw comes out at the end.
+    /// Ends all sessions and adapters, then remapping, and hands over every report that waits: what was refused before
+    /// is told or counted. All of it happens whatever a step throws: what the first one threw comes out at the end. A
+    /// subscriber that hangs on another thread is waited for while reports are told, a second for each and ten in all;
+    /// what could not be told then is counted in <see cref="DmaStatistics.ReportsDropped"/>. Inside a subscriber the
+    /// rest is told when it returns.
     /// </summary>
     public void Dispose()
     {

@@ -36,11 +36,19 @@ public readonly record struct RemappingStatistics
     /// <summary>Faults read from the records.</summary>
     public long Faults { get; init; }
 
-    /// <summary>A lower bound for faults whose records the hardware could not keep.</summary>
+    /// <summary>
+    /// A lower bound for faults whose records the hardware could not keep, as it said itself: what a storm hides is in
+    /// <see cref="SilencedStorms"/>.
+    /// </summary>
     public long FaultsLost { get; init; }
 
     /// <summary>Times a device's fault reporting was switched off because it raised too many.</summary>
     public long Storms { get; init; }
+
+    /// <summary>
+    /// Storms whose silence is over: what the device was refused meanwhile, none to any number, left no record.
+    /// </summary>
+    public long SilencedStorms { get; init; }
 
     /// <summary>Deferred policy: flushes.</summary>
     public long DeferredFlushes { get; init; }

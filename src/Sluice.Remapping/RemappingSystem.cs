@@ -198,7 +198,10 @@ public sealed partial class RemappingSystem : IDisposable
     /// Reads what every unit has recorded by now, on this thread: when this returns the sink was told of everything
     /// that was refused, and had a record, before the call. Bounded; a unit whose registers are gone is passed over.
     /// </summary>
-    /// <returns>False when a unit was not read: it does not answer, or is being read by this very thread.</returns>
+    /// <returns>
+    /// False when a unit was not read, because it does not answer or is being read by this very thread, or when a
+    /// device is silenced as a storm: what it is refused leaves no record, and is told of when the silence ends.
+    /// </returns>
     public bool DrainFaults()
     {
         bool all = true;
@@ -251,6 +254,7 @@ public sealed partial class RemappingSystem : IDisposable
             Faults = _units.Sum(unit => unit.Faults.Faults),
             FaultsLost = _units.Sum(unit => unit.Faults.Lost),
             Storms = _units.Sum(unit => unit.Faults.Storms),
+            SilencedStorms = _units.Sum(unit => unit.Faults.SilencedStorms),
             DeadUnits = _units.Count(unit => unit.IsDead),
         };
     }

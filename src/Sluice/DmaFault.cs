@@ -68,4 +68,11 @@ public interface IFaultSink
     /// Refused DMAs whose records the hardware could not keep: <paramref name="atLeast"/> is a lower bound.
     /// </summary>
     void OnFaultsLost(ulong atLeast);
+
+    /// <summary>
+    /// A time is over in which the unit recorded no faults of <paramref name="device"/>, because it had raised too many
+    /// (a storm). What it was refused meanwhile, none to any number, is told of nowhere else. Does nothing by default.
+    /// </summary>
+    /// <param name="device">The requester that was silenced.</param>
+    void OnSilenceEnded(PciAddress device) { }
 }

@@ -7,6 +7,9 @@ internal sealed class FaultList : IFaultSink
 
     public ulong Lost { get; private set; }
 
+    /// <summary>The devices whose silence ended, one for each time.</summary>
+    public List<PciAddress> Silenced { get; } = [];
+
     /// <summary>Faults that were told of and are not kept any more.</summary>
     public long Forgotten { get; private set; }
 
@@ -20,4 +23,6 @@ internal sealed class FaultList : IFaultSink
     public void OnFault(in DmaFault fault) => Faults.Add(fault);
 
     public void OnFaultsLost(ulong atLeast) => Lost += atLeast;
+
+    public void OnSilenceEnded(PciAddress device) => Silenced.Add(device);
 }

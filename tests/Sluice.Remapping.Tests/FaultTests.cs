@@ -70,6 +70,7 @@ public sealed class FaultTests
 
     // Seen failing: BeginStorm without trySilence: the quiet device's fault found no free record.
     // Seen failing: TrySilence that refuses devices without a domain: the stranger hid the quiet one.
+    // Seen failing: the end of a silence counted as a loss that the unit never spoke of, and a drain that said true in it.
     [Theory]
     [InlineData(true, false)]
     [InlineData(false, false)]
@@ -103,9 +104,13 @@ public sealed class FaultTests
         Assert.Equal(50, faults.Faults.Count(fault => fault.Device == Quiet));
         Assert.Equal(heard, faults.Faults.Count(fault => fault.Device == noisy));
         Assert.Equal(lost, faults.Lost);
+        Assert.Empty(faults.Silenced);
+        // What the storm hides is in no count yet.
+        Assert.False(system.DrainFaults());
 
         platform.TestClock.Advance(200_000_000);
-        Assert.True(faults.Lost > lost, "the storm's faults are known to be lost");
+        Assert.Equal((noisy, 1L, lost), (Assert.Single(faults.Silenced), system.Statistics.SilencedStorms, faults.Lost));
+        Assert.True(system.DrainFaults());
         platform.Reach(noisy, new(0x5000), DmaAccess.Write);
         platform.RunInterrupts();
         Assert.Equal(heard + 1, faults.Faults.Count(fault => fault.Device == noisy));

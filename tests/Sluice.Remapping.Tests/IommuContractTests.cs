@@ -151,7 +151,7 @@ public sealed class IommuContractTests
         }
         Assert.True(GC.GetAllocatedBytesForCurrentThread() - heap < 4 << 20, "the storm took memory");
         Assert.InRange(faults.Faults.Count, 1, 10_000);
-        Assert.True(faults.Lost > 0);
+        Assert.True(faults.Lost > 0 || faults.Silenced.Count > 0);
         VtdStatistics silicon = platform.Unit.Statistics;
         Assert.Equal(
             Faults, silicon.FaultsRecorded + silicon.FaultsLost + silicon.FaultsCompressed + silicon.FaultsSuppressed);

@@ -14,7 +14,13 @@ namespace Sluice.Dma;
 /// </remarks>
 internal sealed class FaultDesk : IFaultSink, IDisposable
 {
+    // The timer's callback: not running, running, or never again.
+    private const int Idle = 0;
+    private const int Telling = 1;
+    private const int Ended = 2;
+
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan PatienceAtTheEnd = TimeSpan.FromSeconds(10);
     private readonly DmaSystem _system;
     private readonly IPhysicalRegionNames? _names;
     private readonly FaultClassifier _classifier;
@@ -29,8 +35,10 @@ internal sealed class FaultDesk : IFaultSink, IDisposable
     private long _taken;
     private long _told;
     private int _teller;
+    private int _timerPhase;
     private long _blocked;
     private long _lost;
+    private long _silencedStorms;
     private long _dropped;
 
     internal FaultDesk(DmaSystem system, DmaOptions options, bool remapped)
@@ -41,7 +49,7 @@ internal sealed class FaultDesk : IFaultSink, IDisposable
         _perDevice = new(_ring.Length);
         if (!remapped) { return; }
         _timer = system.Platform.Clock.StartTimer(
-            "DMA reports", options.ReportPeriodNanoseconds, () => Tell(out _));
+            "DMA reports", options.ReportPeriodNanoseconds, OnTimer);
     }
 
     internal event Action<DmaReport>? Reported;
@@ -49,6 +57,8 @@ internal sealed class FaultDesk : IFaultSink, IDisposable
     internal long Blocked => Volatile.Read(ref _blocked);
 
     internal long Lost => Volatile.Read(ref _lost);
+
+    internal long SilencedStorms => Volatile.Read(ref _silencedStorms);
 
     internal long Dropped => Volatile.Read(ref _dropped);
 
@@ -73,9 +83,13 @@ internal sealed class FaultDesk : IFaultSink, IDisposable
     /// <inheritdoc/>
     public void OnFaultsLost(ulong atLeast) => Interlocked.Add(ref _lost, (long)Math.Min(atLeast, long.MaxValue));
 
+    /// <inheritdoc/>
+    public void OnSilenceEnded(PciAddress device) => Interlocked.Increment(ref _silencedStorms);
+
     /// <summary>
     /// Tells of everything that was found before the call, on this thread or on the one that tells already, which is
-    /// waited for. Bounded: by the ring, and by a second of waiting.
+    /// waited for. Who tells goes on with what is found meanwhile, because a subscriber that asks leaves it to the
+    /// teller. Bounded: by twice the ring, and by a second of waiting.
     /// </summary>
     /// <param name="here">How many reports this thread told.</param>
     /// <returns>
@@ -95,7 +109,7 @@ internal sealed class FaultDesk : IFaultSink, IDisposable
             if (Volatile.Read(ref _teller) == thread) { return false; }
             if (Interlocked.CompareExchange(ref _teller, thread, 0) == 0)
             {
-                try { here += TellHere(upTo); }
+                try { here += TellHere(); }
                 finally { Volatile.Write(ref _teller, 0); }
                 continue;
             }
@@ -105,38 +119,76 @@ internal sealed class FaultDesk : IFaultSink, IDisposable
         return true;
     }
 
-    /// <inheritdoc/>
+    /// <summary>
+    /// Tells of the rest. No unit is read any more. A subscriber that hangs on another thread is given up when nothing
+    /// was told for a second, or after ten in all: what waits behind it is counted as dropped. Inside a subscriber the
+    /// rest is told when it returns.
+    /// </summary>
     public void Dispose()
     {
-        _timer?.Dispose();
-        Tell(out _);
+        // A callback that runs is not waited for: it may be what hangs. It ends its own timer.
+        if (Interlocked.Exchange(ref _timerPhase, Ended) == Idle) { _timer?.Dispose(); }
+        long start = Stopwatch.GetTimestamp();
+        long told;
+        do
+        {
+            told = Volatile.Read(ref _told);
+            if (Tell(out _) || Volatile.Read(ref _teller) == Environment.CurrentManagedThreadId) { return; }
+        }
+        while (Volatile.Read(ref _told) != told && Stopwatch.GetElapsedTime(start) < PatienceAtTheEnd);
+        DropWhatWaits();
     }
 
-    private int TellHere(long upTo)
+    private void OnTimer()
+    {
+        if (Interlocked.CompareExchange(ref _timerPhase, Telling, Idle) != Idle) { return; }
+        try { Tell(out _); }
+        finally
+        {
+            if (Interlocked.CompareExchange(ref _timerPhase, Idle, Telling) == Ended) { _timer!.Dispose(); }
+        }
+    }
+
+    private int TellHere()
     {
         int told = 0;
-        while (_taken < upTo)
+        // At the end nothing is found any more, and nobody comes after this thread.
+        while ((told < 2 * _ring.Length || Volatile.Read(ref _timerPhase) == Ended)
+            && TryTake(out FaultFinding finding))
         {
-            Tell(Take());
+            Tell(finding);
             told++;
-            Volatile.Write(ref _told, _taken);
+            Volatile.Write(ref _told, Volatile.Read(ref _taken));
         }
         return told;
     }
 
-    private FaultFinding Take()
+    private bool TryTake(out FaultFinding finding)
     {
+        finding = default;
         lock (_lock)
         {
+            if (_taken == _found) { return false; }
             ref FaultFinding place = ref _ring[(int)(_taken % _ring.Length)];
-            FaultFinding finding = place;
+            finding = place;
             place = default;
             _taken++;
             PciAddress device = finding.Fault.Device;
             int left = _perDevice[device] - 1;
             if (left == 0) { _perDevice.Remove(device); }
             else { _perDevice[device] = left; }
-            return finding;
+            return true;
+        }
+    }
+
+    private void DropWhatWaits()
+    {
+        lock (_lock)
+        {
+            _dropped += _found - _taken;
+            _taken = _found;
+            Array.Clear(_ring);
+            _perDevice.Clear();
         }
     }
 

@@ -67,6 +67,9 @@ internal sealed class FaultLog
 
     public long Storms { get; private set; }
 
+    /// <summary>Those of them whose silence is over.</summary>
+    public long SilencedStorms { get; private set; }
+
     /// <summary>The fault interrupt: reads what is there.</summary>
     public void OnInterrupt()
     {
@@ -94,12 +97,13 @@ internal sealed class FaultLog
     /// for.
     /// </summary>
     /// <returns>
-    /// False when this thread is reading already, or the registers are gone: nothing more can be known.
+    /// False when this thread is reading already, or the registers are gone: nothing more can be known. Also while a
+    /// device is silenced: what it is refused is told of when the silence ends.
     /// </returns>
     public bool TryDrain() => TryVisit(ending: false);
 
     /// <summary>
-    /// As <see cref="TryDrain"/>, for a unit that is left: what storms kept silent until now is counted as lost.
+    /// As <see cref="TryDrain"/>, for a unit that is left: every silence ends here.
     /// </summary>
     public void End() => TryVisit(ending: true);
 
@@ -114,10 +118,10 @@ internal sealed class FaultLog
             {
                 for (; ending && _stormCount > 0; _stormCount--)
                 {
-                    if (_storms[_stormCount - 1].Silenced) { ReportLoss(); }
+                    if (_storms[_stormCount - 1].Silenced) { ReportSilence(_storms[_stormCount - 1].Device); }
                 }
             }
-            return true;
+            return !IsAnySilenced();
         }
     }
 
@@ -204,8 +208,24 @@ internal sealed class FaultLog
         }
         if (now < storm.Until || !_trySilence(storm.Device, false)) { return; }
         _storms[index] = _storms[--_stormCount];
-        // What was refused meanwhile left no record; that it was must be known.
-        ReportLoss();
+        // What was refused meanwhile left no record: that it may have been must be known.
+        ReportSilence(storm.Device);
+    }
+
+    private bool IsAnySilenced()
+    {
+        for (int i = 0; i < _stormCount; i++)
+        {
+            if (_storms[i].Silenced) { return true; }
+        }
+        return false;
+    }
+
+    // No loss: perhaps nothing was refused.
+    private void ReportSilence(RequesterId device)
+    {
+        SilencedStorms++;
+        _sink.OnSilenceEnded(new(_segment, device));
     }
 
     private void ReportLoss()
