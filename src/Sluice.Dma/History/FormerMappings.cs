@@ -42,8 +42,11 @@ internal sealed class FormerMappings(int capacity)
         }
     }
 
-    /// <summary>The last of them that lay at an address, and that the device of the scene could reach.</summary>
-    internal bool TryFind(FaultScene scene, out MappingRecord found)
+    /// <summary>
+    /// The last of them that lay at an address, that the device of the scene could reach, and whose right covered what
+    /// it tried, or did not.
+    /// </summary>
+    internal bool TryFind(FaultScene scene, bool allowed, out MappingRecord found)
     {
         (found, bool any) = (default, false);
         lock (_lock)
@@ -58,6 +61,7 @@ internal sealed class FormerMappings(int capacity)
                 {
                     ref readonly MappingRecord record = ref _records[i];
                     if (!record.Reach.Overlaps(scene.Where) || !scene.Reached(record.Device, _domains[i])) { continue; }
+                    if (scene.Allows(record.Direction) != allowed) { continue; }
                     if (!any || AgeOf(i) < AgeOf(best)) { (best, any) = (i, true); }
                 }
             }

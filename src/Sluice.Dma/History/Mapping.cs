@@ -31,9 +31,10 @@ internal enum MappingPhase : byte
 /// <param name="Footprint">What it takes up on the bus.</param>
 /// <param name="ClosedAt">Its end in the adapter's sequence; the highest number while it is closing.</param>
 /// <param name="UnmappedAt">The time of its end, where it is gone.</param>
+/// <param name="Direction">Which way the data goes.</param>
 internal readonly record struct MappingPeek(
     Mapping Mapping, long Number, bool IsLive, LogicalAddress First, ulong Length, Footprint Footprint, long ClosedAt,
-    long UnmappedAt)
+    long UnmappedAt, DmaDirection Direction)
 {
     /// <summary>A copy of the whole record; false when it has been used again since.</summary>
     internal bool TryCapture(out MappingRecord record) => Mapping.TryCapture(out record) && record.Number == Number;
@@ -272,7 +273,7 @@ internal sealed class Mapping(DmaAdapter adapter, ulong[] words, int word)
         if (life == 0 || phase == MappingPhase.Writing) { return false; }
         peek = new(
             this, life >> PhaseBits, phase is MappingPhase.Live or MappingPhase.Leaked, _first, _length, _footprint,
-            phase == MappingPhase.Closing ? long.MaxValue : _closedAt, _unmappedAt);
+            phase == MappingPhase.Closing ? long.MaxValue : _closedAt, _unmappedAt, _direction);
         Volatile.ReadBarrier();
         return Volatile.Read(ref _life) == life;
     }

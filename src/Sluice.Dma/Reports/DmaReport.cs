@@ -51,8 +51,9 @@ public sealed partial record DmaReport
     public MappingRecord? Mapping { get; init; }
 
     /// <summary>
-    /// A mapping that lies at the address now and would have allowed the access: it was made after the DMA was refused,
-    /// which was meant for <see cref="Mapping"/>. Null for none.
+    /// A mapping that lies at the address now and was made after <see cref="Mapping"/> ended, or, of another device,
+    /// after the earliest moment at which the DMA can have happened. Where it would have allowed the access it was made
+    /// after the DMA was refused. Null for none.
     /// </summary>
     public MappingRecord? LaterMapping { get; init; }
 
@@ -83,6 +84,9 @@ public sealed partial record DmaReport
     /// <summary>The name of the reserved window, or null.</summary>
     public string? Window { get; init; }
 
-    /// <summary>What probably went wrong, or null when the evidence leaves more than one answer.</summary>
+    /// <summary>
+    /// What probably went wrong, or null when the evidence leaves more than one answer. Where two are possible and one
+    /// is much more likely, it names both, in that order.
+    /// </summary>
     public string? LikelyCause { get; init; }
 }

@@ -29,7 +29,7 @@ internal sealed class FaultClassifier(DmaSystem system)
         InsideOwnMapping,       // wrong direction, or after it was put
         BesideOwnMapping,       // past the end, or before the start
         OwnBufferByPhysical,    // exactly the frame of a buffer this device has mapped now
-        AnotherDevicesMapping,  // live over there, and its right would have allowed this
+        AnotherDevicesMapping,  // live over there, not made since, and its right would have allowed this
         PoisonPattern,          // twenty bits or more that repeat one byte
         AnyPhysicalPage,        // some page of memory
         NothingThere,
@@ -101,24 +101,31 @@ internal sealed class FaultClassifier(DmaSystem system)
 
     private static bool InsideOwnMapping(FaultScene scene, ref FaultFinding finding)
     {
-        MappingRecord? live = scene.Live, gone = scene.Gone;
-        if (live is { } now && !scene.Allows(now))
+        MappingRecord? live = scene.Live, ended = scene.Ended;
+        bool liveAllows = live is { } now && scene.Allows(now);
+        MappingRecord? against = live is not null && !liveAllows ? live : scene.Against;
+        if (ended is not { } past)
         {
-            // If an earlier owner of the page would have been allowed to, the device may have meant that one.
-            bool onlyAnswer = gone is not { } before || !scene.Allows(before);
-            return Is(ref finding, DmaReportKind.WrongDirection, now,
-                onlyAnswer ? LikelyCause.WrongDirection : LikelyCause.None);
+            if (against is { } refusing)
+            {
+                finding.Later = liveAllows ? live : null;
+                return Is(ref finding, DmaReportKind.WrongDirection, refusing, LikelyCause.WrongDirection);
+            }
+            // Live and allowed, yet refused: it was mapped after the DMA, which was meant for who was there before.
+            return live is not null && Is(ref finding, DmaReportKind.Unclassified, live);
         }
-        // Live and allowed, yet refused: it was mapped after the DMA, which was meant for who was there before.
-        if (gone is not { } past) { return live is not null && Is(ref finding, DmaReportKind.Unclassified, live); }
+        // Who came later explains the DMA only where the end of who was there before does not.
+        bool justEnded = scene.EndedJustBefore(past, RecentNanoseconds);
+        bool againstIsLater = against is not null && ((live is not null && !liveAllows) || scene.IsAgainstLater);
+        if (against is { } other && againstIsLater && !justEnded)
+        {
+            finding.Later = liveAllows ? live : null;
+            return Is(ref finding, DmaReportKind.WrongDirection, other);
+        }
         finding.Later = live;
-        // Against its right it was refused whether it came before or after the end: the direction is the sure part.
-        if (!scene.Allows(past))
-        {
-            return Is(ref finding, DmaReportKind.WrongDirection, past, LikelyCause.WrongDirection);
-        }
+        bool onlyAnswer = against is not { } rival || (!againstIsLater && !IsOrWasJustLive(scene, rival));
         return Is(ref finding, DmaReportKind.AfterUnmap, past,
-            scene.EndedJustBefore(past, RecentNanoseconds) ? LikelyCause.EndedTooEarly : LikelyCause.None);
+            !justEnded ? LikelyCause.None : onlyAnswer ? LikelyCause.EndedTooEarly : LikelyCause.EndedOrWrongDirection);
     }
 
     private static bool BesideOwnMapping(FaultScene scene, ref FaultFinding finding)
@@ -166,6 +173,12 @@ internal sealed class FaultClassifier(DmaSystem system)
                     if (i < all.Length && all[i].TryCapture(out MappingRecord record) && record.IsLive
                         && record.Reach.Overlaps(scene.Where) && scene.Allows(record))
                     {
+                        if (scene.MayBeOlderThan(record, adapter))
+                        {
+                            finding.Later = record;
+                            continue;
+                        }
+                        finding.Later = null;
                         return Is(ref finding, DmaReportKind.AnotherDevice, record);
                     }
                 }

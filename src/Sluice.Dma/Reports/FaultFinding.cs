@@ -9,6 +9,7 @@ internal enum LikelyCause : byte
     NeverFilledIn,
     WrongDirection,
     EndedTooEarly,
+    EndedOrWrongDirection,
     ToldOfMore,
     PhysicalAddress,
     PoisonedMemory,
@@ -87,6 +88,9 @@ internal struct FaultFinding
         (LikelyCause.EndedTooEarly, { IsCommonBuffer: true }) =>
             "the driver freed the common buffer while the device still used it",
         (LikelyCause.EndedTooEarly, _) => "the driver completed the request while the device still worked on it",
+        (LikelyCause.EndedOrWrongDirection, _) =>
+            "the memory was given back while the device still worked on it; less likely, the device used what lay at "
+            + "the same address for the other direction",
         (LikelyCause.ToldOfMore, _) => "the device was told of more bytes than were mapped",
         (LikelyCause.PhysicalAddress, _) =>
             "the device was given the buffer's physical address, not the one in its scatter/gather list",

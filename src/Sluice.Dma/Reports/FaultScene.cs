@@ -15,7 +15,8 @@ internal sealed class FaultScene(DmaSystem system)
     private readonly List<DmaAdapter> _suspects = [];
     private readonly List<DmaAdapter> _mates = [];
     private MappingPeek? _live;
-    private MappingPeek? _gone;
+    private MappingPeek? _ended;
+    private MappingPeek? _against;
     private MappingPeek? _behind;
     private MappingPeek? _ahead;
 
@@ -43,7 +44,7 @@ internal sealed class FaultScene(DmaSystem system)
     internal void Begin(in DmaFault fault)
     {
         (Fault, Where, Adapters) = (fault, RangeOf(fault), system.AdapterArray);
-        (_live, _gone, _behind, _ahead, _near, _next) = (null, null, null, null, null, null);
+        (_live, _ended, _against, _behind, _ahead, _near, _next) = (null, null, null, null, null, null, null);
         _suspects.Clear();
         _mates.Clear();
         system.FindAdaptersBehind(fault.Device, Adapters, _suspects);
@@ -60,15 +61,31 @@ internal sealed class FaultScene(DmaSystem system)
     {
         _suspects.Clear();
         _mates.Clear();
-        (Adapters, _live, _gone, _behind, _ahead, _near, _next) = ([], null, null, null, null, null, null);
+        (Adapters, _live, _ended, _against, _behind, _ahead, _near, _next) =
+            ([], null, null, null, null, null, null, null);
     }
 
     /// <summary>What is mapped there now.</summary>
     internal MappingRecord? Live => Capture(_live);
 
-    /// <summary>The last that was mapped there and is gone or going; also of an adapter that was disposed.</summary>
-    internal MappingRecord? Gone => Capture(_gone)
-        ?? (system.Former.TryFind(this, out MappingRecord former) ? former : null);
+    /// <summary>
+    /// The last that was mapped there, would have allowed the access, and is gone or going; also of an adapter that was
+    /// disposed.
+    /// </summary>
+    internal MappingRecord? Ended => Capture(_ended) ?? Former(allowed: true);
+
+    /// <summary>As <see cref="Ended"/>, of those that would not have allowed the access.</summary>
+    internal MappingRecord? Against => Capture(_against) ?? Former(allowed: false);
+
+    /// <summary>Whether <see cref="Against"/> ended after <see cref="Ended"/>. Only where there are both.</summary>
+    internal bool IsAgainstLater => (_against, _ended) switch
+    {
+        ({ } against, { } ended) => against.IsLaterThan(ended),
+        ({ }, null) => true,
+        (null, { }) => false,
+        // Both of adapters that were disposed: the clock has to do.
+        _ => Against is { } one && Ended is { } other && one.UnmappedNanoseconds > other.UnmappedNanoseconds,
+    };
 
     /// <summary>The mapping whose closed pages the address is in, or that ends just before it.</summary>
     internal MappingRecord? Behind => Capture(_behind);
@@ -90,17 +107,34 @@ internal sealed class FaultScene(DmaSystem system)
     }
 
     /// <summary>Whether a mapping's right covers what the device tried.</summary>
-    internal bool Allows(in MappingRecord record) => (record.Direction.ToAccess() & Fault.Access) == Fault.Access;
+    internal bool Allows(in MappingRecord record) => Allows(record.Direction);
+
+    /// <summary>Whether a direction's right covers what the device tried.</summary>
+    internal bool Allows(DmaDirection direction) => (direction.ToAccess() & Fault.Access) == Fault.Access;
 
     /// <summary>
     /// Whether a mapping may have ended so short a time before the DMA that it belongs to the request that the device
     /// worked on: judged by the earliest moment at which the DMA can have happened, so that a late reader changes
     /// nothing.
     /// </summary>
-    internal bool EndedJustBefore(in MappingRecord record, long nanoseconds)
+    internal bool EndedJustBefore(in MappingRecord record, long nanoseconds) =>
+        record.State == MappingState.Closing || Earliest - record.UnmappedNanoseconds <= nanoseconds;
+
+    /// <summary>
+    /// Whether the DMA may have happened before a live mapping was made: its adapter gave something else back before
+    /// that, and later than the earliest moment of the DMA. No record has the time at which it was made.
+    /// </summary>
+    internal bool MayBeOlderThan(in MappingRecord record, DmaAdapter owner)
     {
-        long earliest = Fault.SinceNanoseconds != 0 ? Fault.SinceNanoseconds : Fault.Nanoseconds;
-        return record.State == MappingState.Closing || earliest - record.UnmappedNanoseconds <= nanoseconds;
+        foreach (Mapping mapping in owner.Table.All)
+        {
+            if (mapping.TryPeek(out MappingPeek peek) && !peek.IsLive && peek.ClosedAt < record.Number
+                && peek.UnmappedAt >= Earliest)
+            {
+                return true;
+            }
+        }
+        return false;
     }
 
     /// <summary>Whether what an adapter mapped once was in reach of the device.</summary>
@@ -119,6 +153,11 @@ internal sealed class FaultScene(DmaSystem system)
         if (!buffer.Overlaps(where)) { return null; }
         return where.First <= record.First ? 0 : where.First - record.First;
     }
+
+    private long Earliest => Fault.SinceNanoseconds != 0 ? Fault.SinceNanoseconds : Fault.Nanoseconds;
+
+    private MappingRecord? Former(bool allowed) =>
+        system.Former.TryFind(this, allowed, out MappingRecord former) ? former : null;
 
     private bool SharesDomain(long serial)
     {
@@ -165,7 +204,11 @@ internal sealed class FaultScene(DmaSystem system)
         if (reach.Overlaps(Where))
         {
             if (one.IsLive) { _live = one; }
-            else if (_gone is not { } other || one.IsLaterThan(other)) { _gone = one; }
+            else
+            {
+                ref MappingPeek? last = ref Allows(one.Direction) ? ref _ended : ref _against;
+                if (last is not { } other || one.IsLaterThan(other)) { last = one; }
+            }
             return;
         }
         if (Where.First > reach.Last)
