@@ -51,7 +51,8 @@ public sealed class FaultEndTests
         using TestPlatform platform = new();
         using DmaSystem system = platform.Start(InvalidationPolicy.Strict, new() { PendingReports = 16 });
         DmaFault fault = new(
-            Device, Nowhere(0), 12, DmaAccess.Write, FaultCause.AccessDenied, 5, "VT-d reason 0x05, write permission", 0);
+            Device, Nowhere(0), 12, DmaAccess.Write, FaultCause.AccessDenied, 5, "VT-d reason 0x05, write permission",
+            0);
         int told = 0;
         Action<DmaReport> again = _ =>
         {
