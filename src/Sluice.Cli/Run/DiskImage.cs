@@ -12,14 +12,28 @@ internal sealed class DiskImage : IDisposable
     private const int MadeBytes = 64 << 20;
     private const int MadeSeed = 2006;
     private readonly SafeFileHandle _file;
+    private readonly DateTime _written;
 
-    private DiskImage(SafeFileHandle file, string name, long length) => (_file, Name, Length) = (file, name, length);
+    private DiskImage(SafeFileHandle file, string name, long length) =>
+        (_file, Name, Length, _written) = (file, name, length, WrittenAt(file));
 
     /// <summary>What to call it: as the user named it.</summary>
     public string Name { get; }
 
     /// <summary>Its size in bytes, at least 1.</summary>
     public long Length { get; }
+
+    /// <summary>
+    /// What happened to the file since it was opened, as the end of a sentence about it; null when nothing did. A file
+    /// that was changed while it was read is not the file that was named, and QEMU reads zeros where one has ended.
+    /// </summary>
+    /// <exception cref="IOException">The system does not tell.</exception>
+    public string? Change => PlainFile.LengthOf(_file) switch
+    {
+        var now when now < Length => $"it became shorter meanwhile, {Length} bytes before and {now} now",
+        var now when now > Length => $"it became longer meanwhile, {Length} bytes before and {now} now",
+        _ => WrittenAt(_file) != _written ? "somebody wrote to it meanwhile" : null,
+    };
 
     /// <summary>A path by which another process opens it while this object lives.</summary>
     public string Path => PlainFile.PathOf(_file);
@@ -70,6 +84,10 @@ internal sealed class DiskImage : IDisposable
                 + "Free some space or give --disk FILE.");
         }
     }
+
+    // The time of a block device is that of its name in /dev, or none.
+    private static DateTime WrittenAt(SafeFileHandle file) =>
+        PlainFile.IsBlockDevice(file) ? default : File.GetLastWriteTimeUtc(file);
 
     private static bool IsAboutTheFile(Exception error) =>
         error is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException;

@@ -29,10 +29,13 @@ internal static class DiskReader
 
     /// <summary>Reads the first <paramref name="length"/> bytes of the controller's first namespace.</summary>
     /// <exception cref="NvmeException">The disk cannot be read.</exception>
+    /// <exception cref="IOException">It is shorter.</exception>
     public static Result Read(Pc pc, long length, Action<long>? progress)
     {
+        NvmeNamespace disk = pc.Nvme.Namespaces is [var first, ..] ? first : throw new IOException("there is no disk");
+        if (disk.Length < length) { throw new IOException($"the disk has {disk.Length} bytes, not {length}"); }
         byte[] chunk = GC.AllocateUninitializedArray<byte>(ChunkBytes);
-        using NvmeStream stream = pc.Nvme.Namespaces[0].OpenStream(new() { Length = length });
+        using NvmeStream stream = disk.OpenStream(new() { Length = length });
         using IncrementalHash hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         WarmUp(stream, hash, chunk);
 

@@ -13,15 +13,18 @@ internal static class RunJob
     /// <returns>The exit status.</returns>
     public static int Execute(Terminal terminal, RunOptions options)
     {
-        RunDocument document = Run(terminal, options);
+        using DiskImage disk = DiskImage.At(options.DiskPath);
+        RunDocument document = Run(terminal, options, disk);
         if (options.Json) { terminal.Output.WriteLine(JsonSerializer.Serialize(document, RunJson.Default.RunDocument)); }
         else { RunText.Write(terminal.Output, document); }
         return document.Rogue.All(static outcome => outcome.IsContained) ? ExitCode.Clean : ExitCode.Findings;
     }
 
-    private static RunDocument Run(Terminal terminal, RunOptions options)
+    /// <summary>Runs.</summary>
+    /// <returns>What is to be printed.</returns>
+    /// <exception cref="CommandException">It could not be done, or the disk was changed meanwhile.</exception>
+    internal static RunDocument Run(Terminal terminal, RunOptions options, DiskImage disk)
     {
-        using DiskImage disk = DiskImage.At(options.DiskPath);
         long length = disk.Length;
         try
         {
@@ -29,6 +32,7 @@ internal static class RunJob
             using Progress progress = new(terminal, length, enabled: !options.Json);
             DiskReader.Result read = DiskReader.Read(pc, length, progress.Report);
             progress.Dispose();
+            if (disk.Change is { } change) { throw new IOException(change); }
             (DiskCounters before, DiskCounters after) = (read.Before, read.After);
             double seconds = read.Elapsed.TotalSeconds;
             return new()
@@ -55,13 +59,16 @@ internal static class RunJob
         }
         catch (QemuException error)
         {
-            throw new CommandException(error.Message);
+            throw new CommandException(disk.Change is { } change ? Stopped(disk, change) : error.Message);
         }
         catch (IOException error)
         {
-            throw new CommandException($"reading {disk.Name} stopped: {ErrorText.Of(error)}");
+            // Of what a controller says about its disk, the file is the cause.
+            throw new CommandException(Stopped(disk, disk.Change ?? ErrorText.Of(error)));
         }
     }
+
+    private static string Stopped(DiskImage disk, string why) => $"reading {disk.Name} stopped: {why}";
 
     private static IReadOnlyList<RogueOutcome> Misbehave(Pc pc, RunOptions options)
     {
