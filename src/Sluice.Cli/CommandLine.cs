@@ -36,6 +36,11 @@ internal static class CommandLine
             }
             ParseResult parsed = root.Parse(args, Plain);
             name = Name(parsed);
+            // The parser takes the first words in brackets for its own, and drops those that it does not know.
+            if (parsed.Tokens.FirstOrDefault(static token => token.Type == TokenType.Directive) is { } word)
+            {
+                throw new CommandException($"there is no command '{word.Value}'. Try 'sluice --help'.");
+            }
             return parsed.Errors.Count == 0 ? parsed.Invoke(invocation) : throw new CommandException(Explain(parsed));
         }
         catch (CommandException error)
@@ -43,7 +48,8 @@ internal static class CommandLine
             terminal.Remark($"{name}: {error.Message}");
             return error.ExitCode;
         }
-        catch (Exception error) when (error is IOException or UnauthorizedAccessException or OutOfMemoryException)
+        catch (Exception error) when ((error is TypeInitializationException ? error.InnerException : error)
+            is IOException or UnauthorizedAccessException or OutOfMemoryException)
         {
             terminal.Remark($"{name}: {ErrorText.Of(error)}");
             return ExitCode.Error;

@@ -12,6 +12,11 @@ internal static class ErrorText
     /// <summary>What an exception says, in one line: no line ends, no full stop, no parameter's name.</summary>
     public static string Of(Exception error)
     {
+        if (error is TypeInitializationException { InnerException: { } cause }) { return Of(cause); }
+        if (MissingPart(error) is { } part)
+        {
+            return $"{part}, a part of the program, cannot be loaded; is the limit of open files (ulimit -n) too low?";
+        }
         string message = error.Message;
         // ArgumentException appends the name of a parameter that the person at the keyboard never heard of.
         int parameter = message.LastIndexOf(" (Parameter '", StringComparison.Ordinal);
@@ -21,6 +26,14 @@ internal static class ErrorText
             message = end < 0 ? message[..parameter] : message.Remove(parameter, end + 2 - parameter);
         }
         return message.ReplaceLineEndings(" ").TrimEnd('.', ' ');
+    }
+
+    // The runtime loads an assembly when the first method that uses it is compiled.
+    private static string? MissingPart(Exception error)
+    {
+        string? name = (error as FileNotFoundException)?.FileName ?? (error as FileLoadException)?.FileName;
+        int end = name?.IndexOf(", Version=", StringComparison.Ordinal) ?? -1;
+        return end > 0 ? name![..end] : null;
     }
 
     /// <summary>

@@ -1,4 +1,12 @@
 using Sluice.Cli;
 
-Terminal terminal = Terminal.OfProcess();
-return Signals.RunUntilOne(terminal, () => CommandLine.Run(args, terminal));
+try
+{
+    Terminal terminal = Terminal.OfProcess();
+    return Signals.RunUntilOne(terminal, () => CommandLine.Run(args, terminal));
+}
+catch (Exception error)
+{
+    LastWords.Say(error);
+    return 1;
+}

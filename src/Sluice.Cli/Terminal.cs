@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text;
 
 namespace Sluice.Cli;
 
@@ -9,7 +8,7 @@ namespace Sluice.Cli;
 /// </summary>
 internal sealed class Terminal(TextWriter output, TextWriter error)
 {
-    private static readonly List<IDisposable> Plugs = [];
+    private static readonly IDisposable?[] Plugs = new IDisposable?[3];
     private volatile bool _closed;
 
     /// <summary>Where nobody reads.</summary>
@@ -26,18 +25,23 @@ internal sealed class Terminal(TextWriter output, TextWriter error)
 
     /// <summary>
     /// The standard streams, in UTF-8 whatever the locale is called. One that was closed when we were started is known
-    /// as such: its number may by now be a file or a pipe of the runtime's own.
+    /// as such: its number may by now be a file or a pipe of the runtime's own. What writing needs is loaded now, while
+    /// it can be: an error is told later, whatever is exhausted then.
     /// </summary>
+    /// <exception cref="IOException">Something of that cannot be loaded.</exception>
     public static Terminal OfProcess()
     {
         bool hasOutput = IsInherited(1), hasError = IsInherited(2);
         Plug();
-        return new(
+        Terminal terminal = new(
             Writer(new StandardStream(hasOutput ? Console.OpenStandardOutput() : null, forgives: false)),
             Writer(new StandardStream(hasError ? Console.OpenStandardError() : null, forgives: true)))
         {
             IsWatched = hasError && !Console.IsErrorRedirected,
         };
+        if (hasError) { Console.OpenStandardError().Write([]); }
+        _ = ErrorText.Visible("\0");
+        return terminal;
     }
 
     /// <summary>One line about the work: escaped where it would be more than one line or no text.</summary>
@@ -47,7 +51,7 @@ internal sealed class Terminal(TextWriter output, TextWriter error)
     public void Close() => _closed = true;
 
     private static StreamWriter Writer(Stream stream) =>
-        new(stream, new UTF8Encoding(encoderShouldEmitUTF8Identifier: false)) { AutoFlush = true };
+        new(stream) { AutoFlush = true };
 
     // A descriptor that came with us through exec has no close-on-exec flag; all that the runtime opens has.
     private static bool IsInherited(int descriptor)
@@ -56,9 +60,14 @@ internal sealed class Terminal(TextWriter output, TextWriter error)
         if (!OperatingSystem.IsLinux()) { return true; }
         try
         {
-            string? flags = File.ReadLines(string.Create(CultureInfo.InvariantCulture, $"/proc/self/fdinfo/{descriptor}"))
-                .FirstOrDefault(static line => line.StartsWith("flags:", StringComparison.Ordinal));
-            return flags is null || (Convert.ToInt64(flags["flags:".Length..].Trim(), 8) & CloseOnExec) == 0;
+            const string Flags = "flags:";
+            string path = string.Create(CultureInfo.InvariantCulture, $"/proc/self/fdinfo/{descriptor}");
+            foreach (string line in File.ReadAllLines(path))
+            {
+                if (!line.StartsWith(Flags, StringComparison.Ordinal)) { continue; }
+                return (Convert.ToInt64(line[Flags.Length..].Trim(), 8) & CloseOnExec) == 0;
+            }
+            return true;
         }
         catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
         {
@@ -76,7 +85,7 @@ internal sealed class Terminal(TextWriter output, TextWriter error)
         {
             if (!File.Exists($"/proc/self/fdinfo/{descriptor}"))
             {
-                Plugs.Add(File.OpenHandle(Nothing, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite));
+                Plugs[descriptor] = File.OpenHandle(Nothing, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
             }
         }
     }

@@ -62,6 +62,23 @@ public sealed class StandardStreamTests : IDisposable
         Assert.Equal(before, File.ReadAllBytes(disk.Path));
     }
 
+    // Seen failing: a trace and an abort up to 32, nothing at all on standard error from 36 on: what writing needs was
+    // loaded when it was too late.
+    [Theory]
+    [InlineData(26)]
+    [InlineData(28)]
+    [InlineData(32)]
+    [InlineData(36)]
+    [InlineData(40)]
+    [InlineData(44)]
+    [InlineData(48)]
+    public void WithTooFewFilesThereIsOneLine(int files)
+    {
+        string line = SluiceProcess.Run(
+            $"export DOTNET_EnableDiagnostics=0; ulimit -n {files}; exec \"$@\"", ["run", "--json"]).SingleErrorLine();
+        Assert.DoesNotContain("mistake", line, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void AReaderThatGoesIsNoError()
     {
