@@ -32,9 +32,17 @@ internal sealed class WalkJob(Terminal terminal)
             ? Translate(options, reader, image.Memory)
             : List(options, reader, image.Memory);
         if (image.Problem is { } partial) { Remark($"the image could not be read whole: {partial}; the answer is partial"); }
-        else if (isHeld && !foundSome) { Remark(Suggest(options, reader)); }
-        return damaged || image.Problem is not null ? ExitCode.Damaged : ExitCode.Clean;
+        int status = damaged || image.Problem is not null ? ExitCode.Damaged : ExitCode.Clean;
+        if (isHeld && !foundSome && image.Problem is null && MapsNothing(options, reader, image.Memory))
+        {
+            Remark(Suggest(options, reader));
+        }
+        return status;
     }
+
+    // That nothing is mapped where somebody looked says nothing about the rest of the tables.
+    private static bool MapsNothing(WalkOptions options, IPageTableReader reader, ImageMemory memory) =>
+        options.Addresses.Count == 0 || reader.List(memory, ListingLimits.Default).Ranges.Count == 0;
 
     // Tables read with a wrong shape hold nothing, or nonsense.
     private static string Suggest(WalkOptions options, IPageTableReader reader)

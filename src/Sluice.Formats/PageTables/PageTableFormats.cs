@@ -104,6 +104,17 @@ public static class PageTableFormats
                 : $"{name} cannot have {options.Entries} entries";
             return null;
         }
+        if (!options.Aperture.IsAligned(TFormat.GranuleLog2))
+        {
+            problem = $"a {name} aperture begins at a multiple of {1UL << TFormat.GranuleLog2} bytes, not at "
+                + $"{options.Aperture}";
+            return null;
+        }
+        if ((entries << TFormat.GranuleLog2) - 1 > ulong.MaxValue - options.Aperture.Value)
+        {
+            problem = $"an aperture of {entries} pages at {options.Aperture} ends beyond 2^64";
+            return null;
+        }
         return Make<TFormat>(name, options, new(options.Root, 0) { Entries = entries, Base = options.Aperture },
             out problem, Without(options, flat: true));
     }
