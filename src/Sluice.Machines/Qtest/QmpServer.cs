@@ -112,8 +112,14 @@ internal sealed class QmpServer : IDisposable
         }
         using (message)
         {
-            Drop((int)reader.BytesConsumed);
-            try { Answer(message.RootElement); }
+            int consumed = (int)reader.BytesConsumed;
+            bool hasTwins = HasTwins(_input.AsMemory(0, consumed));
+            Drop(consumed);
+            try
+            {
+                if (hasTwins) { Refuse(ErrorClass.GenericError, "a member is there twice, or its name is no text"); }
+                else { Answer(message.RootElement); }
+            }
             catch (Exception e) when (e is not (SocketException or ObjectDisposedException))
             {
                 // Text that is no Unicode, for one.
@@ -121,6 +127,18 @@ internal sealed class QmpServer : IDisposable
             }
         }
         return true;
+    }
+
+    /// <summary>Whether an object in the message has two members of one name: which of them is meant is nobody's guess.</summary>
+    private static bool HasTwins(ReadOnlyMemory<byte> message)
+    {
+        try
+        {
+            using JsonDocument strict = JsonDocument.Parse(message, new() { AllowDuplicateProperties = false });
+            return false;
+        }
+        // A name that is no text is compared with none.
+        catch (Exception e) when (e is JsonException or InvalidOperationException) { return true; }
     }
 
     /// <summary>After a message that made no sense the next one begins on the next line.</summary>
@@ -146,6 +164,8 @@ internal sealed class QmpServer : IDisposable
             return;
         }
         JsonElement? id = message.TryGetProperty("id", out JsonElement given) ? given : null;
+        // What cannot be said back is refused before anything is done for it: this throws.
+        using (Utf8JsonWriter trial = new(Stream.Null)) { id?.WriteTo(trial); }
         string? wrong = null;
         foreach (JsonProperty member in message.EnumerateObject())
         {
@@ -162,7 +182,8 @@ internal sealed class QmpServer : IDisposable
         }
         string command = verb.GetString()!;
         bool hasArguments = message.TryGetProperty("arguments", out JsonElement arguments)
-            && (arguments.ValueKind != JsonValueKind.Object || arguments.EnumerateObject().Any());
+            && (arguments.ValueKind != JsonValueKind.Object
+                || arguments.EnumerateObject().Any(member => !IsAllowed(command, member)));
         if ((command == "qmp_capabilities") == _isNegotiated)
         {
             Refuse(ErrorClass.CommandNotFound,
@@ -174,10 +195,15 @@ internal sealed class QmpServer : IDisposable
         }
         else if (hasArguments)
         {
-            Refuse(ErrorClass.GenericError, $"'{command}' takes no arguments", id);
+            Refuse(ErrorClass.GenericError, $"'{command}' does not take these arguments", id);
         }
         else { Execute(command, id); }
     }
+
+    // A client may say that it wants none of the capabilities that the greeting does not offer.
+    private static bool IsAllowed(string command, JsonProperty argument) =>
+        command == "qmp_capabilities" && argument.Name == "enable"
+        && argument.Value is { ValueKind: JsonValueKind.Array } wanted && wanted.GetArrayLength() == 0;
 
     private void Execute(string command, JsonElement? id)
     {
