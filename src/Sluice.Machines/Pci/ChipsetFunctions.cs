@@ -20,7 +20,7 @@ internal abstract class ChipsetFunction(string name, PciIdentity identity) : Pci
 /// </code>
 /// </summary>
 /// <remarks>
-/// Q35 (316966), 5.1.13 and following. A reserved size changes nothing; bits from 36 up are kept and not used, as in
+/// Q35 (316966), 5.1.13 and following. A reserved size changes nothing, enabled or not; bits from 36 up are kept and not used, as in
 /// QEMU.
 /// </remarks>
 internal sealed class HostBridge : ChipsetFunction
@@ -48,13 +48,10 @@ internal sealed class HostBridge : ChipsetFunction
     {
         ulong word = Config.Read(ExpressBar, 4) | ((ulong)Config.Read(ExpressBar + 4, 4) << 32);
         int code = (int)(word >> 1) & 3;
-        if ((word & Enable) == 0) { _host.Ecam = null; }
-        else if (code < Sizes)
-        {
-            int sizeLog2 = LargestLog2 - code;
-            _host.Ecam = PhysicalRange.FromLength(
-                new PhysicalAddress(word & BaseMask).AlignDown(sizeLog2), 1UL << sizeLog2);
-        }
+        if (code >= Sizes) { return; }
+        int sizeLog2 = LargestLog2 - code;
+        _host.Ecam = (word & Enable) == 0 ? null : PhysicalRange.FromLength(
+            new PhysicalAddress(word & BaseMask).AlignDown(sizeLog2), 1UL << sizeLog2);
     }
 }
 
