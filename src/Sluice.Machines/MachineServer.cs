@@ -57,6 +57,7 @@ public static class MachineServer
 
     private static Socket Connect(string path)
     {
+        if (path.Length == 0) { throw new MachineException("a socket has a name: none was given"); }
         Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
         try
         {

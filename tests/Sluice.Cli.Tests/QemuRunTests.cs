@@ -64,6 +64,26 @@ public sealed class QemuRunTests
         Assert.Contains("memory", outcome.SingleErrorLine(), StringComparison.Ordinal);
     }
 
+    // Seen failing: QEMU's own words about its processor's address bits.
+    [Fact]
+    public void MoreMemoryThanItsProcessorAddressesIsSaidInOurWords()
+    {
+        RequireQemu();
+        Outcome outcome = SluiceProcess.Run("run", "--machine", "qemu", "--memory", "1T");
+        Assert.Equal(
+            "sluice run: memory too large: 1099511627776 bytes, the most for QEMU's processor is 978 GiB",
+            outcome.SingleErrorLine());
+    }
+
+    // Seen failing: the runtime's sentence about a property of its own, and of a working directory.
+    [Theory]
+    [InlineData("/tmp", "'/tmp' is a folder")]
+    [InlineData("/etc/passwd", "'/etc/passwd': Permission denied")]
+    [InlineData("/no/such/qemu", "'/no/such/qemu': No such file or directory")]
+    public void AQemuThatIsNoneIsNamed(string own, string expected) => Assert.Equal(
+        $"sluice run: QEMU did not start: {expected}",
+        SluiceProcess.Run($"export SLUICE_QEMU={own}; exec \"$@\"", ["run", "--machine", "qemu"]).SingleErrorLine());
+
     internal static void RequireQemu()
     {
         if (QemuLauncher.Find() is not null) { return; }

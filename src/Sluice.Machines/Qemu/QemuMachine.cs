@@ -22,6 +22,10 @@ namespace Sluice.Machines.Qemu;
 public sealed class QemuMachine : IPlatform, IDisposable
 {
     private const ulong FirmwareBytes = 1 << 20;
+
+    // QEMU's usual processor has 40 address bits. HyperTransport takes the last 12 GiB of what they reach, the
+    // 64-bit PCI window 32 GiB below those, and 2 GiB of memory lie below 4 GiB.
+    private const ulong MostMemory = 978UL << 30;
     private const long IdlePollNanoseconds = 5_000_000;
     private static readonly TimeSpan ActiveFor = TimeSpan.FromMilliseconds(20);
 
@@ -95,6 +99,11 @@ public sealed class QemuMachine : IPlatform, IDisposable
         if (options.MemoryBytes < MachineMap.MinimumMemory || options.MemoryBytes % (1 << 20) != 0)
         {
             throw new QemuException($"memory must be whole MiB and at least 16, not {options.MemoryBytes} bytes");
+        }
+        if (options.MemoryBytes > MostMemory && !options.Arguments.Contains("-cpu"))
+        {
+            throw new QemuException($"memory too large: {options.MemoryBytes} bytes, the most for QEMU's processor is "
+                + $"{MostMemory >> 30} GiB");
         }
         string launcher = options.Launcher ?? QemuLauncher.Find()
             ?? throw new QemuException("QEMU is not there: eng/qemu.sh brings it, or SLUICE_QEMU names one");

@@ -4,7 +4,8 @@ namespace Sluice.Machines.Qemu;
 public sealed record QemuMachineOptions
 {
     /// <summary>
-    /// RAM in bytes: a multiple of 1 MiB, at least 16 MiB. It is a file without a name that both processes map.
+    /// RAM in bytes: a multiple of 1 MiB, at least 16 MiB and, unless <see cref="Arguments"/> choose another
+    /// processor, at most 978 GiB. It is a file without a name that both processes map.
     /// </summary>
     public ulong MemoryBytes { get; init; } = 256UL << 20;
 

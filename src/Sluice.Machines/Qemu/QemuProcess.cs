@@ -1,3 +1,4 @@
+using System.ComponentModel;
 using System.Diagnostics;
 using System.Net.Sockets;
 using System.Text;
@@ -44,6 +45,7 @@ internal sealed class QemuProcess : IDisposable
             using Socket listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
             listener.Bind(new UnixDomainSocketEndPoint($"\0{name}"));
             listener.Listen(1);
+            if (Directory.Exists(launcher)) { throw new QemuException($"QEMU did not start: '{launcher}' is a folder"); }
             string program = processor is null ? launcher : "taskset";
             ProcessStartInfo start = new(program) { RedirectStandardInput = true, RedirectStandardError = true,
                 RedirectStandardOutput = true };
@@ -68,6 +70,11 @@ internal sealed class QemuProcess : IDisposable
         {
             qemu?.Dispose();
             if (e is QemuException) { throw; }
+            if (e is Win32Exception { NativeErrorCode: var code })
+            {
+                // The runtime's own sentence tells of a working directory.
+                throw new QemuException($"QEMU did not start: '{launcher}': {new Win32Exception(code).Message}", e);
+            }
             throw new QemuException($"QEMU did not start: {e.Message}", e);
         }
     }
@@ -132,7 +139,7 @@ internal sealed class QemuProcess : IDisposable
     private void Kill()
     {
         try { _process.Kill(); }
-        catch (Exception e) when (e is InvalidOperationException or System.ComponentModel.Win32Exception)
+        catch (Exception e) when (e is InvalidOperationException or Win32Exception)
         {
             // Gone already.
         }

@@ -129,7 +129,7 @@ internal sealed class QmpServer : IDisposable
         return true;
     }
 
-    /// <summary>Whether an object in the message has two members of one name: which of them is meant is nobody's guess.</summary>
+    /// <summary>Whether an object has two members of one name: which of them is meant is nobody's guess.</summary>
     private static bool HasTwins(ReadOnlyMemory<byte> message)
     {
         try
