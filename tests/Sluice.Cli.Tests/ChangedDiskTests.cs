@@ -45,7 +45,6 @@ public sealed class ChangedDiskTests
         Assert.Equal($"reading {file.Path} stopped: {expected}", error.Message);
     }
 
-    // Seen failing: compared with the time at which it is asked.
     [Fact]
     public void AFileThatNobodyTouchesIsUnchanged()
     {
