@@ -29,6 +29,12 @@ public readonly struct ScatterGatherLease : IDisposable, IEquatable<ScatterGathe
     /// <summary>Whether this is a lease at all, and not over.</summary>
     public bool IsLive => _mapping is not null && _mapping.IsLive(_number);
 
+    /// <summary>
+    /// Whether its put found that no unit confirms any more: the device may still reach the buffer, which stays the
+    /// device's until the <see cref="DmaLeak"/> is released. What came in is not to be trusted.
+    /// </summary>
+    public bool IsLeaked => _mapping is not null && _mapping.IsLeaked(_number);
+
     internal Mapping? Mapping => _mapping;
 
     /// <summary>Puts the list, as <see cref="DmaAdapter.PutScatterGatherList"/> does.</summary>

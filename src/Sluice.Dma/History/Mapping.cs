@@ -113,6 +113,8 @@ internal sealed class Mapping(DmaAdapter adapter, ulong[] words, int word)
 
     internal bool IsLive(long number) => Volatile.Read(ref _life) == Life(number, MappingPhase.Live);
 
+    internal bool IsLeaked(long number) => Volatile.Read(ref _life) == Life(number, MappingPhase.Leaked);
+
     /// <summary>
     /// The record becomes mapping <paramref name="number"/>, which the device may reach. Only by its owner.
     /// </summary>

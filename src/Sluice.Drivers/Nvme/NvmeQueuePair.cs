@@ -226,7 +226,8 @@ internal sealed partial class NvmeQueuePair : IDisposable
         try
         {
             _adapter.PutScatterGatherList(list, nameof(CompleteRequest));
-            return null;
+            return !list.IsLeaked ? null : new DmaException(DmaFailure.Dead,
+                "the remapping unit died under the transfer: its buffer stays the device's");
         }
         catch (Exception thrown) { return thrown; }
     }

@@ -182,6 +182,26 @@ public sealed class NvmeRecoveryTests
         }
     }
 
+    // The transfer was over, its put found the unit dead. Seen failing: a read that said yes, and whose buffer nobody might
+    // look into: it is the device's until the leak is released.
+    [Fact]
+    public void AReadWhoseUnitDiesBeforeItsPutIsAnError()
+    {
+        using NvmeHost host = new(new MemoryMedium(Pattern.Disk(1 << 20)),
+            new() { UseInterrupts = false, CommandTimeout = 10_000_000_000_000 }, stepped: true, remapped: true,
+            dma: new() { Iommu = DmaIommu.Vtd })
+        {
+            ExpectsLeaks = true,
+        };
+        Mdl buffer = host.Buffer(8192);
+        ValueTask read = host.Disk.ReadAsync(0, buffer, 0, 8192);
+        host.Machine.RunUntil(() => false, 2_000); // done, and not taken
+        host.Machine.MapRegisters(MachineMap.RemappingUnit, 0x1000).Write32(0x18, 1u << 31);
+        DmaException dead = Assert.Throws<DmaException>(() => host.Controller.Wait(read));
+        Assert.Equal(DmaFailure.Dead, dead.Failure);
+        buffer.Dispose();
+    }
+
     // Seen failing: a domain that tells nobody of its death, and a driver that does not listen: its watchdog came late.
     [Theory]
     [InlineData(false)]
@@ -218,7 +238,8 @@ public sealed class NvmeRecoveryTests
             Assert.True(end is NvmeException { Failure: NvmeFailure.ControllerDead }
                 or DmaException { Failure: DmaFailure.Dead }, $"{end}");
         }
-        // What the unit may take to answer, and a turn of the timer.
+        // What the unit may take to answer, and a turn of the timer. Who waits is answered before the driver hears of it.
+        Assert.True(host.Machine.RunUntil(() => host.Controller.IsDead, 100_000));
         Assert.InRange(host.Machine.Clock.Nanoseconds - start, 0, 10 * Second);
         Assert.True(host.Controller.IsDead);
         Assert.Equal((0, 0), (host.Controller.Aborts, host.Controller.Resets));
