@@ -176,38 +176,6 @@ public sealed class QemuMachineTests
         Assert.Empty(LeftOvers());
     }
 
-    // Seen failing: QEMU's driver for regular files, which refuses a device. Where none may be read there is nothing to
-    // see: run it by --explicit on, on a machine whose disk one may read.
-    [Fact(Explicit = true)]
-    public void ABlockDeviceIsADisk()
-    {
-        string? device = Directory.Exists("/sys/block")
-            ? Directory.EnumerateDirectories("/sys/block").Select(static path => "/dev/" + Path.GetFileName(path))
-                .FirstOrDefault(static path => CanRead(path) && SizeOf(path) > 0)
-            : null;
-        Assert.SkipWhen(device is null, "no block device may be read here");
-        using (var file = PlainFile.Open(device!, writable: false))
-        {
-            Assert.True(PlainFile.IsBlockDevice(file));
-            Assert.Equal(SizeOf(device!), PlainFile.LengthOf(file));
-        }
-        using var machine = QemuMachine.Start(Options() with { Disk = device });
-        Assert.Contains(PciBus.Enumerate(machine), static function => function.ClassCode == 0x010802);
-    }
-
-    private static long SizeOf(string device) => long.Parse(
-        File.ReadAllText($"/sys/block/{Path.GetFileName(device)}/size").Trim(),
-        System.Globalization.CultureInfo.InvariantCulture) * 512;
-
-    private static bool CanRead(string path)
-    {
-        try
-        {
-            PlainFile.Open(path, writable: false).Dispose();
-            return true;
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return false; }
-    }
 
     [Theory]
     [InlineData("/no/such", "'/no/such': No such file or directory")]

@@ -152,16 +152,21 @@ public sealed partial class WdfDmaTransaction
 
     private void Take(WdmDeviceObject device, Irp? irp, ScatterGatherList list, object? context)
     {
-        int elements = list.NumberOfElements;
         bool ours = TryTakeTurn(out long round);
+        // The adapter may be put at any moment, and the list is over with it.
+        bool removed = false;
+        int elements = 0;
+        try { elements = list.NumberOfElements; }
+        catch (InvalidOperationException) when (IsRemoved) { removed = true; }
         if (ours && elements > 0 && elements <= MostElements)
         {
             _list = list;
             Program(list, round);
             return;
         }
-        NtStatus why = elements == 0 ? list.Refusal : NtStatus.WdfTooFragmented;
-        try { Adapter.PutScatterGatherList(list, _write); }
+        NtStatus why = removed ? DmaFailure.Disposed.ToStatus()
+            : elements == 0 ? list.Refusal : NtStatus.WdfTooFragmented;
+        try { Ends(list, () => Adapter.PutScatterGatherList(list, _write)); }
         finally
         {
             if (ours && IsStaging(round)) { _stagedStatus = why; }
@@ -222,6 +227,8 @@ public sealed partial class WdfDmaTransaction
             }
             status = e is DmaException { Failure: DmaFailure why } ? why.ToStatus() : NtStatus.AccessDenied;
         }
+        // The registers went with the adapter, which was put meanwhile.
+        catch (InvalidOperationException) when (IsRemoved) { status = DmaFailure.Disposed.ToStatus(); }
         if (!status.IsSuccess()) { return status; }
         (_isMapped, _current) = (true, length);
         Program(_buffer!.List, round);
