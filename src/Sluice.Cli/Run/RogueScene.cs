@@ -100,6 +100,9 @@ internal sealed class RogueScene : IDisposable
         Mdl buffer = Mdl.Borrow(pc.Machine, [frames], PageBytes);
         ScatterGatherLease list = Get(pc.EduAdapter, buffer, DmaDirection.FromDevice);
         LogicalAddress end = list[0].Address + PageBytes;
+        // Nothing refused is unread now, so no mapping that ended before can be what the device missed: the report need
+        // not leave the cause open.
+        pc.Dma.DrainFaults();
         return new(pc, end - 512, writes: true, frames + PageBytes, () =>
         {
             pc.EduAdapter.PutScatterGatherList(list);
