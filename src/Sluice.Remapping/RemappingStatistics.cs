@@ -61,7 +61,8 @@ public readonly record struct RemappingStatistics
     public long DeferredExposureNanoseconds { get; init; }
 
     /// <summary>
-    /// Deferred policy: how often an exposure was below 2^n microseconds and not below half of that, by n.
+    /// Deferred policy: how often an exposure was below 2^n microseconds and not below half of that, by n. Up to eight
+    /// that were unmapped one after the other count as long as the first of them: one reading of the clock serves all.
     /// </summary>
     public IReadOnlyList<long> DeferredExposures { get; init; }
 

@@ -94,7 +94,9 @@ internal sealed class Mapping(DmaAdapter adapter, ulong[] words, int word)
     internal int Count;
 
     // What history keeps.
-    private MappingOrigin _origin;
+    private uint _tag;
+    private string _mapMember = "";
+    private string _mapFile = "";
     private LogicalAddress _first;
     private ulong _length;
     private Footprint _footprint;
@@ -126,7 +128,9 @@ internal sealed class Mapping(DmaAdapter adapter, ulong[] words, int word)
     internal void Publish(long number, in Footprint footprint, in MappingOrigin origin, bool common)
     {
         Volatile.Write(ref _life, Life(number, MappingPhase.Writing));
-        _origin = origin;
+        _tag = origin.Tag;
+        Keep(ref _mapMember, origin.Member);
+        Keep(ref _mapFile, origin.File);
         _first = Only.Address;
         _length = common ? Common.Length : Transfer.Length;
         _footprint = footprint;
@@ -153,7 +157,9 @@ internal sealed class Mapping(DmaAdapter adapter, ulong[] words, int word)
         Debug.Assert(Phase == MappingPhase.Closing);
         long number = Number;
         Volatile.Write(ref _life, Life(number, MappingPhase.Writing));
-        (_unmapMember, _unmapFile, _unmappedAt, _unmappedExactly) = (member, file, nanoseconds, exact);
+        Keep(ref _unmapMember, member);
+        Keep(ref _unmapFile, file);
+        (_unmappedAt, _unmappedExactly) = (nanoseconds, exact);
         words[word] = ReachIndex.Gone(words[word]);
         Volatile.Write(ref _life, Life(number, MappingPhase.Gone));
     }
@@ -252,8 +258,8 @@ internal sealed class Mapping(DmaAdapter adapter, ulong[] words, int word)
                 MappingPhase.Leaked => MappingState.Leaked,
                 _ => MappingState.Unmapped,
             },
-            Tag = _origin.Tag,
-            MapSite = new(_origin.Member ?? "", _origin.File ?? ""),
+            Tag = _tag,
+            MapSite = new(_mapMember, _mapFile),
             UnmapSite = open ? default : new(_unmapMember, _unmapFile),
             UnmappedNanoseconds = phase == MappingPhase.Gone ? _unmappedAt : 0,
             UnmappedExactly = phase == MappingPhase.Gone && _unmappedExactly,
@@ -278,6 +284,13 @@ internal sealed class Mapping(DmaAdapter adapter, ulong[] words, int word)
             phase == MappingPhase.Closing ? long.MaxValue : _closedAt, _unmappedAt, _direction);
         Volatile.ReadBarrier();
         return Volatile.Read(ref _life) == life;
+    }
+
+    // Nearly always the same caller as in the record's last life: a comparison is cheaper than storing a reference.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Keep(ref string kept, string said)
+    {
+        if (!ReferenceEquals(kept, said)) { kept = said; }
     }
 
     private static long Life(long number, MappingPhase phase) => (number << PhaseBits) | (long)phase;
