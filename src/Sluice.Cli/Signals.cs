@@ -15,31 +15,38 @@ internal static class Signals
 
     private static readonly List<PosixSignalRegistration> Registrations = [];
 
+    // How long the rest of the process may take to end.
+    private static readonly TimeSpan LongestEnd = TimeSpan.FromMinutes(1);
+    private static readonly ManualResetEvent Never = new(false);
+    private static int _ending;
+
     /// <summary>
-    /// Does the work on a thread of its own and returns its status, or that of the first signal; the process then ends,
-    /// whatever the work is waiting for.
+    /// Does the work and returns its status, unless a signal comes first: then this does not return, and the process
+    /// ends with the signal's status, whatever the work is waiting for.
     /// </summary>
+    /// <remarks>
+    /// The work stays on the main thread: on another one some measurements come out up to 40 % slower.
+    /// </remarks>
     public static int RunUntilOne(Terminal terminal, Func<int> work)
     {
-        TaskCompletionSource<int> status = new(TaskCreationOptions.RunContinuationsAsynchronously);
         foreach ((PosixSignal signal, int number) in Ending)
         {
             // What our parent had ignored, as nohup does, the runtime leaves alone.
             Registrations.Add(PosixSignalRegistration.Create(signal, context =>
             {
                 context.Cancel = true;
-                if (status.TrySetResult(128 + number)) { terminal.Close(); }
+                if (Interlocked.Exchange(ref _ending, 1) != 0) { return; }
+                terminal.Close();
+#pragma warning disable RS0030 // This is the program, not a library, and its main thread may be waiting for anything.
+                Environment.Exit(128 + number);
+#pragma warning restore RS0030
             }));
         }
-        Thread worker = new(() =>
+        try { return work(); }
+        finally
         {
-            try { status.TrySetResult(work()); }
-            catch (Exception error) { status.TrySetException(error); }
-        })
-        {
-            IsBackground = true, Name = "command",
-        };
-        worker.Start();
-        return status.Task.GetAwaiter().GetResult();
+            // What the work makes of losing its ground is nobody's business, nor is its status.
+            if (Volatile.Read(ref _ending) != 0) { Never.WaitOne(LongestEnd); }
+        }
     }
 }

@@ -62,7 +62,8 @@ public sealed class SignalTests : IDisposable
         Assert.Empty(Directory.EnumerateFileSystemEntries(command.Folder));
     }
 
-    // Seen failing: QEMU ended after the threads that wait for its answers, whose end threw: a stopped one stayed.
+    // Seen failing: QEMU ended after the threads that wait for its answers, whose end threw: a stopped one stayed; on a busy
+    // machine the remapping unit was blamed, which had died of it.
     [Theory]
     [InlineData("STOP", "did not answer")]
     [InlineData("KILL", "signal 9")]

@@ -42,6 +42,12 @@ internal sealed class Pc : IDisposable
         _ => HasUnit ? (null, null) : (0, 0),
     };
 
+    /// <summary>
+    /// Why the machine answers no more, in one line; null while it may. What its end makes drivers and units say is not
+    /// the cause.
+    /// </summary>
+    public string? WhyStopped => (Machine as QemuMachine)?.Qtest.WhyBroken;
+
     /// <summary>The NVMe controller, driven.</summary>
     public NvmeController Nvme { get; private set; } = null!;
 

@@ -25,32 +25,11 @@ internal static class RunJob
     /// <exception cref="CommandException">It could not be done, or the disk was changed meanwhile.</exception>
     internal static RunDocument Run(Terminal terminal, RunOptions options, DiskImage disk)
     {
-        long length = disk.Length;
         try
         {
             using Pc pc = Pc.Boot(options, disk, terminal);
-            using Progress progress = new(terminal, length, enabled: !options.Json);
-            DiskReader.Result read = DiskReader.Read(pc, length, progress.Report);
-            progress.Dispose();
-            if (disk.Change is { } change) { throw new IOException(change); }
-            (DiskCounters before, DiskCounters after) = (read.Before, read.After);
-            double seconds = read.Elapsed.TotalSeconds;
-            return new()
-            {
-                Machine = Lower(options.Machine),
-                Iommu = Lower(options.Iommu),
-                Policy = Lower(options.Policy),
-                Disk = new(disk.Name, length, read.Sha256),
-                Dma = new(
-                    after.Dma.Requests - before.Dma.Requests, after.Dma.Bytes - before.Dma.Bytes,
-                    after.Dma.Blocked, after.Dma.Lost,
-                    after.Dma.BouncedBytes - before.Dma.BouncedBytes, read.AllocatedBytesPerRequest),
-                Iotlb = new(after.Hits - before.Hits, after.Misses - before.Misses),
-                Seconds = seconds,
-                BytesPerSecond = length / seconds,
-                Bounce = options.Bounce,
-                Rogue = Misbehave(pc, options),
-            };
+            try { return Run(terminal, pc, options, disk); }
+            catch (Exception error) when (pc.WhyStopped is { } why) { throw new IOException(why, error); }
         }
         catch (Exception error) when (error is MachineException or DmaException or Remapping.RemappingException
             or TimeoutException)
@@ -66,6 +45,32 @@ internal static class RunJob
             // Of what a controller says about its disk, the file is the cause.
             throw new CommandException(Stopped(disk, disk.Change ?? ErrorText.Of(error)));
         }
+    }
+
+    private static RunDocument Run(Terminal terminal, Pc pc, RunOptions options, DiskImage disk)
+    {
+        using Progress progress = new(terminal, disk.Length, enabled: !options.Json);
+        DiskReader.Result read = DiskReader.Read(pc, disk.Length, progress.Report);
+        progress.Dispose();
+        if (disk.Change is { } change) { throw new IOException(change); }
+        (DiskCounters before, DiskCounters after) = (read.Before, read.After);
+        double seconds = read.Elapsed.TotalSeconds;
+        return new()
+        {
+            Machine = Lower(options.Machine),
+            Iommu = Lower(options.Iommu),
+            Policy = Lower(options.Policy),
+            Disk = new(disk.Name, disk.Length, read.Sha256),
+            Dma = new(
+                after.Dma.Requests - before.Dma.Requests, after.Dma.Bytes - before.Dma.Bytes,
+                after.Dma.Blocked, after.Dma.Lost,
+                after.Dma.BouncedBytes - before.Dma.BouncedBytes, read.AllocatedBytesPerRequest),
+            Iotlb = new(after.Hits - before.Hits, after.Misses - before.Misses),
+            Seconds = seconds,
+            BytesPerSecond = disk.Length / seconds,
+            Bounce = options.Bounce,
+            Rogue = Misbehave(pc, options),
+        };
     }
 
     private static string Stopped(DiskImage disk, string why) => $"reading {disk.Name} stopped: {why}";

@@ -55,6 +55,9 @@ public sealed partial class QtestClient : IDisposable
         socket.SendTimeout = socket.ReceiveTimeout;
     }
 
+    /// <summary>Why the machine answers no more, in one line; null while it may. From any thread.</summary>
+    public string? WhyBroken => Volatile.Read(ref _broken);
+
     /// <summary>Commands sent so far: tells a poller whether anybody touched the machine.</summary>
     public long Commands { get; private set; }
 
