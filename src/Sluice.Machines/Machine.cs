@@ -228,7 +228,7 @@ public sealed partial class Machine : IPlatform, IDisposable
     /// <summary>
     /// Stops the threads, then frees the memory. A thread that does not stop in ten seconds keeps the memory.
     /// </summary>
-    /// <exception cref="TimeoutException">A device model does not stop.</exception>
+    /// <exception cref="TimeoutException">A device model, an interrupt handler or a timer does not stop.</exception>
     public void Dispose()
     {
         if (_disposed) { return; }

@@ -178,6 +178,50 @@ public sealed class ExecutionTests
         Assert.True(SpinWait.SpinUntil(() => Process.GetCurrentProcess().Threads.Count < here + 50, 10_000));
     }
 
+    // Seen failing: a thread forgotten when its timer is disposed: the memory was freed under the callback.
+    [Fact]
+    public void AMachineWaitsForATimerThatWasDisposedAndStillRuns()
+    {
+        Machine machine = Fixtures.Threaded();
+        using ManualResetEventSlim release = new();
+        using ManualResetEventSlim inside = new();
+        IDisposable timer = machine.Clock.StartTimer("hangs", 1_000_000, () =>
+        {
+            inside.Set();
+            release.Wait(TimeSpan.FromSeconds(60));
+        });
+        Assert.True(inside.Wait(10_000));
+        Assert.Throws<TimeoutException>(timer.Dispose);
+        Thread end = new(machine.Dispose) { IsBackground = true };
+        end.Start();
+        Assert.False(end.Join(500), "the callback may still read the machine's memory");
+        Assert.True(machine.Memory.TryRead64(new(0x1000), out _));
+        release.Set();
+        Assert.True(end.Join(10_000));
+    }
+
+    // Seen failing: the same.
+    [Fact]
+    public void AMachineWhoseTimerDisposedItselfAndHangsKeepsItsMemory()
+    {
+        Machine machine = Fixtures.Threaded();
+        using ManualResetEventSlim release = new();
+        using ManualResetEventSlim inside = new();
+        IDisposable? timer = null;
+        timer = machine.Clock.StartTimer("hangs", 1_000_000, () =>
+        {
+            if (Volatile.Read(ref timer) is not { } own) { return; }
+            own.Dispose();
+            inside.Set();
+            release.Wait(TimeSpan.FromSeconds(60));
+        });
+        Assert.True(inside.Wait(10_000));
+        TimeoutException late = Assert.Throws<TimeoutException>(machine.Dispose);
+        Assert.Contains("its machine's memory is kept", late.Message, StringComparison.Ordinal);
+        Assert.True(machine.Memory.TryRead64(new(0x1000), out _));
+        release.Set();
+    }
+
     // Seen failing: Run clearing the signal after the steps instead of before them.
     [Fact]
     public void NoWakeIsLostBetweenThreads()

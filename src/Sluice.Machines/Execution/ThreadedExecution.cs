@@ -59,12 +59,6 @@ internal sealed class ThreadedExecution : Execution
         return true;
     }
 
-    private void End(ThreadAgent agent)
-    {
-        lock (_lock) { _agents.Remove(agent); }
-        agent.End();
-    }
-
     private ThreadAgent Add(ThreadAgent agent)
     {
         lock (_lock)
@@ -104,7 +98,7 @@ internal sealed class ThreadedExecution : Execution
         public void Dispose()
         {
             try { timer.Dispose(); }
-            finally { agent.Owner.End(agent); }
+            finally { agent.End(); }
         }
     }
 
@@ -124,8 +118,6 @@ internal sealed class ThreadedExecution : Execution
         private volatile bool _ended;
         private int _signal;
 
-        public ThreadedExecution Owner => owner;
-
         public bool Spins { get; init; } = true;
 
         private bool IsStopping => owner._stopping || _ended;
@@ -141,7 +133,9 @@ internal sealed class ThreadedExecution : Execution
             if (Interlocked.Exchange(ref _signal, Awake) == Asleep) { _event.Set(); }
         }
 
-        /// <summary>It stops soon; nobody waits for it.</summary>
+        /// <summary>
+        /// It stops after the step it is in, and only then is it forgotten: until that the machine has to wait for it.
+        /// </summary>
         public void End()
         {
             _ended = true;
@@ -159,6 +153,13 @@ internal sealed class ThreadedExecution : Execution
         }
 
         private void Run()
+        {
+            RunSteps();
+            if (!_ended) { return; }
+            lock (owner._lock) { owner._agents.Remove(this); }
+        }
+
+        private void RunSteps()
         {
             while (!IsStopping)
             {
