@@ -67,11 +67,17 @@ public sealed record McfgTable(IReadOnlyList<EcamWindow> Windows, IReadOnlyList<
 /// <param name="LastBus">The last bus in it, not below the first.</param>
 public readonly record struct EcamWindow(PhysicalAddress Base, ushort Segment, byte FirstBus, byte LastBus)
 {
-    /// <summary>Where a function's 4 KiB lie; false when it is of another segment or bus.</summary>
+    private const int BusLog2 = 20;
+
+    /// <summary>
+    /// Where a function's 4 KiB lie; false when it is of another segment or bus, or the 1 MiB of its bus would run over
+    /// the end of all addresses.
+    /// </summary>
     public bool TryLocate(PciAddress function, out PhysicalAddress first)
     {
-        ushort requester = function.Requester.Value;
-        first = Base + ((ulong)requester << 12);
-        return function.Segment == Segment && requester >> 8 >= FirstBus && requester >> 8 <= LastBus;
+        RequesterId requester = function.Requester;
+        first = Base + ((ulong)requester.Value << 12);
+        return function.Segment == Segment && requester.Bus >= FirstBus && requester.Bus <= LastBus
+            && Base.Value <= ulong.MaxValue - (((requester.Bus + 1UL) << BusLog2) - 1);
     }
 }

@@ -53,6 +53,7 @@ internal sealed class EcamConfigAccess(IPlatform platform, EcamWindow ecam) : Co
 {
     private const int BusLog2 = 20;
     private readonly RegisterWindow?[] _buses = new RegisterWindow?[256];
+    private readonly bool[] _absent = new bool[256];
 
     public override int Length => PciConfig.ExpressSize;
 
@@ -73,12 +74,15 @@ internal sealed class EcamConfigAccess(IPlatform platform, EcamWindow ecam) : Co
 
     private RegisterWindow? Bus(PciAddress function)
     {
-        ref RegisterWindow? bus = ref _buses[function.Requester.Bus];
-        if (Volatile.Read(ref bus) is { } window) { return window; }
-        if (!ecam.TryLocate(function, out _)) { return null; }
-        PhysicalAddress first = ecam.Base + ((ulong)function.Requester.Bus << BusLog2);
-        if (first.Value > ulong.MaxValue - ((1 << BusLog2) - 1)) { return null; }
-        try { return bus = platform.MapRegisters(first, 1 << BusLog2); }
-        catch (ArgumentOutOfRangeException) { return null; }
+        if (!ecam.TryLocate(function, out PhysicalAddress at)) { return null; }
+        byte bus = function.Requester.Bus;
+        if (Volatile.Read(ref _buses[bus]) is { } window) { return window; }
+        if (Volatile.Read(ref _absent[bus])) { return null; }
+        try { return _buses[bus] = platform.MapRegisters(at - At(function, 0), 1 << BusLog2); }
+        catch (ArgumentOutOfRangeException)
+        {
+            Volatile.Write(ref _absent[bus], true);
+            return null;
+        }
     }
 }

@@ -148,6 +148,19 @@ public sealed class AcpiTests : IDisposable
         Assert.False(mcfg.Windows[1].TryLocate(PciAddress.From(1, 2, 3), out _));
     }
 
+    // Seen failing: no look at the end of all addresses: the second bus lay at 0.
+    [Fact]
+    public void ABusThatRunsOverTheEndOfAllAddressesIsNowhere()
+    {
+        EcamWindow aligned = new(new(0xFFFF_FFFF_FFF0_0000), 0, 0, 0xFF);
+        Assert.True(aligned.TryLocate(PciAddress.From(0, 0x1F, 7), out PhysicalAddress last));
+        Assert.Equal(0xFFFF_FFFF_FFFF_F000, last.Value);
+        Assert.False(aligned.TryLocate(PciAddress.From(1, 0, 0), out _));
+        Assert.False(aligned.TryLocate(PciAddress.From(0xFF, 0, 0), out _));
+        EcamWindow crooked = aligned with { Base = aligned.Base + 0x1000 };
+        Assert.False(crooked.TryLocate(PciAddress.From(0, 0, 0), out _));
+    }
+
     // Seen failing: trusting a structure's length of 0, which never ended.
     [Fact]
     public void AHundredThousandMutationsNeitherThrowNorHang()
