@@ -5,7 +5,7 @@ namespace Sluice;
 
 /// <summary>Gives parts of a file back to its file system: what was there reads as zeros and takes no room.</summary>
 /// <remarks>Linux' <c>fallocate</c>, on 64-bit processes; elsewhere nothing can be given back. Safe from any thread.</remarks>
-public static partial class FileHoles
+public static class FileHoles
 {
     private const int KeepSize = 1;
     private const int PunchHole = 2;
@@ -29,12 +29,9 @@ public static partial class FileHoles
         if (!OperatingSystem.IsLinux() || !Environment.Is64BitProcess) { return false; }
         for (int attempt = 0; attempt < MostAttempts; attempt++)
         {
-            if (Allocate(file, PunchHole | KeepSize, offset, length) == 0) { return true; }
+            if (LibC.Allocate(file, PunchHole | KeepSize, offset, length) == 0) { return true; }
             if (Marshal.GetLastPInvokeError() != Interrupted) { return false; }
         }
         return false;
     }
-
-    [LibraryImport("libc", EntryPoint = "fallocate", SetLastError = true)]
-    private static partial int Allocate(SafeFileHandle file, int mode, long offset, long length);
 }

@@ -29,9 +29,9 @@ internal static unsafe partial class LibC
     [LibraryImport("libc", EntryPoint = "memfd_create", StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
     public static partial int CreateMemoryFile(string name, uint flags);
 
-    /// <summary>Takes the room that a part of a file needs; mode 0 does that and no more.</summary>
+    /// <summary>Changes what a part of a file takes of its file system; mode 0 takes the room that it needs.</summary>
     [LibraryImport("libc", EntryPoint = "fallocate", SetLastError = true)]
-    public static partial int Reserve(SafeFileHandle file, int mode, long offset, long length);
+    public static partial int Allocate(SafeFileHandle file, int mode, long offset, long length);
 
     [LibraryImport("libc", EntryPoint = "statx", StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
     private static partial int Statx(SafeFileHandle folder, string path, int flags, uint mask, byte* answer);

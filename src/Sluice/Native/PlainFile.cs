@@ -99,7 +99,7 @@ public static class PlainFile
             try
             {
                 RandomAccess.SetLength(file, length);
-                if (!CommitsStrictly() || LibC.Reserve(file, 0, 0, length) == 0) { return file; }
+                if (!CommitsStrictly() || LibC.Allocate(file, 0, 0, length) == 0) { return file; }
             }
             catch (IOException) { }
         }
