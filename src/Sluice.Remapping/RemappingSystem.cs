@@ -21,7 +21,7 @@ public sealed partial class RemappingSystem : IDisposable
     private readonly Lock _control = new();
     private readonly FrameRelease _release;
     private Domain[] _domains = [];
-    private IDisposable[] _timers = [];
+    private readonly List<IDisposable> _timers = [];
     private RemappingStatistics _past = new();
     private bool _disposed;
 
@@ -30,11 +30,20 @@ public sealed partial class RemappingSystem : IDisposable
         FirmwareDescription firmware)
     {
         (_platform, _options, _firmware) = (platform, options, firmware);
-        _units =
-        [
-            .. firmware.Units.Select(unit =>
-                new VtdUnitDriver(platform, tableMemory, unit, options, faults, OnUnitDeath)),
-        ];
+        List<VtdUnitDriver> units = [];
+        try
+        {
+            foreach (VtdUnitDescription unit in firmware.Units)
+            {
+                units.Add(new(platform, tableMemory, unit, options, faults, OnUnitDeath));
+            }
+        }
+        catch
+        {
+            foreach (VtdUnitDriver unit in units) { unit.Stop(); }
+            throw;
+        }
+        _units = [.. units];
         _ids = new(_units.Min(unit => unit.Capability.Domains));
         _release = new(platform.Frames, () => Volatile.Read(ref _domains));
     }
@@ -44,9 +53,10 @@ public sealed partial class RemappingSystem : IDisposable
     /// </summary>
     /// <param name="platform">The machine.</param>
     /// <param name="options">Sizes and patience.</param>
-    /// <param name="faults">Takes refused DMAs, on the platform's interrupt thread.</param>
+    /// <param name="faults">Takes refused DMAs, on whichever thread reads them (<see cref="IFaultSink"/>).</param>
     /// <exception cref="RemappingException">
-    /// No unit, or one that does not do as it should; one clear line says which.
+    /// No unit, or one that does not do as it should; one clear line says which. It is left where it stopped, those
+    /// before it as by <see cref="Dispose"/>, and those behind it as firmware had them.
     /// </exception>
     public static RemappingSystem Start(IPlatform platform, RemappingOptions options, IFaultSink faults)
     {
@@ -66,15 +76,24 @@ public sealed partial class RemappingSystem : IDisposable
         ArgumentNullException.ThrowIfNull(faults);
         options.Validate();
         RemappingSystem system = new(platform, tableMemory, options, faults, firmware);
-        foreach (VtdUnitDriver unit in system._units) { unit.Start(); }
-        // Each unit on a timer of its own, and deferred domains on others: nobody waits for a unit that hangs but who
-        // needs it.
-        system._timers =
-        [
-            .. system._units.Select(unit =>
-                platform.Clock.StartTimer($"faults of {unit}", options.PeriodNanoseconds, unit.OnTimer)),
-        ];
-        return system;
+        try
+        {
+            foreach (VtdUnitDriver unit in system._units) { unit.Start(); }
+            // Each unit on a timer of its own, and deferred domains on others: nobody waits for a unit that hangs but
+            // who needs it.
+            foreach (VtdUnitDriver unit in system._units)
+            {
+                system._timers.Add(
+                    platform.Clock.StartTimer($"faults of {unit}", options.PeriodNanoseconds, unit.OnTimer));
+            }
+            return system;
+        }
+        catch
+        {
+            // The first failure is the one to tell of.
+            system.End();
+            throw;
+        }
     }
 
     /// <summary>
@@ -133,7 +152,13 @@ public sealed partial class RemappingSystem : IDisposable
                 announces: _units.Any(unit => unit.NeedsFlushAfterMap));
             foreach (PciAddress device in options.Devices) { ReserveRegions(domain, device); }
             Volatile.Write(ref _domains, [.. _domains, domain]);
-            domain.FlushEvery(_platform.Clock, _options.PeriodNanoseconds, _release.Advance);
+            try { domain.FlushEvery(_platform.Clock, _options.PeriodNanoseconds, _release.Advance); }
+            catch
+            {
+                // Nobody would flush it.
+                Remove(domain);
+                throw;
+            }
             return domain;
         }
     }
@@ -147,17 +172,24 @@ public sealed partial class RemappingSystem : IDisposable
     /// </exception>
     public void Dispose()
     {
+        if (End() is { } thrown) { ExceptionDispatchInfo.Throw(thrown); }
+    }
+
+    /// <summary>All steps of the end, once. What the first one that failed threw.</summary>
+    private Exception? End()
+    {
         Exception? thrown = null;
-        foreach (Domain domain in Volatile.Read(ref _domains)) { Try(domain.Dispose); }
-        foreach (IDisposable timer in _timers) { Try(timer.Dispose); }
         lock (_control)
         {
-            if (_disposed) { return; }
+            if (_disposed) { return null; }
+            // First: a domain or an attach that comes later would stay behind.
             _disposed = true;
         }
+        foreach (Domain domain in Volatile.Read(ref _domains)) { Try(domain.Dispose); }
+        foreach (IDisposable timer in _timers) { Try(timer.Dispose); }
         Try(_release.End);
         foreach (VtdUnitDriver unit in _units) { Try(unit.Stop); }
-        if (thrown is not null) { ExceptionDispatchInfo.Throw(thrown); }
+        return thrown;
 
         void Try(Action step)
         {
@@ -196,11 +228,13 @@ public sealed partial class RemappingSystem : IDisposable
 
     /// <summary>
     /// Reads what every unit has recorded by now, on this thread: when this returns the sink was told of everything
-    /// that was refused, and had a record, before the call. Bounded; a unit whose registers are gone is passed over.
+    /// that was refused, and had a record, before the call. Bounded, by ten seconds for each unit that another thread
+    /// is reading; a unit whose registers are gone is passed over.
     /// </summary>
     /// <returns>
-    /// False when a unit was not read, because it does not answer or is being read by this very thread, or when a
-    /// device is silenced as a storm: what it is refused leaves no record, and is told of when the silence ends.
+    /// False when a unit was not read, because it does not answer, is being read by this very thread, or by another one
+    /// that does not come to an end; or when a device is silenced as a storm: what it is refused leaves no record, and
+    /// is told of when the silence ends.
     /// </returns>
     public bool DrainFaults()
     {

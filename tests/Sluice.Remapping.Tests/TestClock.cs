@@ -18,6 +18,12 @@ internal sealed class TestClock : IPlatformClock
 
     public int Relaxes { get; private set; }
 
+    /// <summary>Called before each timer starts; may throw.</summary>
+    public Action? OnStart { get; set; }
+
+    /// <summary>Timers that run.</summary>
+    public int Timers => _timers.Count;
+
     /// <summary>The clock jumps: no timer is due for it.</summary>
     public void Skip(long nanoseconds) => Interlocked.Add(ref _now, nanoseconds);
 
@@ -44,6 +50,7 @@ internal sealed class TestClock : IPlatformClock
 
     public IDisposable StartTimer(string name, long periodNanoseconds, Action callback)
     {
+        OnStart?.Invoke();
         TestTimer timer = new(this, periodNanoseconds, callback) { Due = Nanoseconds + periodNanoseconds };
         _timers.Add(timer);
         return timer;

@@ -65,6 +65,12 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
     public IReadOnlyList<LogicalRange> BusWindows { get; init; } = [new(new(0xE000_0000), new(0xEFFF_FFFF))];
 
+    /// <summary>Interrupt lines that are connected.</summary>
+    public int Lines => _lines.Count;
+
+    /// <summary>Called after a line was disconnected; may throw, as where its handler does not end.</summary>
+    public Action? OnDisconnect { get; set; }
+
     /// <summary>Interrupt messages that arrived at no line.</summary>
     public int Strays { get; private set; }
 
@@ -154,6 +160,10 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
         public bool IsPending { get; set; }
 
-        public void Dispose() => platform._lines.Remove(this);
+        public void Dispose()
+        {
+            platform._lines.Remove(this);
+            platform.OnDisconnect?.Invoke();
+        }
     }
 }

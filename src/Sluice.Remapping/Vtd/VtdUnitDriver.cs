@@ -24,10 +24,12 @@ internal sealed class VtdUnitDriver
     private readonly Action<VtdUnitDriver> _onDeath;
     private readonly Action _readFaults;
     private readonly Action _attendFaults;
+    private readonly List<(PhysicalAddress First, int SizeLog2)> _tables = [];
     private readonly PhysicalAddress _root;
     private readonly PhysicalAddress _ring;
     private readonly int _ringPagesLog2;
     private IInterruptLine? _faultLine;
+    private bool _begun;
     private int _dying;
 
     /// <summary>Reads the unit's capabilities and prepares tables and queue; nothing about DMA changes yet.</summary>
@@ -85,6 +87,7 @@ internal sealed class VtdUnitDriver
     /// <exception cref="RemappingException">A step was not confirmed in time.</exception>
     public void Start()
     {
+        _begun = true;
         try { TakeOver(); }
         catch (Exception e) when (e is not RemappingException)
         {
@@ -224,14 +227,23 @@ internal sealed class VtdUnitDriver
 
     /// <summary>
     /// Masks the fault event and reads what was recorded until then. Translation stays on, over tables in which nobody
-    /// is attached. A unit whose registers throw is given up instead.
+    /// is attached. A unit whose registers throw is given up instead. One that was never started is not touched, and
+    /// its tables are free again.
     /// </summary>
+    /// <exception cref="TimeoutException">
+    /// A fault interrupt does not come to an end. Everything else is done all the same.
+    /// </exception>
     public void Stop()
     {
+        if (!_begun)
+        {
+            FreeTables();
+            return;
+        }
         try { _registers.Write32(VtdRegister.FaultEventControl, VtdRegister.EventMask); }
         catch (Exception e) { Queue.Die(e); }
-        _faultLine?.Dispose();
-        Faults.End();
+        try { _faultLine?.Dispose(); }
+        finally { Faults.End(); }
     }
 
     /// <summary>The unit in one line.</summary>
@@ -389,10 +401,23 @@ internal sealed class VtdUnitDriver
         }
     }
 
-    private PhysicalAddress AllocateTable(int sizeLog2) =>
-        _platform.Frames.TryAllocate(FrameKind.UnitTable, sizeLog2, out PhysicalAddress first)
-            ? first
-            : throw new RemappingException($"{this}: no memory for its tables");
+    private PhysicalAddress AllocateTable(int sizeLog2)
+    {
+        if (_platform.Frames.TryAllocate(FrameKind.UnitTable, sizeLog2, out PhysicalAddress first))
+        {
+            _tables.Add((first, sizeLog2));
+            return first;
+        }
+        FreeTables();
+        throw new RemappingException($"{this}: no memory for its tables");
+    }
+
+    // While the unit does not know them.
+    private void FreeTables()
+    {
+        foreach ((PhysicalAddress first, int sizeLog2) in _tables) { _platform.Frames.Free(first, sizeLog2); }
+        _tables.Clear();
+    }
 
     private void FlushWrites(string what) => Require(TryFlushWrites(), what);
 
