@@ -22,6 +22,9 @@ internal sealed class FaultLog
     private static readonly string[] Reasons =
         [.. Enumerable.Range(0, 256).Select(code => ((VtdFaultReason)code).Describe())];
 
+    // How long to wait for another thread that reads: that is bounded but for what the sink does.
+    private static readonly TimeSpan TurnLimit = TimeSpan.FromSeconds(10);
+
     private readonly RegisterWindow _registers;
     private readonly IPlatformClock _clock;
     private readonly RemappingOptions _options;
@@ -97,8 +100,9 @@ internal sealed class FaultLog
     /// for.
     /// </summary>
     /// <returns>
-    /// False when this thread is reading already, or the registers are gone: nothing more can be known. Also while a
-    /// device is silenced: what it is refused is told of when the silence ends.
+    /// False when this thread is reading already, another one does not come to an end in ten seconds, or the registers
+    /// are gone: nothing more can be known. Also while a device is silenced: what it is refused is told of when the
+    /// silence ends.
     /// </returns>
     public bool TryDrain() => TryVisit(ending: false);
 
@@ -109,8 +113,8 @@ internal sealed class FaultLog
 
     private bool TryVisit(bool ending)
     {
-        if (_one.IsHeldByCurrentThread) { return false; }
-        lock (_one)
+        if (_one.IsHeldByCurrentThread || !_one.TryEnter(TurnLimit)) { return false; }
+        try
         {
             try { Drain(); }
             catch (Exception) { return false; }
@@ -123,6 +127,7 @@ internal sealed class FaultLog
             }
             return !IsAnySilenced();
         }
+        finally { _one.Exit(); }
     }
 
     private void Drain()
@@ -153,7 +158,6 @@ internal sealed class FaultLog
 
     private void ReadRecords(int first)
     {
-        long now = _clock.Nanoseconds;
         bool wasFree = false;
         for (int i = 0; i < _records; i++)
         {
@@ -168,6 +172,8 @@ internal sealed class FaultLog
             }
             wasFree = false;
             FaultRecord record = new(_registers.Read64(offset), high);
+            // After the record: whatever the refused DMA saw was so before this.
+            long now = _clock.Nanoseconds;
             _registers.Write32(offset + 12, ValidHalf);
             Faults++;
             _sink.OnFault(new(
