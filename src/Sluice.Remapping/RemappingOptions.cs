@@ -44,8 +44,8 @@ public sealed record RemappingOptions
     public int FaultPasses { get; init; } = 8;
 
     /// <summary>
-    /// Windows of 4 GiB that a domain's logical addresses may spread over, 1 to 65,536; each in use costs up to 256
-    /// KiB.
+    /// Windows of 4 GiB that a domain's slots, for transfers, may spread over, 1 to 65,536: the lowest ones. Ranges
+    /// with bounds may use as many again anywhere, so there are up to twice as many; each in use costs up to 256 KiB.
     /// </summary>
     public int MaximumArenas { get; init; } = 64;
 

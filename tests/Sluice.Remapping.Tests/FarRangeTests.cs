@@ -110,6 +110,24 @@ public sealed class FarRangeTests
         Assert.True(allocator.TryAllocateRange(1, new(new((1UL << 46) + 0x1000), Last), 12, out _));
     }
 
+    // Seen failing: the search given up at the first free place where too many windows would come into use, though the
+    // next window alone would do.
+    [Theory]
+    [InlineData(0x8000_0000, 1 << 20, 12)]
+    [InlineData(0x8000_0000, (1 << 20) - 2, 12)]
+    [InlineData(0x8000_0000, (1 << 20) - 2, 13)]
+    [InlineData(0x1000, 1 << 20, 13)]
+    public void ARangeThatFitsOneWindowIsNotLaidAcrossTwoThatThereAreNot(ulong offset, int pages, int align)
+    {
+        LogicalAddressAllocator allocator = new(Last, [], maximumArenas: 1);
+        LogicalRange bounds = new(new(3 * Window + offset), new(6 * Window - 1));
+        Assert.True(allocator.TryAllocateRange((ulong)pages, bounds, align, out LogicalSpace space));
+        Assert.Equal(4 * Window, space.Range.First.Value & ~(Window - 1));
+        Assert.Equal(space.Taken.First.Value & ~(Window - 1), space.Taken.Last.Value & ~(Window - 1));
+        // It was the only one that there may be.
+        Assert.False(allocator.TryAllocateRange(1, new(new(5 * Window + 0x1000), bounds.Last), 12, out _));
+    }
+
     // Seen failing: a region above what slots use taken for reserved and handed out.
     [Fact]
     public void AFarRegionIsReservedWhetherItsWindowIsInUseOrNot()

@@ -20,7 +20,10 @@ public sealed partial class LogicalAddressAllocator
     /// <param name="bounds">Where every byte of the range lies; guard pages may lie outside.</param>
     /// <param name="alignmentLog2">The range starts at a multiple of this power of two; below 12 counts as 12.</param>
     /// <param name="space">The range.</param>
-    /// <returns>False when the bounds hold no such free range.</returns>
+    /// <returns>
+    /// False when the bounds hold no such free range, or none was found where few enough windows come into use: of free
+    /// places the lowest is looked at, and what follows from the next window on.
+    /// </returns>
     public bool TryAllocateRange(ulong pages, LogicalRange bounds, int alignmentLog2, out LogicalSpace space)
     {
         ArgumentOutOfRangeException.ThrowIfZero(pages);
@@ -105,11 +108,7 @@ public sealed partial class LogicalAddressAllocator
 
     private bool TryFindHole(ulong first, ulong last, ReadOnlySpan<LogicalRange> kept, out ulong holeLast)
     {
-        foreach (LogicalRange hole in _fixed)
-        {
-            if (Meets(hole, first, last, out holeLast)) { return true; }
-        }
-        foreach (LogicalRange hole in _reserved)
+        foreach (LogicalRange hole in _holes)
         {
             if (Meets(hole, first, last, out holeLast)) { return true; }
         }
@@ -140,12 +139,21 @@ public sealed partial class LogicalAddressAllocator
     {
         ulong inAlignment = (1UL << align) - 1;
         page = (Math.Max(first, guard) + inAlignment) & ~inAlignment;
+        bool moved = false;
         while (page <= last && last - page >= pages - 1)
         {
             ulong to = page + (pages - 1) + guard;
             if (to > _lastPage) { return false; }
-            if (!TryFindTaken(page - guard, to, out ulong obstacle)) { return NewWindows(page - guard, to) <= _far.Left; }
-            if (!TryFindFree(obstacle + 1, last, out ulong free)) { return false; }
+            ulong free;
+            if (!TryFindTaken(page - guard, to, out ulong obstacle))
+            {
+                if (NewWindows(page - guard, to) <= _far.Left) { return true; }
+                if (moved) { return false; }
+                // Once: from the start of a window a range needs the fewest, and looking on has no bound of its own.
+                moved = true;
+                free = LastOf(page - guard) + 1;
+            }
+            else if (!TryFindFree(obstacle + 1, last, out free)) { return false; }
             page = (free + guard + inAlignment) & ~inAlignment;
         }
         return false;
@@ -209,10 +217,10 @@ public sealed partial class LogicalAddressAllocator
     private ulong FirstReserved(ulong first, ulong last)
     {
         ulong lowest = ulong.MaxValue;
-        foreach (LogicalRange hole in _fixed.Concat(_reserved))
+        foreach (LogicalRange hole in _holes)
         {
-            ulong from = hole.First.Value >> PageLog2;
-            if (from <= last && hole.Last.Value >> PageLog2 >= first) { lowest = Math.Min(lowest, Math.Max(from, first)); }
+            if (!Meets(hole, first, last, out _)) { continue; }
+            lowest = Math.Min(lowest, Math.Max(hole.First.Value >> PageLog2, first));
         }
         return lowest;
     }
@@ -223,7 +231,7 @@ public sealed partial class LogicalAddressAllocator
         for (bool moved = true; moved;)
         {
             moved = false;
-            foreach (LogicalRange hole in _fixed.Concat(_reserved))
+            foreach (LogicalRange hole in _holes)
             {
                 if (page < hole.First.Value >> PageLog2 || page > hole.Last.Value >> PageLog2) { continue; }
                 page = (hole.Last.Value >> PageLog2) + 1;

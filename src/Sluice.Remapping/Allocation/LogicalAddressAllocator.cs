@@ -24,8 +24,8 @@ public sealed partial class LogicalAddressAllocator
     private const int MaximumDepth = 256;
     private const int QuarantinedPagesLog2 = 14;
 
-    private readonly LogicalRange[] _fixed;
-    private readonly List<LogicalRange> _reserved = [];
+    // What is never handed out; it only grows.
+    private readonly List<LogicalRange> _holes;
     private readonly Arena?[] _arenas;
     private readonly FarArenas _far;
     private readonly SlotRing?[] _lowRings = new SlotRing?[Arena.SizeLog2 + 1];
@@ -48,7 +48,7 @@ public sealed partial class LogicalAddressAllocator
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(last.Value, 0x1FFFUL, nameof(last));
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(maximumArenas);
-        _fixed = [LogicalRange.FromLength(default, 1 << PageLog2), .. reserved];
+        _holes = [LogicalRange.FromLength(default, 1 << PageLog2), .. reserved];
         _lastPage = LastWholePage(last);
         _arenas = new Arena?[(int)Math.Min((ulong)maximumArenas, (_lastPage >> Arena.SizeLog2) + 1)];
         _far = new(maximumArenas);
@@ -154,7 +154,7 @@ public sealed partial class LogicalAddressAllocator
         _gate.Enter();
         try
         {
-            if (first > last || _fixed.Concat(_reserved).Any(hole => hole.Contains(range))) { return true; }
+            if (first > last || _holes.Exists(hole => hole.Contains(range))) { return true; }
             Flush();
             // Where no window is yet, nothing is handed out, and one that comes into being looks at what is reserved.
             List<(ulong First, ulong Last)> pieces = [];
@@ -168,7 +168,7 @@ public sealed partial class LogicalAddressAllocator
                 if (!ArenaOf(from).IsFree(InArena(from), InArena(to))) { return false; }
             }
             foreach ((ulong from, ulong to) in pieces) { ArenaOf(from).TakeRange(InArena(from), InArena(to)); }
-            _reserved.Add(range);
+            _holes.Add(range);
             return true;
         }
         finally
@@ -273,7 +273,7 @@ public sealed partial class LogicalAddressAllocator
             pieces.Add((start, end));
             start = end + 1;
         }
-        foreach (LogicalRange hole in _fixed.Concat(_reserved))
+        foreach (LogicalRange hole in _holes)
         {
             ulong holeFirst = hole.First.Value >> PageLog2;
             ulong holeLast = hole.Last.Value >> PageLog2;
