@@ -93,7 +93,7 @@ public sealed partial class Domain
             return UnmapStatus.Quarantined;
         }
         _tables.Free(ref gather);
-        if (change.Bytes != range.Range.Length) { throw NotMapped(range.Range.First); }
+        if (change.Bytes != range.Range.Length) { throw NotWhole(range.Range.First, change); }
         Addresses.Free(range.Space);
         return UnmapStatus.Unmapped;
     }

@@ -339,7 +339,7 @@ public sealed partial class Domain : IDisposable
             return UnmapStatus.Quarantined;
         }
         _tables.Free(ref gather);
-        if (change.Bytes != mapping.Range.Length) { throw NotMapped(mapping.First); }
+        if (change.Bytes != mapping.Range.Length) { throw NotWhole(mapping.First, change); }
         Addresses.Free(new(mapping.First, mapping.SlotLog2));
         return UnmapStatus.Unmapped;
     }
@@ -390,11 +390,12 @@ public sealed partial class Domain : IDisposable
         }
         if (!confirmed)
         {
-            // The ring has counted the range.
+            // The ring has counted the range, if it was one.
+            if (!isWhole && change.Bytes != 0) { CountQuarantinedRange(); }
             QuarantinePages(pages);
             return UnmapStatus.Quarantined;
         }
-        return isWhole ? done : throw NotMapped(mapping.First);
+        return isWhole ? done : throw NotWhole(mapping.First, change);
     }
 
     /// <summary>
@@ -463,6 +464,15 @@ public sealed partial class Domain : IDisposable
     // In use, or given back by its owner before the flush.
     private bool CanQuarantine(PhysicalAddress page) =>
         _frames.KindOf(page) is FrameKind.Buffer or FrameKind.AwaitsFlush;
+
+    /// <summary>
+    /// Nothing was mapped, or only a part: then its addresses do not go back, for nobody knows whose they are.
+    /// </summary>
+    private InvalidOperationException NotWhole(LogicalAddress first, PageTableChange change)
+    {
+        if (change.Bytes != 0) { CountQuarantinedRange(); }
+        return NotMapped(first);
+    }
 
     private InvalidOperationException NotMapped(LogicalAddress address) =>
         new($"{address} is not mapped in {this}: unmapped twice, or another domain's mapping");

@@ -73,7 +73,9 @@ public readonly record struct RemappingStatistics
     public long DeferredExposuresUnmeasured { get; init; }
 
     /// <summary>
-    /// Logical ranges that will never be handed out again, because no unit confirmed that they are unreachable.
+    /// Logical ranges that will never be handed out again: no unit confirmed that they are unreachable, or only a part
+    /// of them was mapped when they were unmapped. That is a mistake, and where the other part was unmapped by mistake
+    /// as well, one range may count twice.
     /// </summary>
     public long QuarantinedRanges { get; init; }
 

@@ -1,3 +1,5 @@
+using Sluice.Formats.Vtd;
+
 namespace Sluice.Remapping.Tests;
 
 /// <summary>
@@ -81,5 +83,47 @@ public sealed class MisuseTests
         // Its addresses are not given to a third: the next owner has not given them back.
         Assert.Equal(1, domain.Addresses.Frees);
         Assert.Throws<InvalidOperationException>(() => domain.Unmap(next));
+        Assert.Equal((1L, 1L), (domain.Addresses.Frees, domain.QuarantinedRanges));
+    }
+
+    // Seen failing: the addresses of a mapping of which a part was gone kept back, and counted nowhere: by an unmap at
+    // once, by a deferred one whose unit confirms, and by one whose unit is dead.
+    [Theory]
+    [InlineData(InvalidationPolicy.Strict, true)]
+    [InlineData(InvalidationPolicy.Deferred, true)]
+    [InlineData(InvalidationPolicy.Deferred, false)]
+    public void ARangeThatIsKeptBackBecausePartOfItWasGoneIsCounted(InvalidationPolicy policy, bool answers)
+    {
+        using TestPlatform platform = new();
+        using RemappingSystem system = platform.Start();
+        // Each mapping has tables of its own, so that the deferred ones are flushed at once.
+        Domain domain = system.CreateDomain(new() { Policy = policy });
+        system.Attach(domain, Device);
+        PhysicalAddress[] pages = platform.Buffers(600);
+        DomainMapping whole = domain.MustMap(pages, DmaAccess.Read);
+        DomainMapping part = new(whole.First, 300, whole.SlotLog2);
+        Assert.Equal(MapStatus.Mapped, domain.TryMapRange(
+            pages, DmaAccess.Read, new(default, domain.Last), 21, out DomainRange range));
+        Assert.Equal(0, domain.QuarantinedRanges);
+        long frees = domain.Addresses.Frees;
+        domain.Tables.UnmapLeaves(part.Range);
+        domain.Tables.UnmapLeaves(LogicalRange.FromLength(range.Range.First, 0x1000));
+        platform.Registers.OnWrite = (offset, _) => answers || offset != VtdRegister.InvalidationQueueTail;
+        if (answers)
+        {
+            Assert.Throws<InvalidOperationException>(() => domain.UnmapRange(range, pages));
+            Assert.Equal(1, domain.QuarantinedRanges);
+            Assert.Throws<InvalidOperationException>(() => domain.Unmap(whole, pages));
+            Assert.Equal(2, domain.QuarantinedRanges);
+            // Of what is not mapped at all nothing is lost.
+            Assert.Throws<InvalidOperationException>(() => domain.UnmapRange(range, pages));
+            Assert.Throws<InvalidOperationException>(() => domain.Unmap(whole, pages));
+            Assert.Equal((2L, frees), (domain.QuarantinedRanges, domain.Addresses.Frees));
+        }
+        else
+        {
+            Assert.Equal(UnmapStatus.Quarantined, domain.Unmap(whole, pages));
+            Assert.Equal((1L, frees), (domain.QuarantinedRanges, domain.Addresses.Frees));
+        }
     }
 }
