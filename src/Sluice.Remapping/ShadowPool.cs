@@ -80,7 +80,7 @@ public sealed class ShadowPool : IDisposable
     {
         lock (_growing)
         {
-            List<ShadowBuffer> idle = _disposed ? [] : TakeIdle(1, all: true);
+            List<ShadowBuffer> idle = _disposed ? [] : TakeIdle();
             if (idle.Count != 0) { GiveUp(idle); }
             return idle.Count != 0;
         }
@@ -164,14 +164,7 @@ public sealed class ShadowPool : IDisposable
             Array.Clear(_free);
             _gate.Exit();
             foreach (ShadowBuffer buffer in rented) { Quarantine(buffer.Pages); }
-            foreach (ShadowBuffer buffer in idle) { _domain.Unmap(buffer.Mapping); }
-            _domain.FlushNow();
-            foreach (ShadowBuffer buffer in idle)
-            {
-                // What no unit confirmed to be gone is perhaps still within reach.
-                if (_domain.HasFailed) { Quarantine(buffer.Pages); }
-                else { Free(buffer.Pages); }
-            }
+            GiveUp(idle);
         }
     }
 
@@ -208,7 +201,10 @@ public sealed class ShadowPool : IDisposable
         }
     }
 
-    private List<ShadowBuffer> TakeIdle(int pages, bool all = false)
+    /// <summary>
+    /// Idle slots of so many pages at least, and none when there are fewer; without a number all that there are.
+    /// </summary>
+    private List<ShadowBuffer> TakeIdle(int? pages = null)
     {
         List<ShadowBuffer> idle = [];
         _gate.Enter();
@@ -216,13 +212,13 @@ public sealed class ShadowPool : IDisposable
         {
             int had = 0;
             for (int i = 0; i < _free.Length; i++) { had += FreeAt(i).Pages; }
-            if (all) { pages = had; }
-            for (int i = 0; had >= pages && i < _free.Length; i++)
+            int wanted = pages ?? had;
+            if (had < wanted) { return idle; }
+            for (int i = 0; wanted > 0; i++)
             {
-                for (ref Stack free = ref FreeAt(i); pages > 0 && free.Count != 0; pages -= idle[^1].Pages.Length)
+                for (ref Stack free = ref FreeAt(i); wanted > 0 && free.Count != 0; wanted -= idle[^1].Pages.Length)
                 {
                     idle.Add(free.TakeOldest());
-                    had -= idle[^1].Pages.Length;
                 }
             }
             return idle;
