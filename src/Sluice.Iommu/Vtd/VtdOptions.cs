@@ -67,7 +67,10 @@ public sealed record VtdOptions
     /// <summary>Fault recording registers, 1 to 256 (CAP.NFR).</summary>
     public int FaultRecords { get; init; } = 8;
 
-    /// <summary>Whether a fault is dropped while the same source already has a record waiting.</summary>
+    /// <summary>
+    /// Whether a fault is dropped while the same source already has a record waiting: by default it is, as in QEMU's
+    /// unit.
+    /// </summary>
     public bool CompressFaults { get; init; } = true;
 
     /// <summary>Where the fault records start: a multiple of 16 in the register window (CAP.FRO).</summary>
