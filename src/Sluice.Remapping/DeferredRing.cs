@@ -108,8 +108,8 @@ internal sealed class DeferredRing(Domain domain, IPlatformClock clock, int capa
                 pages.CopyTo(_pages.AsSpan(_pageCount));
                 _pageCount += pages.Length;
             }
-            // Those that follow count as unmapped with the first of them, which is in the ring as long as they are: so the
-            // longest exposure is what it was, and no other comes out shorter.
+            // Those that follow count as unmapped with the first of them, which is in the ring as long as they are: so
+            // the longest exposure is what it was, and no other comes out shorter.
             if (_count % Together == 0 || _underWay != 0) { _since = clock.Nanoseconds; }
             _pending[_count] = new(
                 slot.First, _since, (int)((first - slot.First) >> 12), pages.Length, slot.Log2, kept,

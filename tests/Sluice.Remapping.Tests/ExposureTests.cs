@@ -94,8 +94,8 @@ public sealed class ExposureTests
         }
     }
 
-    // Seen failing: no reading for the first after a flush (the longest was the whole time since start), none at all after
-    // the first (16 in the last bucket), one for each (the others in buckets of their own).
+    // Seen failing: no reading for the first after a flush (the longest was the whole time since start), none after the
+    // first of them all (16 in the last bucket), one for each (the others in buckets of their own).
     [Fact]
     public void UnmapsThatFollowEachOtherCountAsLongAsTheFirstOfThem()
     {
