@@ -9,8 +9,12 @@ namespace Sluice.Dma;
 public sealed partial class DmaAdapter
 {
     private const int LongestServiceMilliseconds = 1000;
+    private static long s_serial;
     private int _leaks;
     private bool _backendClosed;
+
+    /// <summary>Tells it apart from every other, also of the same device, for what must not keep it alive.</summary>
+    internal long Serial { get; } = Interlocked.Increment(ref s_serial);
 
     /// <summary>
     /// Ends the device's DMA. Requests still waiting fail with <see cref="DmaFailure.Disposed"/>; lists and common
@@ -114,7 +118,8 @@ public sealed partial class DmaAdapter
         return true;
     }
 
-    // The mapping that was put last where these pages were; made up where the history has forgotten it.
+    // The mapping that was put last where these pages were, by any driver of the domain; made up where the history has
+    // forgotten it.
     private DmaAdapter RecordOf(LostMapping lost, out MappingRecord record)
     {
         DmaAdapter owner = this;
@@ -122,6 +127,7 @@ public sealed partial class DmaAdapter
         {
             Owner = Driver,
             Device = Device,
+            AdapterSerial = Serial,
             First = lost.Range.First,
             Length = (ulong)lost.Pages.Count << PageLog2,
             Reach = lost.Range,
@@ -135,7 +141,7 @@ public sealed partial class DmaAdapter
             foreach (Mapping mapping in adapter._table.All)
             {
                 if (mapping.TryCapture(out MappingRecord found) && found.Reach.First == lost.Range.First
-                    && found.State == MappingState.Unmapped && found.Number > record.Number)
+                    && found.State == MappingState.Unmapped && (record.Number == 0 || found.IsLaterThan(record)))
                 {
                     (owner, record) = (adapter, found);
                 }

@@ -11,7 +11,7 @@ namespace Sluice.Dma.Tests;
 public sealed class FaultEndTests
 {
     private const long Second = 1_000_000_000;
-    private static readonly PciAddress Device = PciAddress.From(0, 4, 0);
+    private static readonly PciAddress Device = FaultLab.Nvme;
 
     private static LogicalAddress Nowhere(int page) => new(0x7000_0000 + ((ulong)page << 20));
 
@@ -22,23 +22,21 @@ public sealed class FaultEndTests
     [InlineData(false)]
     public void WhatASubscriberLeavesToTheTellerIsToldWhenItReturns(bool dispose)
     {
-        using TestPlatform platform = new(unit: new() { FaultRecords = 8, CompressFaults = false });
-        DmaSystem system = platform.Start(InvalidationPolicy.Strict);
-        List<DmaReport> reports = [];
+        using FaultLab lab = new(unit: new() { FaultRecords = 8, CompressFaults = false });
+        DmaSystem system = lab.System;
         bool again = false;
-        system.Reported += report =>
+        system.Reported += _ =>
         {
-            reports.Add(report);
             if (again) { return; }
             again = true;
-            for (int i = 1; i < 4; i++) { Assert.False(platform.DmaWrite(Device, Nowhere(i), new byte[8])); }
+            for (int i = 1; i < 4; i++) { lab.Write(Device, Nowhere(i)); }
             if (dispose) { system.Dispose(); }
             else { Assert.False(system.DrainFaults()); }
         };
-        Assert.False(platform.DmaWrite(Device, Nowhere(0), new byte[8]));
-        platform.RunInterrupts();
+        lab.Write(Device, Nowhere(0));
+        lab.Platform.RunInterrupts();
         Assert.Equal(4, system.DeliverReports());
-        Assert.Equal([Nowhere(0), Nowhere(1), Nowhere(2), Nowhere(3)], reports.Select(static r => r.Fault.Address));
+        Assert.Equal([Nowhere(0), Nowhere(1), Nowhere(2), Nowhere(3)], lab.Reports.Select(static r => r.Fault.Address));
         Assert.Equal((4L, 0L), (system.Statistics.Blocked, system.Statistics.ReportsDropped));
         system.Dispose();
         Assert.Empty(system.SubscriberFailures);
@@ -48,11 +46,9 @@ public sealed class FaultEndTests
     [Fact]
     public void ASubscriberThatMakesAFaultOfEveryReportKeepsNobodyForEver()
     {
-        using TestPlatform platform = new();
-        using DmaSystem system = platform.Start(InvalidationPolicy.Strict, new() { PendingReports = 16 });
-        DmaFault fault = new(
-            Device, Nowhere(0), 12, DmaAccess.Write, FaultCause.AccessDenied, 5, "VT-d reason 0x05, write permission",
-            0);
+        using FaultLab lab = new(new() { PendingReports = 16 });
+        DmaSystem system = lab.System;
+        DmaFault fault = FaultLab.FaultAt(Device, Nowhere(0));
         int told = 0;
         Action<DmaReport> again = _ =>
         {
@@ -106,19 +102,19 @@ public sealed class FaultEndTests
     [Fact]
     public void ADrainInAStormSaysThatItIsNotAll()
     {
-        using TestPlatform platform = new();
-        using DmaSystem system = platform.Start(InvalidationPolicy.Strict);
-        using DmaAdapter adapter = system.CreateAdapter(Device, new(), "noisy");
+        using FaultLab lab = new();
+        DmaSystem system = lab.System;
+        lab.Create(Device);
         for (int i = 0; i < 200; i++)
         {
-            Assert.False(platform.DmaWrite(Device, Nowhere(0), new byte[8]));
-            platform.RunInterrupts();
+            lab.Write(Device, Nowhere(0));
+            lab.Platform.RunInterrupts();
         }
-        Assert.True(platform.Unit.Statistics.FaultsSuppressed > 0);
+        Assert.True(lab.Platform.Unit.Statistics.FaultsSuppressed > 0);
         Assert.False(system.DrainFaults());
         Assert.Equal(0, system.Statistics.SilencedStorms);
-        platform.TestClock.Nanoseconds += Second;
-        platform.TestClock.FireTimers();
+        lab.Clock.Nanoseconds += Second;
+        lab.Clock.FireTimers();
         Assert.True(system.DrainFaults());
         Assert.Equal((1L, 0L), (system.Statistics.SilencedStorms, system.Statistics.Lost));
     }
@@ -127,32 +123,32 @@ public sealed class FaultEndTests
     [Fact]
     public void AStormInWhichNothingWasRefusedIsNoLoss()
     {
-        using TestPlatform platform = new();
-        using DmaSystem system = platform.Start(InvalidationPolicy.Strict);
-        using DmaAdapter adapter = system.CreateAdapter(Device, new(), "noisy");
+        using FaultLab lab = new();
+        DmaSystem system = lab.System;
+        lab.Create(Device);
         // The last one that the budget allows begins the storm.
         for (int i = 0; i < 65; i++)
         {
-            Assert.False(platform.DmaWrite(Device, Nowhere(0), new byte[8]));
-            platform.RunInterrupts();
+            lab.Write(Device, Nowhere(0));
+            lab.Platform.RunInterrupts();
         }
-        platform.TestClock.Nanoseconds += Second;
-        platform.TestClock.FireTimers();
+        lab.Clock.Nanoseconds += Second;
+        lab.Clock.FireTimers();
         DmaStatistics now = system.Statistics;
         Assert.Equal((65L, 0L, 1L), (now.Blocked, now.Lost, now.SilencedStorms));
-        Assert.Equal(0, platform.Unit.Statistics.FaultsSuppressed);
+        Assert.Equal(0, lab.Platform.Unit.Statistics.FaultsSuppressed);
     }
 
     // Seen failing: a silence that is forgotten when the system ends in it.
     [Fact]
     public void AStormThatTheSystemEndsInIsCounted()
     {
-        using TestPlatform platform = new();
-        DmaSystem system = platform.Start(InvalidationPolicy.Strict);
+        using FaultLab lab = new();
+        DmaSystem system = lab.System;
         for (int i = 0; i < 200; i++)
         {
-            platform.DmaWrite(Device, Nowhere(0), new byte[8]);
-            platform.RunInterrupts();
+            lab.Platform.DmaWrite(Device, Nowhere(0), new byte[8]);
+            lab.Platform.RunInterrupts();
         }
         system.Dispose();
         Assert.Equal((1L, 0L), (system.Statistics.SilencedStorms, system.Statistics.Lost));
@@ -163,11 +159,11 @@ public sealed class FaultEndTests
     [Fact]
     public void OnAUnitThatCompressesOneRecordIsACountOfAtLeastOne()
     {
-        using TestPlatform platform = new();
-        using DmaSystem system = platform.Start(InvalidationPolicy.Strict);
-        for (int i = 0; i < 4; i++) { Assert.False(platform.DmaWrite(Device, Nowhere(i), new byte[8])); }
+        using FaultLab lab = new();
+        DmaSystem system = lab.System;
+        for (int i = 0; i < 4; i++) { lab.Write(Device, Nowhere(i)); }
         Assert.True(system.DrainFaults());
         Assert.Equal((1L, 0L), (system.Statistics.Blocked, system.Statistics.Lost));
-        Assert.Equal(3, platform.Unit.Statistics.FaultsCompressed);
+        Assert.Equal(3, lab.Platform.Unit.Statistics.FaultsCompressed);
     }
 }

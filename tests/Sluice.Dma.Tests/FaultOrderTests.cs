@@ -9,42 +9,20 @@ namespace Sluice.Dma.Tests;
 /// </summary>
 public sealed class FaultOrderTests : IDisposable
 {
-    private static readonly PciAddress Nvme = PciAddress.From(0, 4, 0);
-    private static readonly PciAddress Edu = PciAddress.From(0, 5, 0);
+    private static readonly PciAddress Nvme = FaultLab.Nvme;
+    private static readonly PciAddress Edu = FaultLab.Edu;
 
-    private readonly TestPlatform _platform = new();
-    private readonly DmaSystem _system;
-    private readonly List<DmaReport> _reports = [];
-    private readonly Mdl _buffer;
+    private readonly FaultLab _lab = new();
     private DmaAdapter _nvme;
 
-    public FaultOrderTests()
-    {
-        _system = _platform.Start(InvalidationPolicy.Strict);
-        _system.Reported += _reports.Add;
-        _nvme = _system.CreateAdapter(Nvme, new(), "nvme");
-        _buffer = Mdl.Allocate(_platform, 4096);
-    }
+    public FaultOrderTests() => _nvme = _lab.Create(Nvme);
 
-    public void Dispose()
-    {
-        _buffer.Dispose();
-        _system.Dispose();
-        _platform.Dispose();
-    }
-
-    private ScatterGatherLease Get(DmaDirection direction = DmaDirection.FromDevice, uint tag = 0)
-    {
-        Assert.True(_nvme.TryGetScatterGatherList(_buffer, 0, 4096, direction, out ScatterGatherLease list, tag));
-        return list;
-    }
+    public void Dispose() => _lab.Dispose();
 
     private LogicalAddress PutAndWrite()
     {
-        ScatterGatherLease list = Get(tag: 42);
-        LogicalAddress address = list[0].Address;
-        _nvme.PutScatterGatherList(list);
-        Assert.False(_platform.DmaWrite(Nvme, address, new byte[8]));
+        LogicalAddress address = _lab.GetAndPut(_nvme, tag: 42);
+        _lab.Write(Nvme, address);
         return address;
     }
 
@@ -57,22 +35,22 @@ public sealed class FaultOrderTests : IDisposable
     public void WhatWasRefusedBeforeTheEndIsToldAndCounted(string end)
     {
         PutAndWrite();
-        using DmaAdapter edu = _system.CreateAdapter(Edu, new(), "edu");
+        using DmaAdapter edu = _lab.Create(Edu);
         if (end.StartsWith("joined", StringComparison.Ordinal)) { _nvme.JoinDomain(edu); }
         if (end.Contains("adapter", StringComparison.Ordinal))
         {
             _nvme.Dispose();
-            Assert.Equal(1, _system.Statistics.Blocked);
+            Assert.Equal(1, _lab.System.Statistics.Blocked);
         }
-        if (end == "drain") { Assert.True(_system.DrainFaults()); }
-        else { _system.Dispose(); }
-        DmaReport report = Assert.Single(_reports);
+        if (end == "drain") { Assert.True(_lab.System.DrainFaults()); }
+        else { _lab.System.Dispose(); }
+        DmaReport report = Assert.Single(_lab.Reports);
         Assert.Equal((DmaReportKind.AfterUnmap, 42u, "nvme"), (report.Kind, report.Mapping!.Value.Tag, report.Driver));
         Assert.Equal((1L, 0L, 0L),
-            (_system.Statistics.Blocked, _system.Statistics.Lost, _system.Statistics.ReportsDropped));
-        _system.Dispose();
-        Assert.True(_system.DrainFaults());
-        Assert.Single(_reports);
+            (_lab.System.Statistics.Blocked, _lab.System.Statistics.Lost, _lab.System.Statistics.ReportsDropped));
+        _lab.System.Dispose();
+        Assert.True(_lab.System.DrainFaults());
+        Assert.Single(_lab.Reports);
     }
 
     // Seen failing: as above: on threads most of them were lost.
@@ -112,7 +90,6 @@ public sealed class FaultOrderTests : IDisposable
         for (int delay = 0; delay <= 8; delay++)
         {
             using FaultOrderTests lab = new();
-            lab._platform.TestClock.Nanoseconds = 1_000_000;
             string verdict = lab.VerdictAfter(delay, read);
             first ??= verdict;
             Assert.Equal(first, verdict);
@@ -123,25 +100,25 @@ public sealed class FaultOrderTests : IDisposable
     private string VerdictAfter(int delay, bool read)
     {
         // Somebody looked, and nothing had been refused: the DMA is later than this.
-        _system.DrainFaults();
+        _lab.System.DrainFaults();
         LogicalAddress address = PutAndWrite();
-        if (read) { _platform.RunInterrupts(); }
+        if (read) { _lab.Platform.RunInterrupts(); }
         Action[] events =
         [
-            () => _platform.TestClock.Nanoseconds += 5_000_000_000,
+            () => _lab.Clock.Nanoseconds += 5_000_000_000,
             // The next list lies where the one before did.
-            () => GetAt(address),
-            () => _system.CreateAdapter(Edu, new(), "edu"),
-            () => _platform.TestClock.FireTimers(),
-            () => _nvme.PutScatterGatherList(Get()),
-            () => Get(),
+            () => _lab.GetAt(_nvme, address),
+            () => _lab.Create(Edu),
+            () => _lab.Clock.FireTimers(),
+            () => _nvme.PutScatterGatherList(_lab.Get(_nvme)),
+            () => _lab.Get(_nvme),
             () => _nvme.Dispose(),
-            () => _nvme = _system.CreateAdapter(Nvme, new(), "another"),
+            () => _nvme = _lab.System.CreateAdapter(Nvme, new(), "another"),
         ];
         foreach (Action step in events.AsSpan(0, delay)) { step(); }
-        if (!read) { _platform.RunInterrupts(); }
-        Assert.True(_system.DrainFaults());
-        DmaReport report = Assert.Single(_reports);
+        if (!read) { _lab.Platform.RunInterrupts(); }
+        Assert.True(_lab.System.DrainFaults());
+        DmaReport report = Assert.Single(_lab.Reports);
         if (report.LaterMapping is { } later)
         {
             Assert.Equal(address, later.First);
@@ -153,31 +130,19 @@ public sealed class FaultOrderTests : IDisposable
         return $"{report.Kind.ToName()} #{report.Mapping?.Number} by {report.Driver}: {report.LikelyCause}";
     }
 
-    private ScatterGatherLease GetAt(LogicalAddress address)
-    {
-        for (int i = 0; i < 2_000; i++)
-        {
-            ScatterGatherLease list = Get();
-            if (list[0].Address == address) { return list; }
-            _nvme.PutScatterGatherList(list);
-        }
-        Assert.Fail("no list ever lay there again: this tests nothing");
-        return default;
-    }
-
     // Seen failing: the later end judged by the clock, which stood still.
     [Fact]
     public void OfTwoThatEndedAtTheSameTimeTheLaterIsNamed()
     {
-        ScatterGatherLease list = Get(tag: 1);
+        ScatterGatherLease list = _lab.Get(_nvme, tag: 1);
         LogicalAddress address = list[0].Address;
         list.Dispose();
-        list = GetAt(address);
+        list = _lab.GetAt(_nvme, address);
         long number = list.Number;
         list.Dispose();
-        Assert.False(_platform.DmaWrite(Nvme, address, new byte[8]));
-        Assert.True(_system.DrainFaults());
-        Assert.Equal((DmaReportKind.AfterUnmap, number), (_reports[0].Kind, _reports[0].Mapping!.Value.Number));
+        _lab.Write(Nvme, address);
+        Assert.True(_lab.System.DrainFaults());
+        Assert.Equal((DmaReportKind.AfterUnmap, number), (_lab.Reports[0].Kind, _lab.Reports[0].Mapping!.Value.Number));
     }
 
     // Seen failing: FormerMappings left out: "where nothing is mapped", also under the adapter that came after.
@@ -186,23 +151,22 @@ public sealed class FaultOrderTests : IDisposable
     [InlineData(true)]
     public void WhatADisposedAdapterMappedIsStillKnown(bool another)
     {
-        ScatterGatherLease list = Get(tag: 7);
+        ScatterGatherLease list = _lab.Get(_nvme, tag: 7);
         LogicalAddress address = list[0].Address;
         list.Dispose();
         _nvme.Dispose();
-        if (another) { _nvme = _system.CreateAdapter(Nvme, new(), "another"); }
-        _system.Faults.OnFault(new(
-            Nvme, address, 12, DmaAccess.Write, FaultCause.AccessDenied, 5, "VT-d reason 0x05, write permission", 0));
-        _system.DeliverReports();
-        DmaReport report = Assert.Single(_reports);
+        if (another) { _nvme = _lab.System.CreateAdapter(Nvme, new(), "another"); }
+        _lab.System.Faults.OnFault(FaultLab.FaultAt(Nvme, address));
+        _lab.System.DeliverReports();
+        DmaReport report = Assert.Single(_lab.Reports);
         Assert.Equal((DmaReportKind.AfterUnmap, 7u, "nvme"),
             (report.Kind, report.Mapping!.Value.Tag, report.Mapping.Value.Owner));
-        Assert.Contains(_system.History.Read(Nvme), record => record.Tag == 7);
+        Assert.Contains(_lab.System.History.Read(Nvme), record => record.Tag == 7);
         // Another device has nothing to do with it.
-        _reports.Clear();
-        Assert.False(_platform.DmaWrite(Edu, address, new byte[8]));
-        _system.DrainFaults();
-        Assert.Null(_reports[0].Mapping);
+        _lab.Reports.Clear();
+        _lab.Write(Edu, address);
+        _lab.System.DrainFaults();
+        Assert.Null(_lab.Reports[0].Mapping);
     }
 
     // Seen failing: no bound: after a hundred adapters there were 2,300 records; and a quarter taken for all: the first
@@ -210,14 +174,14 @@ public sealed class FaultOrderTests : IDisposable
     [Fact]
     public void TheHistoryOfDisposedAdaptersIsBoundedAndSharedOut()
     {
-        _system.Dispose();
-        using DmaSystem system = _platform.Start(null, new() { RecentMappings = 64 });
+        _lab.System.Dispose();
+        using DmaSystem system = _lab.Platform.Start(null, new() { RecentMappings = 64 });
         for (int adapter = 0; adapter < 20; adapter++)
         {
             DmaAdapter made = system.CreateAdapter(PciAddress.From(1, adapter, 0), new(), $"driver {adapter}");
             for (int i = 0; i < 40; i++)
             {
-                Assert.True(made.TryGetScatterGatherList(_buffer, 0, 4096, DmaDirection.ToDevice, out var list));
+                Assert.True(made.TryGetScatterGatherList(_lab.Buffer, 0, 4096, DmaDirection.ToDevice, out var list));
                 list.Dispose();
             }
             made.Dispose();
@@ -235,20 +199,20 @@ public sealed class FaultOrderTests : IDisposable
     public void ADrainInsideASubscriberAndBehindOneEnds()
     {
         bool inside = true, behind = true;
-        _system.Reported += _ =>
+        _lab.System.Reported += _ =>
         {
-            inside = _system.DrainFaults();
-            Thread other = new(() => behind = _system.DrainFaults());
+            inside = _lab.System.DrainFaults();
+            Thread other = new(() => behind = _lab.System.DrainFaults());
             other.Start();
             Assert.True(other.Join(TimeSpan.FromSeconds(30)), "the other thread hangs");
         };
         PutAndWrite();
-        _platform.RunInterrupts();
+        _lab.Platform.RunInterrupts();
         PutAndWrite();
-        Assert.True(_system.DrainFaults());
-        Assert.Empty(_system.SubscriberFailures);
+        Assert.True(_lab.System.DrainFaults());
+        Assert.Empty(_lab.System.SubscriberFailures);
         // Both times there was more to tell than this thread could: the very report that the subscriber was in.
-        Assert.Equal((false, false, 2), (inside, behind, _reports.Count));
+        Assert.Equal((false, false, 2), (inside, behind, _lab.Reports.Count));
     }
 
     // Seen failing: reports told where their records are read.
@@ -256,13 +220,13 @@ public sealed class FaultOrderTests : IDisposable
     public void NoSubscriberRunsInTheInterrupt()
     {
         PutAndWrite();
-        _platform.RunInterrupts();
-        Assert.Empty(_reports);
-        Assert.Equal(1, _system.Statistics.Blocked);
+        _lab.Platform.RunInterrupts();
+        Assert.Empty(_lab.Reports);
+        Assert.Equal(1, _lab.System.Statistics.Blocked);
         _nvme.Dispose();
-        Assert.Empty(_reports);
-        _platform.TestClock.FireTimers();
-        Assert.Single(_reports);
+        Assert.Empty(_lab.Reports);
+        _lab.Clock.FireTimers();
+        Assert.Single(_lab.Reports);
     }
 
     // Seen failing: FaultScene that copies the mappings of its domain; and a queue without a bound.
@@ -270,20 +234,19 @@ public sealed class FaultOrderTests : IDisposable
     public void AMillionFaultsAreCountedInTheMemoryOfTheFirst()
     {
         LogicalAddress address = PutAndWrite();
-        _platform.RunInterrupts();
-        DmaFault fault = new(
-            Nvme, address, 12, DmaAccess.Write, FaultCause.AccessDenied, 5, "VT-d reason 0x05, write permission", 0);
+        _lab.Platform.RunInterrupts();
+        DmaFault fault = FaultLab.FaultAt(Nvme, address);
         DmaFault elsewhere = fault with { Address = new(0x7000_0000) };
-        for (int i = 0; i < 1_000; i++) { _system.Faults.OnFault(fault); }
-        _system.DeliverReports();
+        for (int i = 0; i < 1_000; i++) { _lab.System.Faults.OnFault(fault); }
+        _lab.System.DeliverReports();
         long before = HeapMeter.Now;
-        for (int i = 0; i < 1_000_000; i++) { _system.Faults.OnFault((i & 1) == 0 ? fault : elsewhere); }
+        for (int i = 0; i < 1_000_000; i++) { _lab.System.Faults.OnFault((i & 1) == 0 ? fault : elsewhere); }
         HeapMeter.AssertNone(before);
-        DmaStatistics now = _system.Statistics;
+        DmaStatistics now = _lab.System.Statistics;
         Assert.Equal(1_001_001, now.Blocked);
-        _reports.Clear();
-        Assert.Equal(64, _system.DeliverReports());
-        Assert.Equal(1_001_001, _system.Statistics.ReportsDropped + 64 + 64);
+        _lab.Reports.Clear();
+        Assert.Equal(64, _lab.System.DeliverReports());
+        Assert.Equal(1_001_001, _lab.System.Statistics.ReportsDropped + 64 + 64);
     }
 
     // Seen failing: Find that forgets what is too long for a word, and one that ends a page too early.

@@ -1,5 +1,3 @@
-using Sluice.Remapping;
-
 namespace Sluice.Dma.Tests;
 
 /// <summary>
@@ -8,57 +6,15 @@ namespace Sluice.Dma.Tests;
 /// </summary>
 public sealed class LateRecordTests : IDisposable
 {
-    private static readonly PciAddress Nvme = PciAddress.From(0, 4, 0);
-    private static readonly PciAddress Edu = PciAddress.From(0, 5, 0);
+    private static readonly PciAddress Nvme = FaultLab.Nvme;
 
-    private readonly TestPlatform _platform = new();
-    private readonly DmaSystem _system;
-    private readonly List<DmaReport> _reports = [];
-    private readonly Mdl _buffer;
+    private readonly FaultLab _lab = new();
     private readonly DmaAdapter _nvme;
     private readonly DmaAdapter _edu;
 
-    public LateRecordTests()
-    {
-        _platform.TestClock.Nanoseconds = 1_000_000;
-        _system = _platform.Start(InvalidationPolicy.Strict);
-        _system.Reported += _reports.Add;
-        _nvme = _system.CreateAdapter(Nvme, new(), "nvme");
-        _edu = _system.CreateAdapter(Edu, new(), "edu");
-        _buffer = Mdl.Allocate(_platform, 4096);
-    }
+    public LateRecordTests() => (_nvme, _edu) = (_lab.Create(Nvme), _lab.Create(FaultLab.Edu));
 
-    public void Dispose()
-    {
-        _buffer.Dispose();
-        _system.Dispose();
-        _platform.Dispose();
-    }
-
-    private ScatterGatherLease Get(DmaAdapter adapter, DmaDirection direction, uint tag)
-    {
-        Assert.True(adapter.TryGetScatterGatherList(_buffer, 0, 4096, direction, out ScatterGatherLease list, tag));
-        return list;
-    }
-
-    private ScatterGatherLease GetAt(DmaAdapter adapter, LogicalAddress address, DmaDirection direction, uint tag)
-    {
-        for (int i = 0; i < 2_000; i++)
-        {
-            ScatterGatherLease list = Get(adapter, direction, tag);
-            if (list[0].Address == address) { return list; }
-            adapter.PutScatterGatherList(list);
-        }
-        Assert.Fail("no list ever lay there again: this tests nothing");
-        return default;
-    }
-
-    private DmaReport Read()
-    {
-        _platform.RunInterrupts();
-        _system.DeliverReports();
-        return Assert.Single(_reports);
-    }
+    public void Dispose() => _lab.Dispose();
 
     // Seen failing: only the last that is gone looked at, and what is live before all that is gone: the direction of
     // who came later, as the likely cause.
@@ -67,14 +23,14 @@ public sealed class LateRecordTests : IDisposable
     [InlineData(false)]
     public void AUseAfterPutIsNotTakenForTheDirectionOfWhoCameLater(bool put)
     {
-        ScatterGatherLease first = Get(_nvme, DmaDirection.FromDevice, 1);
+        ScatterGatherLease first = _lab.Get(_nvme, DmaDirection.FromDevice, 1);
         LogicalAddress address = first[0].Address;
-        _system.DrainFaults();
+        _lab.System.DrainFaults();
         _nvme.PutScatterGatherList(first);
-        Assert.False(_platform.DmaWrite(Nvme, address, new byte[8]));
-        ScatterGatherLease later = GetAt(_nvme, address, DmaDirection.ToDevice, 2);
+        _lab.Write(Nvme, address);
+        ScatterGatherLease later = _lab.GetAt(_nvme, address, DmaDirection.ToDevice, 2);
         if (put) { _nvme.PutScatterGatherList(later); }
-        DmaReport report = Read();
+        DmaReport report = _lab.Read();
         Assert.Equal((DmaReportKind.AfterUnmap, 1u), (report.Kind, report.Mapping!.Value.Tag));
         // Both are possible, and it says so.
         Assert.Contains("less likely", report.LikelyCause, StringComparison.Ordinal);
@@ -87,15 +43,15 @@ public sealed class LateRecordTests : IDisposable
     [InlineData(false)]
     public void AnEndOfLongAgoDoesNotExplainWhatTheDirectionDoes(bool put)
     {
-        ScatterGatherLease first = Get(_nvme, DmaDirection.FromDevice, 1);
+        ScatterGatherLease first = _lab.Get(_nvme, DmaDirection.FromDevice, 1);
         LogicalAddress address = first[0].Address;
         _nvme.PutScatterGatherList(first);
-        _platform.TestClock.Nanoseconds += 1_000_000_000;
-        ScatterGatherLease second = GetAt(_nvme, address, DmaDirection.ToDevice, 2);
-        _system.DrainFaults();
-        Assert.False(_platform.DmaWrite(Nvme, address, new byte[8]));
+        _lab.Clock.Nanoseconds += 1_000_000_000;
+        ScatterGatherLease second = _lab.GetAt(_nvme, address, DmaDirection.ToDevice, 2);
+        _lab.System.DrainFaults();
+        _lab.Write(Nvme, address);
         if (put) { _nvme.PutScatterGatherList(second); }
-        DmaReport report = Read();
+        DmaReport report = _lab.Read();
         Assert.Equal((DmaReportKind.WrongDirection, 2u, (string?)null),
             (report.Kind, report.Mapping!.Value.Tag, report.LikelyCause));
     }
@@ -104,15 +60,15 @@ public sealed class LateRecordTests : IDisposable
     [Fact]
     public void OfTwoThatAreGoneTheOneWhoseEndExplainsItIsTheOnlyAnswer()
     {
-        ScatterGatherLease first = Get(_nvme, DmaDirection.ToDevice, 1);
+        ScatterGatherLease first = _lab.Get(_nvme, DmaDirection.ToDevice, 1);
         LogicalAddress address = first[0].Address;
         _nvme.PutScatterGatherList(first);
-        _platform.TestClock.Nanoseconds += 1_000_000_000;
-        ScatterGatherLease second = GetAt(_nvme, address, DmaDirection.FromDevice, 2);
-        _system.DrainFaults();
+        _lab.Clock.Nanoseconds += 1_000_000_000;
+        ScatterGatherLease second = _lab.GetAt(_nvme, address, DmaDirection.FromDevice, 2);
+        _lab.System.DrainFaults();
         _nvme.PutScatterGatherList(second);
-        Assert.False(_platform.DmaWrite(Nvme, address, new byte[8]));
-        DmaReport report = Read();
+        _lab.Write(Nvme, address);
+        DmaReport report = _lab.Read();
         Assert.Equal((DmaReportKind.AfterUnmap, 2u), (report.Kind, report.Mapping!.Value.Tag));
         Assert.Equal("the driver completed the request while the device still worked on it", report.LikelyCause);
     }
@@ -121,13 +77,13 @@ public sealed class LateRecordTests : IDisposable
     [Fact]
     public void AMappingThatCameLaterIsNotWhatTheDeviceHit()
     {
-        ScatterGatherLease probe = Get(_edu, DmaDirection.FromDevice, 1);
+        ScatterGatherLease probe = _lab.Get(_edu, DmaDirection.FromDevice, 1);
         LogicalAddress address = probe[0].Address;
         _edu.PutScatterGatherList(probe);
-        _system.DrainFaults();
-        Assert.False(_platform.DmaWrite(Nvme, address, new byte[8]));
-        GetAt(_edu, address, DmaDirection.FromDevice, 2);
-        DmaReport report = Read();
+        _lab.System.DrainFaults();
+        _lab.Write(Nvme, address);
+        _lab.GetAt(_edu, address, DmaDirection.FromDevice, 2);
+        DmaReport report = _lab.Read();
         Assert.NotEqual(DmaReportKind.AnotherDevice, report.Kind);
         Assert.Equal((null, 2u), (report.Mapping, report.LaterMapping?.Tag));
     }
@@ -136,12 +92,12 @@ public sealed class LateRecordTests : IDisposable
     [Fact]
     public void AMappingOfAnotherDeviceThatWasThereAtTheLastLookIsNamed()
     {
-        ScatterGatherLease theirs = Get(_edu, DmaDirection.FromDevice, 1);
-        _platform.TestClock.Nanoseconds += 1_000;
-        _system.DrainFaults();
-        Assert.False(_platform.DmaWrite(Nvme, theirs[0].Address, new byte[8]));
-        for (int i = 0; i < 100; i++) { _edu.PutScatterGatherList(Get(_edu, DmaDirection.FromDevice, 2)); }
-        DmaReport report = Read();
+        ScatterGatherLease theirs = _lab.Get(_edu, DmaDirection.FromDevice, 1);
+        _lab.Clock.Nanoseconds += 1_000;
+        _lab.System.DrainFaults();
+        _lab.Write(Nvme, theirs[0].Address);
+        for (int i = 0; i < 100; i++) { _edu.PutScatterGatherList(_lab.Get(_edu, DmaDirection.FromDevice, 2)); }
+        DmaReport report = _lab.Read();
         Assert.Equal((DmaReportKind.AnotherDevice, 1u), (report.Kind, report.Mapping?.Tag));
     }
 }

@@ -62,7 +62,7 @@ internal sealed class FormerMappings(int capacity)
                     ref readonly MappingRecord record = ref _records[i];
                     if (!record.Reach.Overlaps(scene.Where) || !scene.Reached(record.Device, _domains[i])) { continue; }
                     if (scene.Allows(record.Direction) != allowed) { continue; }
-                    if (!any || AgeOf(i) < AgeOf(best)) { (best, any) = (i, true); }
+                    if (!any || record.IsLaterThan(_records[best])) { (best, any) = (i, true); }
                 }
             }
             if (any) { found = _records[best]; }
@@ -82,6 +82,4 @@ internal sealed class FormerMappings(int capacity)
             }
         }
     }
-
-    private int AgeOf(int index) => (_next - 1 - index + _records.Length) % _records.Length;
 }

@@ -244,6 +244,7 @@ internal sealed class Mapping(DmaAdapter adapter, ulong[] words, int word)
             Number = life >> PhaseBits,
             Owner = adapter.Driver,
             Device = adapter.Device,
+            AdapterSerial = adapter.Serial,
             First = _first,
             Length = _length,
             Reach = _footprint.Pages,

@@ -97,7 +97,25 @@ public readonly record struct MappingRecord
     /// </summary>
     internal long ClosedAt { get; init; }
 
-    /// <summary>Whether it ended after another of the same adapter, by the order of events.</summary>
-    internal bool IsLaterThan(in MappingRecord other) =>
-        ClosedAt != other.ClosedAt ? ClosedAt > other.ClosedAt : Number > other.Number;
+    /// <summary>
+    /// Tells its adapter apart from every other, also from a later one of the same device: numbers of two adapters have
+    /// no order. The later adapter has the higher one.
+    /// </summary>
+    internal long AdapterSerial { get; init; }
+
+    /// <summary>
+    /// Whether it ended after another: by the order of events where both are of one adapter, else by the clock. Neither
+    /// is live.
+    /// </summary>
+    internal bool IsLaterThan(in MappingRecord other)
+    {
+        if (AdapterSerial == other.AdapterSerial)
+        {
+            return ClosedAt != other.ClosedAt ? ClosedAt > other.ClosedAt : Number > other.Number;
+        }
+        (long end, long otherEnd) = (End, other.End);
+        return end != otherEnd ? end > otherEnd : AdapterSerial > other.AdapterSerial;
+    }
+
+    private long End => State == MappingState.Closing ? long.MaxValue : UnmappedNanoseconds;
 }

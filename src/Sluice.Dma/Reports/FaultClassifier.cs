@@ -103,7 +103,8 @@ internal sealed class FaultClassifier(DmaSystem system)
     {
         MappingRecord? live = scene.Live, ended = scene.Ended;
         bool liveAllows = live is { } now && scene.Allows(now);
-        MappingRecord? against = live is not null && !liveAllows ? live : scene.Against;
+        bool liveRefuses = live is not null && !liveAllows;
+        MappingRecord? against = liveRefuses ? live : scene.Against;
         if (ended is not { } past)
         {
             if (against is { } refusing)
@@ -116,7 +117,7 @@ internal sealed class FaultClassifier(DmaSystem system)
         }
         // Who came later explains the DMA only where the end of who was there before does not.
         bool justEnded = scene.EndedJustBefore(past, RecentNanoseconds);
-        bool againstIsLater = against is not null && ((live is not null && !liveAllows) || scene.IsAgainstLater);
+        bool againstIsLater = against is { } refuses && (liveRefuses || refuses.IsLaterThan(past));
         if (against is { } other && againstIsLater && !justEnded)
         {
             finding.Later = liveAllows ? live : null;

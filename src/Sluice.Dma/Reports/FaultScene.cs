@@ -72,20 +72,10 @@ internal sealed class FaultScene(DmaSystem system)
     /// The last that was mapped there, would have allowed the access, and is gone or going; also of an adapter that was
     /// disposed.
     /// </summary>
-    internal MappingRecord? Ended => Capture(_ended) ?? Former(allowed: true);
+    internal MappingRecord? Ended => LastOf(_ended, allowed: true);
 
     /// <summary>As <see cref="Ended"/>, of those that would not have allowed the access.</summary>
-    internal MappingRecord? Against => Capture(_against) ?? Former(allowed: false);
-
-    /// <summary>Whether <see cref="Against"/> ended after <see cref="Ended"/>. Only where there are both.</summary>
-    internal bool IsAgainstLater => (_against, _ended) switch
-    {
-        ({ } against, { } ended) => against.IsLaterThan(ended),
-        ({ }, null) => true,
-        (null, { }) => false,
-        // Both of adapters that were disposed: the clock has to do.
-        _ => Against is { } one && Ended is { } other && one.UnmappedNanoseconds > other.UnmappedNanoseconds,
-    };
+    internal MappingRecord? Against => LastOf(_against, allowed: false);
 
     /// <summary>The mapping whose closed pages the address is in, or that ends just before it.</summary>
     internal MappingRecord? Behind => Capture(_behind);
@@ -97,7 +87,8 @@ internal sealed class FaultScene(DmaSystem system)
     internal NearMapping? NearestBut(MappingRecord? except)
     {
         MappingPeek? best = _near;
-        if (best is { } first && first.Number == except?.Number && first.Mapping.Adapter.Device == except?.Device)
+        if (best is { } first && first.Number == except?.Number
+            && first.Mapping.Adapter.Serial == except?.AdapterSerial)
         {
             best = _next;
         }
@@ -156,8 +147,14 @@ internal sealed class FaultScene(DmaSystem system)
 
     private long Earliest => Fault.SinceNanoseconds != 0 ? Fault.SinceNanoseconds : Fault.Nanoseconds;
 
-    private MappingRecord? Former(bool allowed) =>
-        system.Former.TryFind(this, allowed, out MappingRecord former) ? former : null;
+    // An adapter that was disposed may have been the last there, where others share its domain.
+    private MappingRecord? LastOf(in MappingPeek? peek, bool allowed)
+    {
+        MappingRecord? here = Capture(peek);
+        bool isFormer = system.Former.TryFind(this, allowed, out MappingRecord former)
+            && (here is not { } known || former.IsLaterThan(known));
+        return isFormer ? former : here;
+    }
 
     private bool SharesDomain(long serial)
     {
@@ -229,9 +226,9 @@ internal sealed class FaultScene(DmaSystem system)
         else if (_next is not { } second || distance < DistanceOf(second, out _)) { _next = one; }
     }
 
-    // Live before gone, then the later one.
+    // Live before gone, then the one that ended later. Two that are live never claim one page.
     private static bool IsBetter(in MappingPeek one, in MappingPeek? than) =>
-        than is not { } other || (one.IsLive != other.IsLive ? one.IsLive : one.Number > other.Number);
+        than is not { } other || (!other.IsLive && (one.IsLive || one.IsLaterThan(other)));
 
     private ulong DistanceOf(in MappingPeek one, out bool above)
     {
