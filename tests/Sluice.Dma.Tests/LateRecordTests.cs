@@ -73,6 +73,21 @@ public sealed class LateRecordTests : IDisposable
         Assert.Equal("the driver completed the request while the device still worked on it", report.LikelyCause);
     }
 
+    // Seen failing: "gone for 0 ns", which says that it was gone when the record was read.
+    [Theory]
+    [InlineData(0, 0L, "gone for 0 ns")]
+    [InlineData(1, null, "gone")]
+    public void WhatEndedAfterItsRecordWasReadHasNoTimeBetween(long later, long? goneFor, string text)
+    {
+        DmaFault fault = FaultLab.FaultAt(Nvme, default) with { Nanoseconds = _lab.Clock.Nanoseconds };
+        _lab.Clock.Nanoseconds += later;
+        _lab.System.Faults.OnFault(fault with { Address = _lab.GetAndPut(_nvme) });
+        DmaReport report = _lab.Read();
+        Assert.Equal((DmaReportKind.AfterUnmap, goneFor), (report.Kind, report.GoneForNanoseconds));
+        Assert.Contains($"(4096 bytes, FromDevice), {text}\n", report.ToString(), StringComparison.Ordinal);
+        Assert.Equal(goneFor is not null, report.ToJson().Contains("goneForNs", StringComparison.Ordinal));
+    }
+
     // Seen failing: another device's mapping judged by what is live when the record is read.
     [Fact]
     public void AMappingThatCameLaterIsNotWhatTheDeviceHit()

@@ -36,7 +36,8 @@ public sealed partial record DmaReport
     public required DmaFault Fault { get; init; }
 
     /// <summary>
-    /// The driver of the device; null when it has none, or when functions of several carry the requester id.
+    /// The driver of the device, or the last it had; null when it never had one, or when functions of several carry the
+    /// requester id.
     /// </summary>
     public string? Driver { get; init; }
 
@@ -60,7 +61,7 @@ public sealed partial record DmaReport
     /// <summary>
     /// Nanoseconds from the mapping's end to the reading of the fault record, or a little more
     /// (<see cref="MappingRecord.UnmappedExactly"/>): no less than to the DMA itself, which no unit tells the time of.
-    /// Null while it is live or ending.
+    /// Null while it is live or ending, and where it ended only after the record was read.
     /// </summary>
     public long? GoneForNanoseconds { get; init; }
 

@@ -47,8 +47,12 @@ internal sealed class FaultClassifier(DmaSystem system)
         {
             _scene.Begin(fault);
             finding.Adapters = _scene.Adapters;
-            finding.Driver = _scene.Suspects.Count == 1 ? _scene.Suspects[0].Driver : null;
-            finding.Former = _scene.Suspects.Count == 0 ? system.FormerDriver(fault.Device) : null;
+            finding.Driver = _scene.Suspects.Count switch
+            {
+                0 => system.FormerDriver(fault.Device),
+                1 => _scene.Suspects[0].Driver,
+                _ => null,
+            };
             foreach (Rule rule in Rules)
             {
                 if (rule(_scene, ref finding)) { break; }
@@ -70,7 +74,8 @@ internal sealed class FaultClassifier(DmaSystem system)
     {
         if (scene.Fault.Cause != FaultCause.NotAttached) { return false; }
         return Is(ref finding, DmaReportKind.NotAttached,
-            cause: finding.Former is null ? LikelyCause.None : LikelyCause.AdapterDisposed);
+            cause: scene.Suspects.Count == 0 && finding.Driver is not null
+                ? LikelyCause.AdapterDisposed : LikelyCause.None);
     }
 
     private static bool ReservedWindow(FaultScene scene, ref FaultFinding finding)

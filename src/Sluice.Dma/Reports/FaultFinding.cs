@@ -30,10 +30,9 @@ internal struct FaultFinding
     internal NearMapping? Nearest;
     internal PhysicalFinding? Physical;
     internal LogicalRange? Window;
-    internal string? Driver;
 
-    /// <summary>The driver whose adapter the device had before; null while it has one, or when it never had.</summary>
-    internal string? Former;
+    /// <summary>The device's driver; the last one it had where it has none now.</summary>
+    internal string? Driver;
 
     /// <summary>The adapters there were: an array that never changes.</summary>
     internal DmaAdapter[]? Adapters;
@@ -54,14 +53,12 @@ internal struct FaultFinding
         {
             Kind = Kind,
             Fault = Fault,
-            Driver = Driver ?? Former,
+            Driver = Driver,
             Bridge = group?.Bridge,
             SharedBy = group is null ? [] : SharersOf(system),
             Mapping = Mapping,
             LaterMapping = Later,
-            GoneForNanoseconds = Mapping is { State: MappingState.Unmapped } gone
-                ? Math.Max(0, Fault.Nanoseconds - gone.UnmappedNanoseconds)
-                : null,
+            GoneForNanoseconds = GoneFor(),
             Offset = Mapping is { } known ? FaultScene.OffsetIn(known, FaultScene.RangeOf(Fault)) : null,
             Nearest = Nearest,
             Physical = physical,
@@ -70,6 +67,12 @@ internal struct FaultFinding
             LikelyCause = Words(),
         };
     }
+
+    // The mapping may have ended after its record was read and before it was looked at: then no time passed that could
+    // be told.
+    private readonly long? GoneFor() =>
+        Mapping is { State: MappingState.Unmapped } gone && Fault.Nanoseconds >= gone.UnmappedNanoseconds
+            ? Fault.Nanoseconds - gone.UnmappedNanoseconds : null;
 
     private readonly List<RequesterSharer> SharersOf(DmaSystem system)
     {
