@@ -25,12 +25,15 @@ public sealed partial class DmaAdapter
     /// <summary>Takes note that the device's domain died, or that the device is in one that lives.</summary>
     internal void LookForEnd()
     {
+        BlockedSignal? left = null;
         _gate.Enter();
         // Inside the gate: of two that look at the same time, the later one has seen more.
         bool dead = _backend.Place?.Space is { IsDead: true };
-        if (_end == DmaFailure.Dead && !dead) { _blocked = new(_platform.Clock, _system.Failures); }
+        if (_end == DmaFailure.Dead && !dead) { (left, _blocked) = (_blocked, new(_platform.Clock, _system.Failures)); }
         if (_end != DmaFailure.Disposed) { _end = dead ? DmaFailure.Dead : DmaFailure.None; }
         _gate.Exit();
+        // Whoever tells of deaths may not have come yet, and will find the next signal.
+        left?.Tell();
     }
 
     /// <summary>

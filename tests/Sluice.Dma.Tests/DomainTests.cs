@@ -435,6 +435,27 @@ public sealed class DomainTests
         dies.Dispose();
     }
 
+    // Seen failing: a signal that was exchanged before anybody had told it: the driver that held it never heard.
+    [Fact]
+    public void WhoLeavesADeadDomainBeforeAnybodyToldIsToldAllTheSame()
+    {
+        using TestPlatform platform = new();
+        platform.AddSecondUnit(Second);
+        using DmaSystem system = platform.Start(InvalidationPolicy.Strict);
+        using DmaAdapter dies = system.CreateAdapter(First, new(), "one");
+        using DmaAdapter lives = system.CreateAdapter(Second, new(), "two");
+        CommonBuffer lethal = dies.AllocateCommonBuffer(64);
+        lives.JoinDomain(dies);
+        CancellationToken joined = lives.DeviceBlocked;
+        platform.UnitIsDeaf = true;
+        lethal.Dispose();
+        Assert.False(joined.IsCancellationRequested);
+        lives.LeaveDomain();
+        Eventually.Is(() => joined.IsCancellationRequested);
+        platform.TestClock.FireTimers();
+        Assert.False(lives.DeviceBlocked.IsCancellationRequested);
+    }
+
     // A list and a common buffer of one adapter, used by both devices, each way; then given back.
     private static void Exchange(
         TestPlatform platform, DmaAdapter adapter, PciAddress one, PciAddress other, bool reaches)
