@@ -154,6 +154,8 @@ public sealed partial class DmaAdapter
     /// <summary>Ends a leak, whose frames are these; false when its memory can never be used again.</summary>
     internal bool ReleaseLeak(Mapping mapping, List<PhysicalAddress> pages)
     {
+        // Read while it holds its addresses, as for a put.
+        long closedAt = LastNumber;
         lock (_system.DomainLock)
         {
             // While the adapter is open the driver itself says that the device is quiet. It does not say so of others
@@ -162,9 +164,13 @@ public sealed partial class DmaAdapter
         }
         LeakedFrames.Of(_platform).End(CollectionsMarshal.AsSpan(pages));
         _backend.Reclaim(mapping);
-        mapping.Transfer.Mdl?.UnpinChain();
-        (mapping.Transfer, mapping.Common) = (default, default);
+        Mdl? mdl = mapping.Transfer.Mdl;
+        Recycle(mapping);
+        mapping.Common = default;
+        mapping.End(closedAt, nameof(DmaLeak.Release), nameof(DmaLeak), _platform.Clock.Nanoseconds);
+        mdl?.UnpinChain();
         _gate.Enter();
+        _table.Give(mapping);
         bool last = --_leaks == 0 && _backendClosed;
         _gate.Exit();
         if (last)

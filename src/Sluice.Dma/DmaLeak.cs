@@ -13,7 +13,7 @@ public sealed class DmaLeak
     private const int Released = 2;
     private readonly DmaAdapter _adapter;
 
-    // Null when the driver gave it back: then the record serves another mapping by now.
+    // Null when the driver gave it back: then the record serves another mapping by now, as it does after the release.
     private readonly Mapping? _mapping;
     private readonly List<PhysicalAddress> _pages;
 

@@ -167,6 +167,15 @@ internal sealed class Mapping(DmaAdapter adapter, ulong[] words, int word)
     /// <summary>Closing to leaked. Only by who closed it.</summary>
     internal void Quarantine() => Volatile.Write(ref _life, Life(Number, MappingPhase.Leaked));
 
+    /// <summary>Leaked to gone, as <see cref="Retire"/>. Only by who released the leak.</summary>
+    internal void End(long closedAt, string member, string file, long nanoseconds)
+    {
+        Debug.Assert(Phase == MappingPhase.Leaked);
+        Volatile.Write(ref _life, Life(Number, MappingPhase.Closing));
+        _closedAt = closedAt;
+        Retire(member, file, nanoseconds, exact: true);
+    }
+
     internal ScatterGatherElement ElementAt(int index)
     {
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)index, (uint)Count, nameof(index));
