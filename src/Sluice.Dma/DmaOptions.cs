@@ -70,8 +70,9 @@ public sealed record DmaOptions
     public int MapRegistersPerAdapter { get; init; } = int.MaxValue;
 
     /// <summary>
-    /// Faults that wait to be told to subscribers at most, at least 8. No device takes more than a quarter. Twice as many
-    /// places of about 800 bytes are made when the system starts.
+    /// Faults that wait to be told to subscribers, at least 8. No device takes more than a quarter of that, and one of
+    /// which nothing waits gets in until twice as many wait: for so many, places of about 800 bytes are made when the
+    /// system starts.
     /// </summary>
     public int PendingReports { get; init; } = 256;
 

@@ -249,6 +249,42 @@ public sealed class FaultOrderTests : IDisposable
         Assert.Equal(1_001_001, _lab.System.Statistics.ReportsDropped + 64 + 64);
     }
 
+    // Seen failing: a search without a bound: the buffer was found however many records came before it.
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    public void ABufferBehindMoreRecordsThanAFaultMayLookAtIsNotFound(int more)
+    {
+        using FaultLab lab = new(new() { RecentMappings = FaultScene.MostLooks + 1 });
+        DmaAdapter nvme = lab.Create(Nvme);
+        // As long as there are records that were never used, each mapping gets the next one.
+        while (nvme.Statistics.Requests < FaultScene.MostLooks - 1 + more) { lab.GetAndPut(nvme); }
+        lab.Get(nvme, tag: 1);
+        lab.System.Faults.OnFault(FaultLab.FaultAt(Nvme, new(lab.Buffer.Pages[0].Value)));
+        DmaReport report = lab.Read();
+        Assert.Equal((DmaReportKind.PhysicalAddress, FrameKind.Buffer), (report.Kind, report.Physical?.Frame));
+        Assert.Equal(more == 0 ? 1u : null, report.Physical?.Mapping?.Tag);
+        Assert.Equal(more == 0, report.LikelyCause is not null);
+        Assert.Equal(
+            more != 0, report.ToString().Contains("a buffer of which no mapping was found", StringComparison.Ordinal));
+    }
+
+    // Seen failing: a search without a bound: another device's mapping was named however many records might have said
+    // that it is younger than the DMA.
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    public void AMappingThatTakesTooManyLooksToDateIsTheLaterOne(int more)
+    {
+        using FaultLab lab = new(new() { RecentMappings = FaultScene.MostLooks - 64 + more });
+        DmaAdapter edu = lab.Create(Edu);
+        Assert.Equal(FaultScene.MostLooks + more, edu.Table.All.Length);
+        ScatterGatherLease theirs = lab.Get(edu, tag: 1);
+        lab.System.Faults.OnFault(FaultLab.FaultAt(Nvme, theirs[0].Address));
+        DmaReport report = lab.Read();
+        Assert.Equal((more == 0 ? 1u : null, more == 0 ? null : 1u), (report.Mapping?.Tag, report.LaterMapping?.Tag));
+    }
+
     // Seen failing: Find that forgets what is too long for a word, and one that ends a page too early.
     [Fact]
     public void TheIndexFindsWhatAWalkOverAllFinds()

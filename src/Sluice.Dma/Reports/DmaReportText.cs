@@ -133,7 +133,7 @@ internal static class DmaReportText
         { Frame: FrameKind.Kernel } => "kernel memory",
         { Frame: FrameKind.UnitTable } => "the remapping unit's tables",
         { Frame: FrameKind.Quarantined } => "memory in quarantine",
-        { Frame: FrameKind.Buffer } => "a buffer that is not mapped",
+        { Frame: FrameKind.Buffer } => "a buffer of which no mapping was found",
         { Frame: FrameKind.AwaitsFlush } => "a buffer that was given back and awaits a flush",
         _ => "free memory",
     };

@@ -7,13 +7,17 @@ namespace Sluice.Dma;
 /// <remarks>
 /// Records are read some time after the DMA, so mappings may have come and gone in between. A rule therefore claims
 /// only what holds whichever happened first, and names a cause only where nothing else would explain the same
-/// records. It runs where records are read: it allocates nothing, looks only at mappings near the address, and asks
-/// nobody for names.
+/// records. It runs where records are read: it allocates nothing and asks nobody for names. It looks at the mappings near
+/// the address, and at a bounded number of others where the address alone does not tell
+/// (<see cref="FaultScene.MostLooks"/>).
 /// </remarks>
 internal sealed class FaultClassifier(DmaSystem system)
 {
     private const int PageLog2 = 12;
     private const ulong PageSize = 1 << PageLog2;
+
+    // So many pages of a buffer are searched in the time of a look at a record.
+    private const ulong PagesPerLook = 8;
 
     // An end this short before is taken for the end of the very request the device was working on.
     private const long RecentNanoseconds = 10_000_000;
@@ -210,7 +214,8 @@ internal sealed class FaultClassifier(DmaSystem system)
         {
             foreach (DmaAdapter adapter in scene.Adapters)
             {
-                if (FindBuffer(scene, adapter) is not { } found) { continue; }
+                // Those in the domain came first.
+                if (scene.Mates.Contains(adapter) || FindBuffer(scene, adapter) is not { } found) { continue; }
                 finding.Physical = found;
                 return Is(ref finding, DmaReportKind.PhysicalAddress);
             }
@@ -230,22 +235,34 @@ internal sealed class FaultClassifier(DmaSystem system)
     private static PhysicalAddress PageOf(FaultScene scene) =>
         new PhysicalAddress(scene.Where.First.Value).AlignDown(PageLog2);
 
-    // Anything else is in no driver's list, and the search below may be spared.
+    // Anything else is in no driver's list, and the search below is spared.
     private static bool IsBuffer(FaultScene scene) =>
-        scene.System.Platform.Frames.KindOf(PageOf(scene)) 
-            is not (FrameKind.Absent or FrameKind.Free or FrameKind.AwaitsFlush);
+        scene.System.Platform.Frames.KindOf(PageOf(scene)) is FrameKind.Buffer or FrameKind.Quarantined;
 
+    // Null also where that takes more looks than there are left: a buffer that is too large for them is passed over.
     private static PhysicalFinding? FindBuffer(FaultScene scene, DmaAdapter adapter)
     {
         foreach (Mapping mapping in adapter.Table.All)
         {
-            if (mapping.Phase is not (MappingPhase.Live or MappingPhase.Leaked)) { continue; }
+            if (!scene.TryLook(1)) { return null; }
+            if (mapping.Phase is not (MappingPhase.Live or MappingPhase.Leaked)
+                || !mapping.TryPeek(out MappingPeek peek) || !scene.TryLook(LooksAt(peek)))
+            {
+                continue;
+            }
             if (mapping.TryLocate(PageOf(scene), out MappingRecord record, out ulong offset))
             {
                 return new(scene.System.Platform.Frames.KindOf(PageOf(scene)), null, record, offset);
             }
         }
         return null;
+    }
+
+    // A list of small parts has more pages than its bytes fill.
+    private static int LooksAt(in MappingPeek peek)
+    {
+        ulong pages = Math.Max(peek.Length >> PageLog2, (ulong)peek.Mapping.Backend.MapRegisters);
+        return (int)Math.Min(pages / PagesPerLook, int.MaxValue);
     }
 
     /// <summary>Whether every bit the record has repeats one byte other than zero, over 32 or 64 bits.</summary>

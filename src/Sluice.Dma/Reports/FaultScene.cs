@@ -6,6 +6,11 @@ namespace Sluice.Dma;
 /// </summary>
 internal sealed class FaultScene(DmaSystem system)
 {
+    /// <summary>
+    /// Records that one fault may have looked at one by one, of all adapters: where no address leads to them.
+    /// </summary>
+    internal const int MostLooks = 16_384;
+
     private const ulong PageSize = 1 << 12;
     private const ulong NearBytes = 1 << 20;
 
@@ -23,6 +28,7 @@ internal sealed class FaultScene(DmaSystem system)
     // The nearest live mapping, and the next one for when the report is about the nearest.
     private MappingPeek? _near;
     private MappingPeek? _next;
+    private int _looksLeft;
 
     internal DmaSystem System => system;
 
@@ -43,7 +49,7 @@ internal sealed class FaultScene(DmaSystem system)
     /// <summary>Takes in a fault, and looks for what its device's domain has near the address.</summary>
     internal void Begin(in DmaFault fault)
     {
-        (Fault, Where, Adapters) = (fault, RangeOf(fault), system.AdapterArray);
+        (Fault, Where, Adapters, _looksLeft) = (fault, RangeOf(fault), system.AdapterArray, MostLooks);
         (_live, _ended, _against, _behind, _ahead, _near, _next) = (null, null, null, null, null, null, null);
         _suspects.Clear();
         _mates.Clear();
@@ -63,6 +69,16 @@ internal sealed class FaultScene(DmaSystem system)
         _mates.Clear();
         (Adapters, _live, _ended, _against, _behind, _ahead, _near, _next) =
             ([], null, null, null, null, null, null, null);
+    }
+
+    /// <summary>
+    /// Asks to look at records that no address leads to: false when that would be more than <see cref="MostLooks"/>.
+    /// </summary>
+    internal bool TryLook(int records)
+    {
+        if (records > _looksLeft) { return false; }
+        _looksLeft -= records;
+        return true;
     }
 
     /// <summary>What is mapped there now.</summary>
@@ -113,12 +129,14 @@ internal sealed class FaultScene(DmaSystem system)
 
     /// <summary>
     /// Whether the DMA may have happened before a live mapping was made: its adapter gave something else back before
-    /// that, and later than the earliest moment of the DMA. No record has the time at which it was made.
+    /// that, and later than the earliest moment of the DMA. No record has the time at which it was made. Yes also where
+    /// that takes more looks than there are left.
     /// </summary>
     internal bool MayBeOlderThan(in MappingRecord record, DmaAdapter owner)
     {
         foreach (Mapping mapping in owner.Table.All)
         {
+            if (!TryLook(1)) { return true; }
             if (mapping.TryPeek(out MappingPeek peek) && !peek.IsLive && peek.ClosedAt < record.Number
                 && peek.UnmappedAt >= Earliest)
             {
