@@ -40,8 +40,8 @@ public readonly record struct DmaStatistics(
     public long CallbackFailures { get; init; }
 
     /// <summary>
-    /// Exceptions that subscribers and other callbacks threw where nobody could catch them
-    /// (<see cref="DmaSystem.SubscriberFailures"/>).
+    /// Exceptions that nobody could catch: of subscribers, of other callbacks, and of the library itself where it
+    /// judges faults or answers requests that waited (<see cref="DmaSystem.SubscriberFailures"/>).
     /// </summary>
     public long SubscriberFailures { get; init; }
 

@@ -122,8 +122,10 @@ public sealed partial class DmaSystem : IDisposable
     internal IPlatform Platform { get; }
 
     /// <summary>
-    /// What subscribers of <see cref="Reported"/> and <see cref="Violated"/>, and callbacks that ran on a timer, threw:
-    /// the first sixteen, oldest first. <see cref="DmaStatistics.SubscriberFailures"/> counts all.
+    /// What subscribers of <see cref="Reported"/> and <see cref="Violated"/>, callbacks that ran on a timer, and
+    /// whoever names regions threw; and what the library itself threw where it judges faults or answers requests that
+    /// waited, which is a defect of it. The first sixteen, oldest first.
+    /// <see cref="DmaStatistics.SubscriberFailures"/> counts all.
     /// </summary>
     public IReadOnlyList<Exception> SubscriberFailures => Failures.First;
 

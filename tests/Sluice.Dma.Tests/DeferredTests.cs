@@ -174,7 +174,7 @@ public sealed class DeferredTests : IDisposable
     }
 
     // Seen failing: what the registers threw coming out of TryGet's caller, of Dispose, or of both; memory of a list
-    // that was never given back free.
+    // that was never given back free; the first page alone of a leaked MDL in quarantine.
     [Theory]
     [InlineData(InvalidationPolicy.Strict)]
     [InlineData(InvalidationPolicy.Deferred)]
@@ -185,8 +185,11 @@ public sealed class DeferredTests : IDisposable
         DmaSystem system = platform.Start(policy);
         DmaAdapter adapter = system.CreateAdapter(Device, new(), "nvme");
         DmaSession session = system.OpenSession("guest", Other, new());
+        HashSet<PhysicalAddress> before = [.. platform.TestFrames.All(FrameKind.Buffer)];
         Assert.Equal(DmaSessionStatus.Done, session.TryAllocate(4096, out DmaHandle buffer));
+        PhysicalAddress[] sessionPages = [.. platform.TestFrames.All(FrameKind.Buffer).Where(p => !before.Contains(p))];
         CommonBuffer common = adapter.AllocateCommonBuffer(4096);
+        PhysicalAddress[] commonPages = common.Mapping.Common.Pages;
         Mdl mdl = Mdl.Allocate(platform, 8192);
         Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 4096, DmaDirection.FromDevice, out ScatterGatherLease put));
         Assert.True(adapter.TryGetScatterGatherList(mdl, 4096, 4096, DmaDirection.FromDevice, out _));
@@ -205,11 +208,16 @@ public sealed class DeferredTests : IDisposable
         common.Dispose();
         system.Dispose();
         session.Dispose();
+        PhysicalAddress[] pages = mdl.Pages.ToArray();
         mdl.Dispose();
         Assert.False(platform.DmaWrite(Device, at, [1]));
         Assert.NotEmpty(system.Leaks);
         Assert.Equal(0, platform.Frames.HeldFrames);
-        Assert.InRange(platform.Frames.QuarantinedFrames, 3, 1_000);
+        Assert.All([.. pages, .. commonPages],
+            page => Assert.Equal(FrameKind.Quarantined, platform.Frames.KindOf(page)));
+        // The client's buffer was never mapped.
+        Assert.Equal(FrameKind.Free, platform.Frames.KindOf(Assert.Single(sessionPages)));
+        Assert.Equal(3, platform.Frames.QuarantinedFrames);
     }
 
     private (LogicalAddress At, PhysicalAddress[] Pages) PutAndDispose(uint length)

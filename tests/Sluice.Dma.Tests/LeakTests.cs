@@ -49,8 +49,8 @@ public sealed class LeakTests : IDisposable
         Assert.Equal(1, _system.Statistics.Leaks);
     }
 
-    // Seen failing: a record that stayed leaked: the history showed a live mapping for good, and of a device that used it
-    // after the release the report said that it had come later; and a record that was not used again.
+    // Seen failing: a record that stayed leaked: the history showed a live mapping for good, and of a device that used
+    // it after the release the report said that it had come later; and a record that was not used again.
     [Fact]
     public void WhatWasReleasedIsHistory()
     {

@@ -270,6 +270,12 @@ internal sealed class TestFrames : IFrameAllocator
         lock (_lock) { return _kinds.Values.Count(k => k == kind); }
     }
 
+    /// <summary>The frames of a kind.</summary>
+    internal PhysicalAddress[] All(FrameKind kind)
+    {
+        lock (_lock) { return [.. _kinds.Where(p => p.Value == kind).Select(static p => new PhysicalAddress(p.Key))]; }
+    }
+
     /// <summary>Only this many frames more.</summary>
     internal void Limit(int frames) => _budget = frames;
 

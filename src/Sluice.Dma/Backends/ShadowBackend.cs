@@ -215,7 +215,8 @@ internal sealed class ShadowBackend(
     /// <inheritdoc/>
     public bool Forget(Mapping mapping)
     {
-        // A leaked slot is never rented again, and the driver's own pages were never within reach.
+        // The driver's own pages were never within reach. The slot stays mapped, as every slot does, and is nobody's
+        // until Reclaim returns it.
         bool slot = mapping.Transfer.Mdl is not null && mapping.Backend.Slot.PageCount != 0;
         return slot || direct.Forget(mapping);
     }

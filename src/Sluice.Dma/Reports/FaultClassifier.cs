@@ -7,8 +7,8 @@ namespace Sluice.Dma;
 /// <remarks>
 /// Records are read some time after the DMA, so mappings may have come and gone in between. A rule therefore claims
 /// only what holds whichever happened first, and names a cause only where nothing else would explain the same
-/// records. It runs where records are read: it allocates nothing and asks nobody for names. It looks at the mappings near
-/// the address, and at a bounded number of others where the address alone does not tell
+/// records. It runs where records are read: it allocates nothing and asks nobody for names. It looks at the mappings
+/// near the address, and at a bounded number of others where the address alone does not tell
 /// (<see cref="FaultScene.MostLooks"/>).
 /// </remarks>
 internal sealed class FaultClassifier(DmaSystem system)

@@ -4,8 +4,8 @@ namespace Sluice.Dma;
 
 /// <summary>
 /// Where refused DMAs arrive: counted always, judged and kept as far as the ring has room, and told later from a timer
-/// of their own or by whoever drains. The ring has twice <see cref="DmaOptions.PendingReports"/> places. No device takes
-/// more than a quarter of that option, so a noisy one cannot hide a quiet one.
+/// of their own or by whoever drains. The ring has twice <see cref="DmaOptions.PendingReports"/> places. No device
+/// takes more than a quarter of that option, so a noisy one cannot hide a quiet one.
 /// </summary>
 /// <remarks>
 /// A fault is judged where its record is read, because history is short: bounded work, nothing allocated, and what was

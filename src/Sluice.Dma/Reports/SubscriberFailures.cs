@@ -1,6 +1,9 @@
 namespace Sluice.Dma;
 
-/// <summary>What callbacks of others threw where nobody could catch it. Safe from any thread; bounded.</summary>
+/// <summary>
+/// What was thrown where nobody could catch it: by callbacks of others, and by what this library does on a timer or
+/// where fault records are read. Safe from any thread; bounded.
+/// </summary>
 internal sealed class SubscriberFailures
 {
     private const int Kept = 16;

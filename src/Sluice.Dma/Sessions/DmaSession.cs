@@ -195,9 +195,10 @@ public sealed class DmaSession : IDisposable
 
     /// <summary>
     /// Takes everything back, whatever the client or the device is doing: blocks and drains the device, unmaps, and
-    /// only then frees. Where a unit does not confirm, the pages stay out of circulation as
-    /// <see cref="DmaSystem.Leaks"/>. Harmless twice. All of it happens whatever a step throws: what the first one
-    /// threw comes out at the end.
+    /// only then frees. Where a unit does not confirm, what was mapped stays out of circulation as
+    /// <see cref="DmaSystem.Leaks"/>. Where blocking the device throws, all the client's pages stay so for good,
+    /// whatever is released, and no leak names those that were not mapped. Harmless twice. All of it happens whatever a
+    /// step throws: what the first one threw comes out at the end.
     /// </summary>
     public void Dispose()
     {
