@@ -270,8 +270,62 @@ public sealed class LauncherTests : IDisposable
             _folder.Write("checkout/src/Sluice.Cli/Program.cs", $"state-{state}");
             Assert.Equal($"state-{state}", Sluice("").Good());
         }
-        Assert.Equal(4, Directory.GetDirectories(Path.Combine(_folder.Path, "checkout/artifacts/sluice")).Length);
+        Assert.Equal(4, BuildFolders().Length);
     }
+
+    // Seen failing: the build just made was taken away as the oldest, since the others were made while the clock was ahead.
+    [Fact]
+    public void TheBuildJustMadeIsKeptWhateverTheClockSays()
+    {
+        for (int state = 0; state < 6; state++)
+        {
+            _folder.Write("checkout/src/Sluice.Cli/Program.cs", $"state-{state}");
+            Assert.Equal($"state-{state}", Sluice("").Good());
+            foreach (string build in BuildFolders()) { Directory.SetLastWriteTimeUtc(build, new(2099, 1, 1)); }
+        }
+        Assert.Equal(4, BuildFolders().Length);
+    }
+
+    // Seen failing: earlier builds removed under the names by which they are run.
+    [Fact]
+    public void ABuildThatIsRemovedLosesItsNameFirst()
+    {
+        _folder.Write("programs/rm", "#!/bin/bash\nprintf '%s\\n' \"$@\" >> \"$HOME/removed\"\nexec /bin/rm \"$@\"\n",
+            executable: true);
+        for (int state = 0; state < 5; state++)
+        {
+            _folder.Write("checkout/src/Sluice.Cli/Program.cs", $"state-{state}");
+            Sluice("").Good();
+        }
+        Assert.Equal(4, BuildFolders().Length);
+        Assert.All(File.ReadAllLines(Home("removed")), static name => Assert.DoesNotMatch("(^|/)[0-9a-f]{16}$", name));
+    }
+
+    // Seen failing: "cannot move the build", since the folder was not empty, until somebody removed it by hand.
+    [Fact]
+    public void TheRestOfABuildIsReplaced()
+    {
+        Sluice("").Good();
+        string build = Assert.Single(BuildFolders());
+        File.Move(Path.Combine(build, "Sluice.Cli"), Path.Combine(build, "rest"));
+        Assert.Equal("one", Sluice("").Good());
+        Assert.Equal(["Sluice.Cli"], Directory.EnumerateFileSystemEntries(build).Select(Path.GetFileName));
+    }
+
+    // Seen failing: the lock's descriptor left open: a run in one window held up every build in another until it ended.
+    [Fact]
+    public void TheCommandDoesNotHoldTheLock()
+    {
+        Dotnet("sleep 1" + Builds.Replace("echo %s \"$@\"", "ls -l /proc/$$/fd # %s", StringComparison.Ordinal));
+        // The second waits for the first one's build, and has the lock then.
+        string[] open = Sluice("& checkout/sluice; wait").Outputs;
+        Assert.Contains(open, static line => line.Contains("/dev/", StringComparison.Ordinal)
+            || line.Contains("pipe:", StringComparison.Ordinal));
+        Assert.DoesNotContain(open, static line => line.Contains(".lock", StringComparison.Ordinal));
+    }
+
+    private string[] BuildFolders() =>
+        Directory.GetDirectories(Path.Combine(_folder.Path, "checkout/artifacts/sluice"), "????????????????");
 
     private int BuildCount() => File.ReadAllLines(Home("built")).Length;
 
