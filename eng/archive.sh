@@ -87,7 +87,8 @@ archives() {
 }
 
 # apt-get with a state of its own: its lists, its cache, its (empty) idea of what is installed. The system's settings stay
-# (proxies, passwords), but not its hooks, which would tidy the system's folders.
+# (proxies, passwords), but not its hooks, which would tidy the system's folders. It does not hold the lock: where the script is
+# killed, the next call takes its folder away and need not wait.
 private_apt() {
     local limit=$1; shift
     LC_ALL=C timeout --foreground --kill-after=10 "$limit" apt-get -c "$new/apt/apt.conf" -qq \
@@ -97,7 +98,7 @@ private_apt() {
         -o Dir::Etc::preferences=/dev/null -o Dir::Etc::preferencesparts=/dev/null \
         -o "APT::Architecture=$architecture" -o APT::Install-Recommends=false -o APT::Sandbox::User= -o APT::Default-Release= \
         -o Acquire::AllowInsecureRepositories=false -o APT::Get::AllowUnauthenticated=false \
-        -o Debug::NoLocking=1 -o Acquire::Languages=none -o Acquire::Retries=3 "$@" >"$new/log" 2>&1 </dev/null
+        -o Debug::NoLocking=1 -o Acquire::Languages=none -o Acquire::Retries=3 "$@" >"$new/log" 2>&1 </dev/null 9>&-
 }
 
 # What went wrong, in one line.
@@ -107,7 +108,7 @@ reason() { { grep '^E: ' "$new/log" || cat "$new/log"; } | tail -n 1 | cut -c 1-
 #   bring FOLDER MEGABYTES RELEASE PACKAGE…
 # The script's own 'finish FOLDER' adds launchers and says in $why what is wrong with the result.
 bring() {
-    local target=$1 size=$2 release=$3 tool codename candidates archive line tried=0 deb
+    local target=$1 size=$2 release=$3 tool codename candidates archive line started deb
     shift 3
     for tool in apt-get apt-config dpkg tar flock; do
         command -v "$tool" >/dev/null 2>&1 || fail "no $tool here"
@@ -122,6 +123,7 @@ bring() {
     mkdir -p -- "${target%/*}" 2>/dev/null && { exec 9> "${target%/*}/.lock"; } 2>/dev/null || fail "cannot write ${target%/*}"
     flock -w 900 9 || fail "another call has held ${target%/*}/.lock for 15 minutes"
     [ -d "$target" ] && return
+    started=$SECONDS
     printf '%s: bringing it into %s (once, about %s MB)\n' "$me" "$target" "$size" >&2
     rm -rf -- "${target%/*}"/.new.* 2>/dev/null
     new="${target%/*}/.new.$$"
@@ -137,7 +139,7 @@ bring() {
         done | sort -u > "$new/apt/sources.list"
         if private_apt 180 -o APT::Update::Error-Mode=any update; then why=; break; fi
         why="$archive does not give $release: $(reason)"
-        [ "$SECONDS" -lt 300 ] || break
+        [ $((SECONDS - started)) -lt 300 ] || break
     done <<< "$candidates"
     [ -z "$why" ] || fail "the package lists cannot be had: $why"
     private_apt 600 -y -t "$release" --download-only install "$@" || fail "the packages cannot be had: $(reason)"

@@ -7,6 +7,7 @@
 # It works in a copy, so that no changed assembly stays behind; the report lies in a cache folder outside the repository,
 # and its path is the last line. Options, and which files count: tests/Sluice.Formats.Tests/stryker-config.json.
 set -eu
+unset CDPATH
 cd "$(dirname "$0")/.."
 report="${SLUICE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/sluice}/mutation"
 copy=$(mktemp -d)
