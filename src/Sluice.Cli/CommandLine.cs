@@ -49,7 +49,7 @@ internal static class CommandLine
             return error.ExitCode;
         }
         catch (Exception error) when ((error is TypeInitializationException ? error.InnerException : error)
-            is IOException or UnauthorizedAccessException or OutOfMemoryException)
+            is { } cause && (ErrorText.IsOfAFile(cause) || cause is OutOfMemoryException))
         {
             terminal.Remark($"{name}: {ErrorText.Of(error)}");
             return ExitCode.Error;
@@ -74,7 +74,7 @@ internal static class CommandLine
             return $"there is no command '{word}'. Try 'sluice --help'.";
         }
         // One mistake is enough for one line; the parser repeats itself for words it could not place.
-        string first = parsed.Errors[0].Message.TrimEnd('.').ReplaceLineEndings(" ");
+        string first = ErrorText.OneLine(parsed.Errors[0].Message);
         return $"{first}. Try '{Name(parsed)} --help'.";
     }
 }

@@ -25,8 +25,16 @@ internal static class ErrorText
             int end = message.IndexOf("')", parameter, StringComparison.Ordinal);
             message = end < 0 ? message[..parameter] : message.Remove(parameter, end + 2 - parameter);
         }
-        return message.ReplaceLineEndings(" ").TrimEnd('.', ' ');
+        return OneLine(message);
     }
+
+    /// <summary>Somebody else's sentence as part of a line: no line ends, no full stop.</summary>
+    public static string OneLine(string text) => text.Trim().ReplaceLineEndings(" ").TrimEnd('.', ' ');
+
+    /// <summary>
+    /// Whether an error is one of a file: the two that <see cref="PlainFile"/> and reading what it opened end in.
+    /// </summary>
+    public static bool IsOfAFile(Exception error) => error is IOException or UnauthorizedAccessException;
 
     // The runtime loads an assembly when the first method that uses it is compiled.
     private static string? MissingPart(Exception error)

@@ -113,7 +113,7 @@ internal sealed class Terminal(TextWriter output, TextWriter error)
                 if (stream is not null) { stream.Write(buffer, offset, count); }
                 else if (!forgives) { throw new IOException("it is closed"); }
             }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException or ObjectDisposedException)
+            catch (Exception e) when (ErrorText.IsOfAFile(e) || e is ObjectDisposedException)
             {
                 if (!forgives) { throw new CommandException($"cannot print the result: {ErrorText.Of(e)}"); }
             }

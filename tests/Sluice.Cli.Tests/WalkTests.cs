@@ -93,7 +93,7 @@ public sealed class WalkTests : IDisposable
         "--entries", "16", "--aperture", "0x800")]
     [InlineData("an aperture of 16 pages at 0xFFFFFFFFFFFFE000 ends beyond 2^64", "--format", "gart", "--root", "0x101000",
         "--entries", "16", "--aperture", "0xffffffffffffe000")]
-    [InlineData("--base 0x100 is not the beginning of a page", "--format", "vtd-ss", "--root", "0x101000", "--base", "256")]
+    [InlineData("--base lies at a multiple of 4096 bytes, not at 0x100", "--format", "vtd-ss", "--root", "0x101000", "--base", "256")]
     [InlineData("ADDRESS 'x' is not a number", "--format", "vtd-ss", "--root", "0x101000", "x")]
     [InlineData("--root", "--format", "vtd-ss")]
     public void BadWordsGetOneLine(string expected, params string[] words)
@@ -132,10 +132,12 @@ public sealed class WalkTests : IDisposable
     public void AnApertureMayReachTheEndOfTheSpace() => Assert.True(PageTableFormats.TryFind(
         "gart", new() { Root = new(0x101000), Entries = 2, Aperture = new(0xFFFF_FFFF_FFFF_E000) }, out _, out _));
 
+    // Seen failing: a remark on the stage before it.
     [Fact]
     public void AnImageThatIsNotThere() => Assert.Contains(
         "/no/such.raw",
-        SluiceProcess.Run("walk", "--image", "/no/such.raw", "--format", "x86", "--root", "0").SingleErrorLine(),
+        SluiceProcess.Run("walk", "--image", "/no/such.raw", "--format", "x86", "--root", "0", "--stage", "2")
+            .SingleErrorLine(),
         StringComparison.Ordinal);
 
     // Seen failing: the image mapped, whose lost pages end the process.

@@ -25,7 +25,8 @@ public sealed class WordFuzzTests
         "edu,addr=99.9", "edu,addr=-1", "edu,dma_mask=0x", "edu,addr=5.0,addr=5.0", "{0}", "%s%n", "$(x)",
     ];
 
-    // Seen failing: response files on, "(Parameter 'path')" in the line, a surrogate in it, exceptions that escaped.
+    // Seen failing: response files on, "(Parameter 'path')" in the line, a surrogate in it, exceptions that escaped; a
+    // remark about options of the walk before the line that there is no such image.
     [Fact]
     public void EveryCommandLineGetsAStatusAndALine()
     {
@@ -59,7 +60,7 @@ public sealed class WordFuzzTests
         // An answer may come with remarks; an error is one line and nothing else. Without words there is help.
         if (status == ExitCode.Error && words.Length > 0)
         {
-            Assert.True(lines.Length >= 1, what);
+            Assert.True(lines.Length == 1, what);
             Assert.True(output.ToString().Length == 0, what);
         }
     }
@@ -71,7 +72,12 @@ public sealed class WordFuzzTests
         // Half of the walks have all they need, so that what they are given is looked at.
         if (words is ["walk"] && random.Next(2) == 0)
         {
-            words.AddRange(["--image", image, "--format", random.Next(2) == 0 ? "vtd-ss" : "arm-4k", "--root", "0x1000"]);
+            words.AddRange(
+            [
+                "--image", random.Next(4) == 0 ? "/no/such" : image,
+                "--format", random.Next(2) == 0 ? "vtd-ss" : "arm-4k", "--root", "0x1000",
+            ]);
+            if (random.Next(2) == 0) { words.AddRange(["--stage", "2"]); }
         }
         for (int more = random.Next(6); more > 0; more--)
         {

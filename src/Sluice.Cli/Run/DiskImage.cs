@@ -54,7 +54,7 @@ internal sealed class DiskImage : IDisposable
             if (length == 0) { throw new IOException($"'{path}' is empty: a disk has at least one byte"); }
             return new(file, path, length);
         }
-        catch (Exception error) when (IsAboutTheFile(error))
+        catch (Exception error) when (ErrorText.IsOfAFile(error))
         {
             file?.Dispose();
             throw new CommandException($"cannot read the disk: {ErrorText.Of(error)}");
@@ -76,7 +76,7 @@ internal sealed class DiskImage : IDisposable
             }
             return new(file, "64 MiB made for this run", MadeBytes);
         }
-        catch (Exception error) when (IsAboutTheFile(error))
+        catch (Exception error) when (ErrorText.IsOfAFile(error))
         {
             file?.Dispose();
             throw new CommandException(
@@ -88,9 +88,6 @@ internal sealed class DiskImage : IDisposable
     // The time of a block device is that of its name in /dev, or none.
     private static DateTime WrittenAt(SafeFileHandle file) =>
         PlainFile.IsBlockDevice(file) ? default : File.GetLastWriteTimeUtc(file);
-
-    private static bool IsAboutTheFile(Exception error) =>
-        error is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException;
 
     /// <summary>Closes it; one that was made is gone.</summary>
     public void Dispose() => _file.Dispose();

@@ -35,7 +35,7 @@ internal static class QemuFetcher
         }
         return process.ExitCode == 0 && launcher.Length != 0
             ? launcher
-            : throw new CommandException($"QEMU cannot be had: {said.Result.Trim().ReplaceLineEndings(" ")}");
+            : throw new CommandException($"QEMU cannot be had: {ErrorText.OneLine(said.Result)}");
     }
 
     private static string? FindScript()

@@ -87,7 +87,7 @@ internal sealed record DeviceWords(string Kind, string? Disk, PciAddress? Addres
         {
             return FileMedium.Open(Disk!, readOnly: false);
         }
-        catch (Exception error) when (error is IOException or UnauthorizedAccessException or ArgumentException)
+        catch (Exception error) when (ErrorText.IsOfAFile(error))
         {
             throw new CommandException($"cannot open the disk: {ErrorText.Of(error)}");
         }

@@ -38,7 +38,7 @@ internal sealed class MemoryImage : IDisposable
     {
         if (!first.IsAligned(PageLog2))
         {
-            throw new CommandException($"--base {first} is not the beginning of a page of {PageBytes} bytes");
+            throw new CommandException($"--base lies at a multiple of {PageBytes} bytes, not at {first}");
         }
         SafeFileHandle? file = null;
         try
@@ -55,11 +55,8 @@ internal sealed class MemoryImage : IDisposable
         catch (Exception error)
         {
             file?.Dispose();
-            if (error is IOException or UnauthorizedAccessException)
-            {
-                throw new CommandException($"cannot read the image: {ErrorText.Of(error)}");
-            }
-            throw;
+            if (!ErrorText.IsOfAFile(error)) { throw; }
+            throw new CommandException($"cannot read the image: {ErrorText.Of(error)}");
         }
     }
 
@@ -99,7 +96,7 @@ internal sealed class MemoryImage : IDisposable
                 more = RandomAccess.Read(_file, room[read..], (page << PageLog2) + read);
             }
         }
-        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        catch (Exception error) when (ErrorText.IsOfAFile(error))
         {
             Problem ??= ErrorText.Of(error);
         }

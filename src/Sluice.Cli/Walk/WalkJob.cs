@@ -19,8 +19,9 @@ internal sealed class WalkJob(Terminal terminal)
         {
             throw new CommandException(problem);
         }
-        if (problem.Length > 0) { Remark(problem); }
         using MemoryImage image = MemoryImage.Open(options.ImagePath, options.Base);
+        // An error is one line and nothing else, so what is remarked on comes after what can be wrong.
+        if (problem.Length > 0) { Remark(problem); }
         PhysicalRange held = image.Range;
         bool isHeld = options.Tables.Root >= held.First && options.Tables.Root <= held.Last;
         if (!isHeld)

@@ -141,16 +141,18 @@ public static class PlainFile
     private static SafeFileHandle OpenElsewhere(string path, bool writable)
     {
         if (Directory.Exists(path)) { throw new IOException($"'{path}' is a folder"); }
-        SafeFileHandle file = OpenManaged(path, writable);
+        SafeFileHandle? file = null;
         try
         {
+            file = OpenManaged(path, writable);
             _ = RandomAccess.GetLength(file);
             return file;
         }
-        catch (NotSupportedException)
+        catch (Exception error) when (error is NotSupportedException or ArgumentException)
         {
-            file.Dispose();
-            throw new IOException($"'{path}' is not a plain file");
+            // What cannot be positioned, or what that system takes for no name.
+            file?.Dispose();
+            throw new IOException($"'{path}' is not a plain file", error);
         }
     }
 
