@@ -65,7 +65,9 @@ internal sealed record BenchCopyOrMapLine(uint Bytes, double CopyNs, double MapS
 /// <summary>The baseline's median.</summary>
 internal sealed record BenchBaseline(string Name, double NsPerOp);
 
-/// <summary>A goal: at most so many nanoseconds, or at least so much of the baseline's speed.</summary>
+/// <summary>
+/// A goal: at most so many nanoseconds, or at least so much of the baseline's speed; and at most so many heap bytes.
+/// </summary>
 internal sealed record BenchGoal(double? NsPerOp, double? Ratio)
 {
     /// <summary>Most heap bytes per operation, where the row allocates at all.</summary>
