@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Sluice.Cli.Run;
 
 namespace Sluice.Cli.Tests;
 
@@ -41,6 +42,7 @@ public sealed class RunTests
         Assert.True(dma.GetProperty("bytes").GetInt64() >= bytes);
         Assert.Equal(0, dma.GetProperty("blocked").GetInt64());
         Assert.Equal(0, dma.GetProperty("lost").GetInt64());
+        Assert.Equal(0, dma.GetProperty("silencedStorms").GetInt64());
         Assert.Equal(0, dma.GetProperty("allocatedBytesPerRequest").GetInt64());
         Assert.Equal(policy == "shadow", dma.GetProperty("bouncedBytes").GetInt64() > 0);
         JsonElement iotlb = json.GetProperty("iotlb");
@@ -82,6 +84,39 @@ public sealed class RunTests
         Assert.Equal(0, outcome.ExitCode);
         Assert.Contains("32-bit controller, buffers above 4 GiB", outcome.Output, StringComparison.Ordinal);
         Assert.Contains("1,048,576 copied", outcome.Output, StringComparison.Ordinal);
+    }
+
+    // The answer is what it would be without. Seen failing: silence.
+    [Theory]
+    [InlineData("sluice run: --policy shadow changes nothing without a remapping unit: not used\n", "none", "shadow")]
+    [InlineData("sluice run: --policy deferred changes nothing without a remapping unit: not used\n", "none", "deferred")]
+    [InlineData("", "none", "strict")]
+    [InlineData("", "vtd", "shadow")]
+    public void APolicyWithoutAUnitIsRemarkedOn(string remark, string iommu, string policy)
+    {
+        using TemporaryFile disk = new(4096);
+        Outcome outcome = SluiceProcess.Run("run", "--disk", disk.Path, "--iommu", iommu, "--policy", policy, "--json");
+        Assert.Equal((0, remark), (outcome.ExitCode, outcome.Error));
+        Assert.Equal(disk.Sha256, outcome.Json.GetProperty("disk").GetProperty("sha256").GetString());
+    }
+
+    // Seen failing: no word of storms.
+    [Theory]
+    [InlineData(0, "7 lost, 3 bytes allocated")]
+    [InlineData(1, "7 lost, 1 storm silenced, 3 bytes allocated")]
+    [InlineData(2, "7 lost, 2 storms silenced, 3 bytes allocated")]
+    public void SilencedStormsAreTold(long storms, string expected)
+    {
+        using StringWriter text = new(System.Globalization.CultureInfo.InvariantCulture);
+        RunDocument run = new()
+        {
+            Machine = "sim", Iommu = "vtd", Policy = "strict", Disk = new("disk", 512, "00"),
+            Dma = new(1, 512, 6, 7, 0, 3, storms), Iotlb = new(0, 0), Seconds = 1, BytesPerSecond = 512, Rogue = [],
+        };
+        RunText.Write(text, run);
+        Assert.Contains(expected, text.ToString(), StringComparison.Ordinal);
+        string json = JsonSerializer.Serialize(run, RunJson.Default.RunDocument);
+        Assert.Contains($"\"silencedStorms\":{storms}", json, StringComparison.Ordinal);
     }
 
     // Seen failing: 32 MiB.

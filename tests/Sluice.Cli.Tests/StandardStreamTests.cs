@@ -1,4 +1,5 @@
 using System.Text;
+using Sluice.Machines.Qemu;
 
 namespace Sluice.Cli.Tests;
 
@@ -63,7 +64,8 @@ public sealed class StandardStreamTests : IDisposable
     }
 
     // Seen failing: a trace and an abort up to 32, nothing at all on standard error from 36 on: what writing needs was
-    // loaded when it was too late.
+    // loaded when it was too late. From 56 on, while the machine was used until it was missing something: "a mistake in
+    // sluice: Thread has not been started" (64), a controller that did not answer, and a broken process with no line (66).
     [Theory]
     [InlineData(26)]
     [InlineData(28)]
@@ -72,11 +74,31 @@ public sealed class StandardStreamTests : IDisposable
     [InlineData(40)]
     [InlineData(44)]
     [InlineData(48)]
+    [InlineData(56)]
+    [InlineData(60)]
+    [InlineData(64)]
+    [InlineData(66)]
+    [InlineData(68)]
     public void WithTooFewFilesThereIsOneLine(int files)
     {
         string line = SluiceProcess.Run(
             $"export DOTNET_EnableDiagnostics=0; ulimit -n {files}; exec \"$@\"", ["run", "--json"]).SingleErrorLine();
         Assert.DoesNotContain("mistake", line, StringComparison.Ordinal);
+        if (files > 56) { Assert.Contains("raise it, as with 'ulimit -n 1024'", line, StringComparison.Ordinal); }
+    }
+
+    // What passes the look at the limit ends well, and just so. Seen failing: a look for 16 files.
+    [Fact]
+    public void BetweenTooFewFilesAndEnoughThereIsNothing()
+    {
+        for (int files = 70; files <= 120; files += 5)
+        {
+            string machine = files % 2 == 0 && QemuLauncher.Find() is not null ? "qemu" : "sim";
+            Outcome outcome = SluiceProcess.Run(
+                $"export DOTNET_EnableDiagnostics=0; ulimit -n {files}; exec \"$@\"", ["run", "--machine", machine, "--json"]);
+            if (outcome.ExitCode == 0) { continue; }
+            Assert.Contains("raise it, as with", outcome.SingleErrorLine(), StringComparison.Ordinal);
+        }
     }
 
     [Fact]

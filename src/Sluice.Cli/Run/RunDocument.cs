@@ -47,7 +47,8 @@ internal sealed record RunDisk(string Path, long Bytes, string Sha256);
 
 /// <summary>DMA of the reading: scatter/gather lists taken, bytes in them, what was refused or copied.</summary>
 internal sealed record RunDma(
-    long Requests, long Bytes, long Blocked, long Lost, long BouncedBytes, long AllocatedBytesPerRequest);
+    long Requests, long Bytes, long Blocked, long Lost, long BouncedBytes, long AllocatedBytesPerRequest,
+    long SilencedStorms);
 
 /// <summary>Translation cache counts; null where the hardware does not count, as QEMU's.</summary>
 internal sealed record RunIotlb(long? Hits, long? Misses);
@@ -56,7 +57,7 @@ internal sealed record RunIotlb(long? Hits, long? Misses);
 /// One misbehaviour: what became of it, and the report that explains it (null when nothing was logged).
 /// </summary>
 /// <param name="Case">Its name.</param>
-/// <param name="Blocked">Whether it reached what it was aimed at.</param>
+/// <param name="Blocked">Whether it was kept from what it was aimed at.</param>
 /// <param name="Logged">Whether a report arrived.</param>
 /// <param name="MemoryUnchanged">Whether memory is as it was.</param>
 /// <param name="Report">The report.</param>

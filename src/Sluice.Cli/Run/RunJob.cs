@@ -13,10 +13,15 @@ internal static class RunJob
     /// <returns>The exit status.</returns>
     public static int Execute(Terminal terminal, RunOptions options)
     {
+        OpenFiles.RequireRoom();
         using DiskImage disk = DiskImage.At(options.DiskPath);
         RunDocument document = Run(terminal, options, disk);
         if (options.Json) { terminal.Output.WriteLine(JsonSerializer.Serialize(document, RunJson.Default.RunDocument)); }
         else { RunText.Write(terminal.Output, document); }
+        if (options is { Iommu: IommuKind.None, Policy: not Remapping.InvalidationPolicy.Strict })
+        {
+            terminal.Remark($"sluice run: --policy {document.Policy} changes nothing without a remapping unit: not used");
+        }
         return document.Rogue.All(static outcome => outcome.IsContained) ? ExitCode.Clean : ExitCode.Findings;
     }
 
@@ -64,7 +69,8 @@ internal static class RunJob
             Dma = new(
                 after.Dma.Requests - before.Dma.Requests, after.Dma.Bytes - before.Dma.Bytes,
                 after.Dma.Blocked, after.Dma.Lost,
-                after.Dma.BouncedBytes - before.Dma.BouncedBytes, read.AllocatedBytesPerRequest),
+                after.Dma.BouncedBytes - before.Dma.BouncedBytes, read.AllocatedBytesPerRequest,
+                after.Dma.SilencedStorms),
             Iotlb = new(after.Hits - before.Hits, after.Misses - before.Misses),
             Seconds = seconds,
             BytesPerSecond = disk.Length / seconds,

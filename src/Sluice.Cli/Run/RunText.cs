@@ -17,10 +17,12 @@ internal static class RunText
         Line(output, "machine", $"{run.Machine}, {unit}{reach}");
         Line(output, "read in", string.Create(
             CultureInfo.InvariantCulture, $"{run.Seconds:0.000} s, {ByteSize.Format(run.BytesPerSecond)}/s"));
+        string storms = run.Dma.SilencedStorms == 0 ? ""
+            : $"{Plural.Of(run.Dma.SilencedStorms, "storm")} silenced, ";
         Line(output, "dma", string.Create(
             CultureInfo.InvariantCulture,
             $"{Plural.Of(run.Dma.Requests, "request")}, {Plural.Of(run.Dma.Bytes, "byte")}, "
-            + $"{Number(run.Dma.BouncedBytes)} copied, {run.Dma.Blocked} blocked, {run.Dma.Lost} lost, "
+            + $"{Number(run.Dma.BouncedBytes)} copied, {run.Dma.Blocked} blocked, {run.Dma.Lost} lost, {storms}"
             + $"{Plural.Of(run.Dma.AllocatedBytesPerRequest, "byte")} allocated per request"));
         if (run.Iommu != "none" && run.Iotlb is { Hits: { } hits, Misses: { } misses })
         {

@@ -74,6 +74,7 @@ internal static class MachineCommand
         {
             throw new CommandException($"--memory '{memory}' is not a size; write it as 512M");
         }
+        OpenFiles.RequireRoom();
         try
         {
             using Machine machine = Machine.Create(new()

@@ -66,7 +66,13 @@ internal sealed class ThreadedExecution : Execution
             ObjectDisposedException.ThrowIf(_stopping, this);
             _agents.Add(agent);
         }
-        agent.Start();
+        try { agent.Start(); }
+        catch
+        {
+            // The system had no thread for it; nobody is to wait for one.
+            lock (_lock) { _agents.Remove(agent); }
+            throw;
+        }
         return agent;
     }
 
