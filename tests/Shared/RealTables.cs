@@ -11,12 +11,7 @@ internal static class RealTables
     /// <summary>The tables in one folder, by name; skips the test that asks where there are none.</summary>
     public static IReadOnlyList<(string Name, byte[] Bytes)> Of(string kind)
     {
-        DirectoryInfo? checkout = new(AppContext.BaseDirectory);
-        while (checkout is not null && !File.Exists(Path.Combine(checkout.FullName, "Sluice.slnx")))
-        {
-            checkout = checkout.Parent;
-        }
-        string folder = Path.Combine(checkout?.FullName ?? "", "..", "shared", "data", "acpi", kind);
+        string folder = CheckoutFolder.At("..", "shared", "data", "acpi", kind);
         Assert.SkipUnless(Directory.Exists(folder), $"no tables of real machines in ../shared/data/acpi/{kind}");
         return
         [

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Net.Sockets;
 
 namespace Sluice.Cli.Tests;
@@ -70,8 +69,7 @@ public sealed class BadInputTests
         {
             if (expected.EndsWith("pipe", StringComparison.Ordinal))
             {
-                using Process make = Process.Start("mkfifo", [path]);
-                make.WaitForExit();
+                ChildProcess.Run("mkfifo", path).Good();
             }
             else if (expected.EndsWith("socket", StringComparison.Ordinal)) { socket.Bind(new UnixDomainSocketEndPoint(path)); }
             else { File.CreateSymbolicLink(path, expected.EndsWith("device", StringComparison.Ordinal) ? "/dev/zero" : folder); }
@@ -130,14 +128,15 @@ public sealed class BadInputTests
         Assert.Contains(disk.Path, outcome.SingleErrorLine(), StringComparison.Ordinal);
     }
 
+    // Seen failing: the folder that the disk is made in stayed, when memory for it was refused.
     [Fact]
     public void NoRoomForTheDiskThatIsMade()
     {
         // A limit on file size stands in for a full disk: both fail in the middle of writing.
         DirectoryInfo folder = Directory.CreateTempSubdirectory("sluice-full");
-        string shell = $"export TMPDIR='{folder.FullName}'; trap '' XFSZ; ulimit -f 100; exec \"$@\"";
+        string shell = $"export TMPDIR='{folder.FullName}' DOTNET_EnableDiagnostics=0; trap '' XFSZ; ulimit -f 100; exec \"$@\"";
         SluiceProcess.Run(shell, ["run"]).SingleErrorLine();
-        Assert.Empty(folder.GetFiles("sluice-*"));
+        Assert.Empty(folder.EnumerateFileSystemInfos());
         folder.Delete(recursive: true);
     }
 }

@@ -8,26 +8,19 @@ namespace Sluice.Cli.Tests;
 /// </summary>
 internal sealed class RunningCommand : IDisposable
 {
-    private const int LongestWaitMilliseconds = 60_000;
+    private static readonly TimeSpan LongestWait = TimeSpan.FromMinutes(1);
     private readonly string _mark = $"SLUICE_TEST_MARK={Guid.NewGuid():N}";
-    private readonly Process _process;
-    private readonly Task<string> _output;
-    private readonly Task<string> _error;
+    private readonly RunningProcess _process;
 
     public RunningCommand(bool diagnostics, params string[] arguments)
     {
         Folder = Directory.CreateTempSubdirectory("sluice-running").FullName;
         ProcessStartInfo start = new(
-            "dotnet", [Path.Combine(AppContext.BaseDirectory, "Sluice.Cli.dll"), .. arguments])
-        {
-            RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true,
-        };
+            "dotnet", [Path.Combine(AppContext.BaseDirectory, "Sluice.Cli.dll"), .. arguments]);
         start.Environment["TMPDIR"] = Folder;
         start.Environment["SLUICE_TEST_MARK"] = _mark.Split('=')[1];
         start.Environment["DOTNET_EnableDiagnostics"] = diagnostics ? "1" : "0";
-        _process = Process.Start(start)!;
-        _output = _process.StandardOutput.ReadToEndAsync();
-        _error = _process.StandardError.ReadToEndAsync();
+        _process = RunningProcess.Start(start);
     }
 
     /// <summary>Its temporary folder.</summary>
@@ -42,21 +35,10 @@ internal sealed class RunningCommand : IDisposable
 
     public void Send(string signal) => Send(signal, _process.Id);
 
-    public static void Send(string signal, int id)
-    {
-        using Process kill = Process.Start(new ProcessStartInfo("kill", [$"-{signal}", $"{id}"])
-        {
-            RedirectStandardError = true,
-        })!;
-        kill.WaitForExit();
-    }
+    public static void Send(string signal, int id) => ChildProcess.Run("kill", $"-{signal}", $"{id}");
 
     /// <summary>Its end.</summary>
-    public Outcome AwaitEnd()
-    {
-        Assert.True(_process.WaitForExit(LongestWaitMilliseconds), "the command did not end");
-        return new(_process.ExitCode, _output.GetAwaiter().GetResult(), _error.GetAwaiter().GetResult());
-    }
+    public Outcome AwaitEnd() => _process.AwaitEnd(LongestWait);
 
     /// <summary>What it started and left running; a process that was just killed has a moment to go.</summary>
     public int[] AwaitOrphans()
@@ -74,7 +56,7 @@ internal sealed class RunningCommand : IDisposable
     public void Dispose()
     {
         foreach (int id in Marked()) { Send("KILL", id); }
-        _process.WaitForExit();
+        _process.AwaitEnd(LongestWait);
         _process.Dispose();
         Directory.Delete(Folder, recursive: true);
     }
@@ -82,13 +64,28 @@ internal sealed class RunningCommand : IDisposable
     public static int Await(Func<int> something, string what)
     {
         long started = Stopwatch.GetTimestamp();
-        while (Stopwatch.GetElapsedTime(started).TotalMilliseconds < LongestWaitMilliseconds)
+        while (Stopwatch.GetElapsedTime(started) < LongestWait)
         {
             if (something() is var found and not 0) { return found; }
             Thread.Sleep(5);
         }
-        Assert.Fail($"waited for {LongestWaitMilliseconds} ms, in vain: {what}");
+        Assert.Fail($"waited for {LongestWait.TotalSeconds} s, in vain: {what}");
         return 0;
+    }
+
+    /// <summary>Where the descriptors of a process lead.</summary>
+    public static IReadOnlyList<string> OpenFiles(int id)
+    {
+        List<string> paths = [];
+        try
+        {
+            foreach (string descriptor in Directory.EnumerateFileSystemEntries($"/proc/{id}/fd"))
+            {
+                if (new FileInfo(descriptor).LinkTarget is { } target) { paths.Add(target); }
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { }
+        return paths;
     }
 
     private int[] Marked() =>
@@ -116,19 +113,5 @@ internal sealed class RunningCommand : IDisposable
     {
         try { return File.ReadAllText(path); }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return ""; }
-    }
-
-    private static List<string> OpenFiles(int id)
-    {
-        List<string> paths = [];
-        try
-        {
-            foreach (string descriptor in Directory.EnumerateFileSystemEntries($"/proc/{id}/fd"))
-            {
-                if (new FileInfo(descriptor).LinkTarget is { } target) { paths.Add(target); }
-            }
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { }
-        return paths;
     }
 }

@@ -44,9 +44,8 @@ public sealed class SampleTests
     [Fact]
     public void TheProgramInTheReadmeIsTheSample()
     {
-        string root = Root();
-        string sample = File.ReadAllText(Path.Combine(root, "samples/02-a-blocked-dma/Program.cs"));
-        string readme = File.ReadAllText(Path.Combine(root, "README.md"));
+        string sample = File.ReadAllText(CheckoutFolder.At("samples/02-a-blocked-dma/Program.cs"));
+        string readme = File.ReadAllText(CheckoutFolder.At("README.md"));
         string[] shown = readme.Split("```csharp\n")[1].Split("```")[0].Split('\n', StringSplitOptions.RemoveEmptyEntries);
         Assert.True(shown.Length > 10);
         Assert.All(shown, line => Assert.Contains(line + "\n", sample, StringComparison.Ordinal));
@@ -56,7 +55,7 @@ public sealed class SampleTests
     [Fact]
     public void TheCommandsOnTheSamplesPageWork()
     {
-        string root = Root();
+        string root = CheckoutFolder.Root;
         string[] rows = [.. File.ReadAllLines(Path.Combine(root, "samples/README.md"))
             .Where(static line => line.StartsWith("| [", StringComparison.Ordinal))];
         Assert.Equal(
@@ -82,7 +81,7 @@ public sealed class SampleTests
     [InlineData("docs/dma-reports.md", "stale")]
     public void TheReportInTheDocumentIsWhatTheCommandPrints(string document, string cases)
     {
-        string path = Path.Combine(Root(), document);
+        string path = CheckoutFolder.At(document);
         string text = File.ReadAllText(path);
         int start = text.IndexOf("```\nDMA blocked", StringComparison.Ordinal) + 4;
         string shown = text[start..text.IndexOf("```", start, StringComparison.Ordinal)];
@@ -111,12 +110,5 @@ public sealed class SampleTests
         Outcome outcome = SluiceProcess.RunProgram(sample, null, arguments);
         Assert.True(outcome.ExitCode == 0, outcome.Error);
         return outcome;
-    }
-
-    private static string Root()
-    {
-        string folder = AppContext.BaseDirectory;
-        while (!File.Exists(Path.Combine(folder, "Sluice.slnx"))) { folder = Path.GetDirectoryName(folder)!; }
-        return folder;
     }
 }

@@ -88,6 +88,7 @@ public sealed class SignalTests : IDisposable
         int seed = int.TryParse(Environment.GetEnvironmentVariable("SLUICE_SEED"), out int given) ? given : 1;
         bool hasQemu = Machines.Qemu.QemuLauncher.Find() is not null;
         Random random = new(seed);
+        string[] before = InPublicFolders();
         for (int run = 0; run < runs; run++)
         {
             (string signal, int number) = Signals[random.Next(Signals.Length)];
@@ -106,9 +107,13 @@ public sealed class SignalTests : IDisposable
             Assert.True(command.AwaitOrphans().Length == 0, what);
             Assert.True(!Directory.EnumerateFileSystemEntries(command.Folder).Any(), what);
         }
-        foreach (string folder in new[] { "/dev/shm", "/var/tmp" }.Where(Directory.Exists))
-        {
-            Assert.Empty(Directory.EnumerateFileSystemEntries(folder, "sluice-*"));
-        }
+        Assert.Empty(InPublicFolders().Except(before));
     }
+
+    // What was there before is not ours.
+    private static string[] InPublicFolders() =>
+    [
+        .. new[] { "/dev/shm", "/var/tmp" }.Where(Directory.Exists)
+            .SelectMany(static folder => Directory.EnumerateFileSystemEntries(folder, "sluice*")),
+    ];
 }

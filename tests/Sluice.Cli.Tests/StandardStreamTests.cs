@@ -101,12 +101,12 @@ public sealed class StandardStreamTests : IDisposable
         }
     }
 
+    // The reader is gone before the first line. Seen failing: a stream that hears of it, and "cannot print the result".
     [Fact]
     public void AReaderThatGoesIsNoError()
     {
-        Outcome outcome = SluiceProcess.Run("\"$@\" | head -n 1; exit 0", ["bench", "--list"]);
-        Assert.Equal("", outcome.Error);
-        Assert.Single(outcome.Output.TrimEnd('\n').Split('\n'));
+        Outcome outcome = SluiceProcess.Run("{ \"$@\"; echo $? >&2; } | true", ["bench", "--list"]);
+        Assert.Equal(("", "0\n"), (outcome.Output, outcome.Error));
     }
 
     // Seen failing: an encoding by the locale's name: question marks for arrows, zero bytes between letters.

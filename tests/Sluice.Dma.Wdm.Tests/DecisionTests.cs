@@ -144,15 +144,7 @@ public sealed partial class DecisionTests
         Assert.Equal(Enumerable.Range(1, 23).Select(static n => $"T{n:00}"), numbers);
     }
 
-    private static string[] Document(string path)
-    {
-        string? root = AppContext.BaseDirectory;
-        while (root is not null && !File.Exists(Path.Combine(root, "Sluice.slnx")))
-        {
-            root = Path.GetDirectoryName(root);
-        }
-        return File.ReadAllLines(Path.Combine(root!, path));
-    }
+    private static string[] Document(string path) => File.ReadAllLines(CheckoutFolder.At(path));
 
     private static string Words(DdiVersion version) => version switch
     {

@@ -27,16 +27,10 @@ internal static class Fixtures
         string[] folders = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':');
         bool there = folders.Any(d => File.Exists(Path.Combine(d, tool)));
         Assert.SkipUnless(there, $"{tool} is not on the PATH");
-        ProcessStartInfo start = new(tool, arguments)
-        {
-            WorkingDirectory = directory, RedirectStandardOutput = true, RedirectStandardError = true,
-        };
-        using Process process = Process.Start(start)!;
-        Task<string> error = process.StandardError.ReadToEndAsync();
-        string output = process.StandardOutput.ReadToEnd();
-        Assert.True(process.WaitForExit(TimeSpan.FromSeconds(20)));
-        Assert.True(process.ExitCode == 0, $"{tool} ended with {process.ExitCode}: {output}{error.Result}");
-        return output + error.Result;
+        ProcessStartInfo start = new(tool, arguments) { WorkingDirectory = directory };
+        Outcome outcome = ChildProcess.Run(start, TimeSpan.FromSeconds(20));
+        outcome.Good();
+        return outcome.Output + outcome.Error;
     }
 }
 

@@ -22,25 +22,9 @@ internal static class Qemu
     private static (string?, string) Find()
     {
         if (QemuLauncher.Find() is { } there) { return (there, ""); }
-        string? script = Script();
-        if (script is null) { return (null, "QEMU is not there, and neither is eng/qemu.sh"); }
-        using Process process = Process.Start(new ProcessStartInfo(script)
-        {
-            RedirectStandardError = true, RedirectStandardOutput = true, RedirectStandardInput = true,
-        })!;
-        Task<string> errors = process.StandardError.ReadToEndAsync();
-        string path = process.StandardOutput.ReadToEnd().Trim();
-        process.WaitForExit();
-        return path.Length > 0 ? (path, "") : (null, errors.Result.Trim().Split('\n')[^1]);
-    }
-
-    private static string? Script()
-    {
-        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-        {
-            string script = Path.Combine(folder.FullName, "eng", "qemu.sh");
-            if (File.Exists(script)) { return script; }
-        }
-        return null;
+        string script = CheckoutFolder.At("eng", "qemu.sh");
+        if (!File.Exists(script)) { return (null, "QEMU is not there, and neither is eng/qemu.sh"); }
+        Outcome outcome = ChildProcess.Run(new ProcessStartInfo(script), TimeSpan.FromMinutes(15));
+        return outcome.Output.Trim() is { Length: > 0 } path ? (path, "") : (null, outcome.Errors.LastOrDefault(""));
     }
 }

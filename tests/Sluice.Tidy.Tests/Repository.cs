@@ -1,9 +1,9 @@
 namespace Sluice.Tidy.Tests;
 
-/// <summary>The checkout that the tests lint: found by walking up to the solution file.</summary>
+/// <summary>The checkout that the tests lint.</summary>
 internal static class Repository
 {
-    public static string Root { get; } = FindRoot();
+    public static string Root => CheckoutFolder.Root;
 
     public static IReadOnlyList<string> Sources { get; } = Find("src", "*.cs");
 
@@ -25,13 +25,4 @@ internal static class Repository
             .Where(static path => !Relative(path).Split('/').Any(
                 static part => part is "obj" or "bin" or "artifacts" or ".git"))
             .Order(StringComparer.Ordinal)];
-
-    private static string FindRoot()
-    {
-        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-        {
-            if (File.Exists(Path.Combine(folder.FullName, "Sluice.slnx"))) { return folder.FullName; }
-        }
-        throw new InvalidOperationException("the tests do not run inside a checkout");
-    }
 }

@@ -41,7 +41,7 @@ public sealed partial class RuleTableTests
     [Fact]
     public void ThePageHasTheTable()
     {
-        string page = File.ReadAllText(Path.Combine(Root(), "docs", "verification.md"));
+        string page = File.ReadAllText(CheckoutFolder.At("docs", "verification.md"));
         string[] rows = [.. page.Split('\n').Where(static line => Row().IsMatch(line))];
         string[] expected = [.. VerificationRules.All.Select(static r =>
             $"| {r.Code} | `{r.Name}` | {r.DmaDebug} | {r.Means} | {r.Remedy} |")];
@@ -49,16 +49,6 @@ public sealed partial class RuleTableTests
         {
             Assert.Equal(expected.ElementAtOrDefault(i), rows.ElementAtOrDefault(i));
         }
-    }
-
-    private static string Root()
-    {
-        DirectoryInfo? folder = new(AppContext.BaseDirectory);
-        while (folder is not null && !File.Exists(Path.Combine(folder.FullName, "Sluice.slnx")))
-        {
-            folder = folder.Parent;
-        }
-        return folder?.FullName ?? throw new InvalidOperationException("the tests run outside the repository");
     }
 
     [GeneratedRegex("^\\| [0-9A-F]{2} \\|")]

@@ -27,7 +27,7 @@ public sealed class DocumentedDifferenceTests
     [Fact]
     public void NoOtherLineIsInTheTable()
     {
-        string[] lines = File.ReadAllText(Find("docs/differences.md")).Split("\n## ")[0].Split('\n');
+        string[] lines = File.ReadAllText(CheckoutFolder.At("docs/differences.md")).Split("\n## ")[0].Split('\n');
         IEnumerable<char> documented = lines.Where(static line => line.Length > 3 && line[1] == ' ' && line[3] == ' '
             && char.IsAsciiLetterLower(line[2])).Select(static line => line[2]);
         IEnumerable<char> tested = DocumentedDifferences.All.Select(static row => row.Letter).Concat(Others);
@@ -93,15 +93,5 @@ public sealed class DocumentedDifferenceTests
         Step told = new Step.Register(
             0xF8, VtdIotlbCommand.For(InvalidationGranularity.Global).Word, true, "drop all pages");
         Assert.Null(new Differ(ours, theirs).Run([.. stale[..4], told, read]));
-    }
-
-    private static string Find(string path)
-    {
-        for (DirectoryInfo? folder = new(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-        {
-            string file = Path.Combine(folder.FullName, path);
-            if (File.Exists(file)) { return file; }
-        }
-        throw new FileNotFoundException(path);
     }
 }
