@@ -28,7 +28,8 @@ internal static class OpenFiles
         catch (IOException)
         {
             throw new CommandException(
-                $"a machine needs {Needed} more open files, and the limit leaves fewer; raise it, as with 'ulimit -n 1024'");
+                $"a machine needs {Needed} more open files, and the limit leaves fewer; raise it, as with "
+                + "'ulimit -n 1024'");
         }
         finally
         {

@@ -89,7 +89,7 @@ internal sealed record Outcome(int ExitCode, string Output, string Error)
         return Assert.Single(Errors);
     }
 
-    /// <summary>The command's contract for bad input: status 1 and one line that says who speaks, without a trace.</summary>
+    /// <summary>The command's contract for bad input: status 1 and one line that says who speaks, no trace.</summary>
     public string SingleErrorLine()
     {
         Assert.Equal(1, ExitCode);

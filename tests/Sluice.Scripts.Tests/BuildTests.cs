@@ -18,9 +18,9 @@ public sealed class BuildTests : IDisposable
 
     public void Dispose() => _folder.Dispose();
 
-    // Seen failing, one by one: MSBuild in such a folder ("DestinationFiles refers to 1 item(s)"); Platform and OutDir from the
-    // environment; a compiler server and a build node that stayed; a source changed while the clock was set back, built from
-    // what lay compiled from before.
+    // Seen failing, one by one: MSBuild in such a folder ("DestinationFiles refers to 1 item(s)"); Platform and OutDir
+    // from the environment; a compiler server and a build node that stayed; a source changed while the clock was set
+    // back, built from what lay compiled from before.
     [Fact]
     public void AnyPathAnyEnvironmentAnyClockAndNoServerStays()
     {
@@ -37,12 +37,16 @@ public sealed class BuildTests : IDisposable
         File.SetLastWriteTimeUtc(source, new(2001, 1, 1, 0, 0, 0, DateTimeKind.Utc));
         Assert.Equal("second y", Script.Run("/", Script.Quote(checkout + "/sluice") + " y", variables).Good());
         string[] processes = Directory.GetDirectories("/proc");
-        Assert.All(processes, process => Assert.DoesNotContain(mark, ReadAll(process + "/environ"), StringComparison.Ordinal));
-        Assert.Equal(["artifacts", "Directory.Build.props", "Directory.Packages.props", "eng", "global.json", "sluice", "src"],
-            Directory.EnumerateFileSystemEntries(checkout).Select(Path.GetFileName).Order(StringComparer.OrdinalIgnoreCase));
+        Assert.All(processes, process =>
+            Assert.DoesNotContain(mark, ReadAll(process + "/environ"), StringComparison.Ordinal));
+        Assert.Equal(
+            ["artifacts", "Directory.Build.props", "Directory.Packages.props", "eng", "global.json", "sluice", "src"],
+            Directory.EnumerateFileSystemEntries(checkout).Select(Path.GetFileName)
+                .Order(StringComparer.OrdinalIgnoreCase));
     }
 
-    // Seen failing: "Failed to create CoreCLR, HRESULT: 0x80070057" after a build, or pages of MSBuild's words before it.
+    // Seen failing: "Failed to create CoreCLR, HRESULT: 0x80070057" after a build, or pages of MSBuild's words before
+    // it.
     [Fact]
     public void AColonIsOneLine()
     {
@@ -51,18 +55,22 @@ public sealed class BuildTests : IDisposable
             Script.Run("/", Script.Quote(checkout + "/sluice")).OneLine());
     }
 
-    // Seen failing: every project below a folder 'src' counted as one of ours to document; and the props of a folder above.
+    // Seen failing: every project below a folder 'src' counted as one of ours to document; and the props of a folder
+    // above.
     [Theory]
     [InlineData("src/deep/checkout/src/Sluice", "true")]
     [InlineData("src/deep/checkout/tests/Some.Tests", "false")]
     public void WhereTheCheckoutLiesDecidesNothing(string project, string documented)
     {
         Checkout("src/deep/checkout");
-        _folder.Write("src/Directory.Build.targets", "<Project><Target Name=\"No\" BeforeTargets=\"Build\"><Error /></Target>"
+        _folder.Write("src/Directory.Build.targets",
+            "<Project><Target Name=\"No\" BeforeTargets=\"Build\"><Error /></Target>"
             + "<PropertyGroup><GenerateDocumentationFile>above</GenerateDocumentationFile></PropertyGroup></Project>");
-        string path = _folder.Write(Path.Combine(project, Path.GetFileName(project) + ".csproj"), "<Project Sdk=\"Microsoft.NET.Sdk\" />");
+        string path = _folder.Write(
+            Path.Combine(project, Path.GetFileName(project) + ".csproj"), "<Project Sdk=\"Microsoft.NET.Sdk\" />");
         Assert.Equal(documented, Script.Run(Path.GetDirectoryName(path)!,
-            "dotnet msbuild -nologo -nodeReuse:false -getProperty:GenerateDocumentationFile", ("GenerateDocumentationFile", null)).Good());
+            "dotnet msbuild -nologo -nodeReuse:false -getProperty:GenerateDocumentationFile",
+            ("GenerateDocumentationFile", null)).Good());
     }
 
     private static string ReadAll(string file)
@@ -73,9 +81,11 @@ public sealed class BuildTests : IDisposable
 
     private string Checkout(string name)
     {
-        foreach (string file in (string[])["sluice", "eng/build.sh", "Directory.Build.props", "Directory.Packages.props", "global.json"])
+        string[] files =
+            ["sluice", "eng/build.sh", "Directory.Build.props", "Directory.Packages.props", "global.json"];
+        foreach (string file in files)
         {
-            _folder.Write(Path.Combine(name, file), File.ReadAllText(Path.Combine(Script.Root, file)), file == "sluice");
+            _folder.Write(Path.Combine(name, file), File.ReadAllText(CheckoutFolder.At(file)), file == "sluice");
         }
         _folder.Write(Path.Combine(name, "src/Sluice/Sluice.csproj"), "<Project Sdk=\"Microsoft.NET.Sdk\" />");
         _folder.Write(Path.Combine(name, "src/Sluice/Word.cs"), """
@@ -84,7 +94,9 @@ public sealed class BuildTests : IDisposable
 
             """);
         _folder.Write(Path.Combine(name, "src/Sluice.Cli/Sluice.Cli.csproj"), Project);
-        _folder.Write(Path.Combine(name, "src/Sluice.Cli/Program.cs"), "System.Console.WriteLine(Sluice.Word.It + \" \" + args[0]);\n");
+        _folder.Write(
+            Path.Combine(name, "src/Sluice.Cli/Program.cs"),
+            "System.Console.WriteLine(Sluice.Word.It + \" \" + args[0]);\n");
         return Path.Combine(_folder.Path, name);
     }
 }

@@ -16,7 +16,7 @@ public sealed class FreshMachineTests : IDisposable
         _configuration = Configure("");
     }
 
-    /// <summary>QEMU comes in the same way as the oracles and is 170 MB, so that only CI fetches it each time.</summary>
+    /// <summary>QEMU comes in the same way as the oracles and is 170 MB: only CI fetches it each time.</summary>
     public static TheoryData<string, string[]> Tools()
     {
         TheoryData<string, string[]> tools = [];
@@ -30,18 +30,19 @@ public sealed class FreshMachineTests : IDisposable
 
     public void Dispose() => _folder.Dispose();
 
-    // Seen failing: "the system's package sources name no Debian archive"; the oracles' packages from the system's release,
-    // which need libraries that a small image lacks; the system's hooks run after our update.
+    // Seen failing: "the system's package sources name no Debian archive"; the oracles' packages from the system's
+    // release, which need libraries that a small image lacks; the system's hooks run after our update.
     [Theory]
     [MemberData(nameof(Tools))]
     public void BringsItsTools(string script, string[] questionsAndAnswers)
     {
-        Assert.SkipUnless(script != "qemu.sh" || Script.Run("/", "uname -m").Good() == "x86_64", "the recipe is for x86-64");
+        bool fits = script != "qemu.sh" || Script.Run("/", "uname -m").Good() == "x86_64";
+        Assert.SkipUnless(fits, "the recipe is for x86-64");
         string hook = Path.Combine(_folder.Path, "hook");
         Configure($"APT::Update::Post-Invoke {{ \"touch {hook}\"; }};\nDPkg::Post-Invoke {{ \"touch {hook}\"; }};\n");
 
         // Two at once, as two tests may: one brings it, the other waits.
-        Outcome outcome = Eng(script + " & " + Path.Combine(Script.Root, "eng", script) + "; first=$?; wait $! && exit $first");
+        Outcome outcome = Eng(script + " & " + CheckoutFolder.At("eng", script) + "; first=$?; wait $! && exit $first");
         SkipWhereUnreachable(outcome);
         string[] said = outcome.Good().Split('\n');
         Assert.Equal(2, said.Length);
@@ -83,8 +84,8 @@ public sealed class FreshMachineTests : IDisposable
             + "set SLUICE_QEMU to a QEMU 11 of your own", Eng("qemu.sh").OneLine());
     }
 
-    // Somebody else's archive comes first and does not have the release; then the disk is full. Seen failing: only the first
-    // archive asked.
+    // Somebody else's archive comes first and does not have the release; then the disk is full. Seen failing: only the
+    // first archive asked.
     [Fact]
     public void TheNextArchiveIsTriedAndAFullDiskIsOneLine()
     {
@@ -98,7 +99,8 @@ public sealed class FreshMachineTests : IDisposable
                 *) printf 'W: something\nE: You do not have enough free space.\nsomething else\n'; exit 100 ;;
             esac
             """);
-        // As after a long wait for the lock. Seen failing: that wait counted, and nobody but the first archive was asked.
+        // As after a long wait for the lock. Seen failing: that wait counted, and nobody but the first archive was
+        // asked.
         Outcome outcome = Script.Run(_folder.Path, Script.Quote(Script.Root) + "/eng/oracles.sh",
             [.. Variables(), ("SECONDS", "400")]);
         Assert.Equal(1, outcome.ExitCode);
@@ -118,8 +120,8 @@ public sealed class FreshMachineTests : IDisposable
         _folder.Write("apt/sources.list", "deb http://a/debian bookworm main\n");
         File.AppendAllText(_configuration, $"Dir::Etc \"{_folder.Path}/apt\";\n");
         Program("apt-get", "echo 'E: Could not resolve a'; exit 100");
-        Assert.Equal("qemu: the package lists cannot be had: http://a/debian does not give trixie-backports: E: Could not "
-            + "resolve a; set SLUICE_QEMU to a QEMU 11 of your own", Eng("qemu.sh").Errors[^1]);
+        Assert.Equal("qemu: the package lists cannot be had: http://a/debian does not give trixie-backports: E: Could "
+            + "not resolve a; set SLUICE_QEMU to a QEMU 11 of your own", Eng("qemu.sh").Errors[^1]);
         NothingHalfDone();
     }
 
@@ -129,7 +131,7 @@ public sealed class FreshMachineTests : IDisposable
     {
         string home = Directory.CreateDirectory(Path.Combine(_folder.Path, "home")).FullName;
         string held = Script.HeldToModes();
-        string line = $"chmod 555 {Script.Quote(home)}; {held}{Script.Quote(Path.Combine(Script.Root, "eng", "qemu.sh"))}";
+        string line = $"chmod 555 {Script.Quote(home)}; {held}{Script.Quote(CheckoutFolder.At("eng", "qemu.sh"))}";
         string said = Script.Run(_folder.Path, line, Variables()).OneLine();
         Assert.Equal($"qemu: cannot write {home}/.cache/sluice/qemu; set SLUICE_QEMU to a QEMU 11 of your own", said);
     }
@@ -190,7 +192,8 @@ public sealed class FreshMachineTests : IDisposable
     private static void SkipWhereUnreachable(Outcome outcome)
     {
         bool unreachable = outcome.ExitCode != 0 && outcome.Error.Contains("cannot be had", StringComparison.Ordinal);
-        Assert.SkipWhen(unreachable && Environment.GetEnvironmentVariable("CI") != "true", outcome.Errors.LastOrDefault() ?? "");
+        bool isCI = Environment.GetEnvironmentVariable("CI") == "true";
+        Assert.SkipWhen(unreachable && !isCI, outcome.Errors.LastOrDefault(""));
     }
 
     private string Configure(string more)
@@ -206,7 +209,8 @@ public sealed class FreshMachineTests : IDisposable
     private void Program(string name, string body) =>
         _folder.Write("programs/" + name, "#!/bin/bash\n" + body + "\n", executable: true);
 
-    private Outcome Eng(string line) => Script.Run(_folder.Path, Script.Quote(Script.Root) + "/eng/" + line, Variables());
+    private Outcome Eng(string line) =>
+        Script.Run(_folder.Path, Script.Quote(Script.Root) + "/eng/" + line, Variables());
 
     private (string, string?)[] Variables() =>
     [

@@ -1,7 +1,8 @@
 namespace Sluice.Scripts.Tests;
 
 /// <summary>
-/// <c>./sluice</c> with a small checkout and a stand-in for dotnet: what it builds prints the source that it was built from.
+/// <c>./sluice</c> with a small checkout and a stand-in for dotnet: what it builds prints the source that it was built
+/// from.
 /// </summary>
 public sealed class LauncherTests : IDisposable
 {
@@ -104,8 +105,8 @@ public sealed class LauncherTests : IDisposable
         Assert.Empty(Directory.GetDirectories(Path.Combine(_folder.Path, "checkout/artifacts/sluice"), ".new.*"));
     }
 
-    // The signal goes to the launcher alone, as from a service manager. Seen failing: dotnet and a shell that held the lock
-    // stayed for good, and every later call waited for them.
+    // The signal goes to the launcher alone, as from a service manager. Seen failing: dotnet and a shell that held the
+    // lock stayed for good, and every later call waited for them.
     [Theory]
     [InlineData("TERM", 143)]
     [InlineData("INT", 130)]
@@ -136,8 +137,8 @@ public sealed class LauncherTests : IDisposable
     {
         string place = Path.Combine(_folder.Path, "sdk");
         Directory.CreateDirectory(Path.Combine(place, "host", "fxr"));
-        _folder.Write("sdk/dotnet", "#!/bin/bash\n" + Builds.Replace("echo %s", "echo %s $DOTNET_ROOT", StringComparison.Ordinal) + "\n",
-            executable: true);
+        string builds = Builds.Replace("echo %s", "echo %s $DOTNET_ROOT", StringComparison.Ordinal);
+        _folder.Write("sdk/dotnet", "#!/bin/bash\n" + builds + "\n", executable: true);
         Script.Run(_folder.Path, "ln -sf ../sdk/dotnet programs/dotnet").Good();
         Assert.Equal($"one {place}",
             Script.Run(_folder.Path, "checkout/sluice", [.. Variables(), ("DOTNET_ROOT", null)]).Good());
@@ -149,7 +150,8 @@ public sealed class LauncherTests : IDisposable
     [Fact]
     public void OptionsOfTheShellThatCallsItDoNotCount()
     {
-        Assert.Equal("one", Script.Run(_folder.Path, "checkout/sluice", [.. Variables(), ("SHELLOPTS", "noglob")]).Good());
+        Assert.Equal("one",
+            Script.Run(_folder.Path, "checkout/sluice", [.. Variables(), ("SHELLOPTS", "noglob")]).Good());
     }
 
     // Seen failing: the build's last word hid between its lines, after no first one.
@@ -162,13 +164,15 @@ public sealed class LauncherTests : IDisposable
         Assert.Equal(["error CS0000: no", "sluice: the build failed"], outcome.Errors[1..]);
     }
 
-    // Seen failing: the sources were built where they lie, and the program of a later state counted as the earlier one's.
+    // Seen failing: the sources were built where they lie, and the program of a later state counted as the earlier
+    // one's.
     [Fact]
     public void AChangeDuringTheBuildIsTheNextState()
     {
         Dotnet("""
             echo again >> "$HOME/built"
-            [ -e "$HOME/changed" ] || { touch "$HOME/changed"; printf two > "$HOME/../checkout/src/Sluice.Cli/Program.cs"; }
+            source=$HOME/../checkout/src/Sluice.Cli/Program.cs
+            [ -e "$HOME/changed" ] || { touch "$HOME/changed"; printf two > "$source"; }
             """ + Builds);
         Assert.Equal("one", Sluice("").Good());
         Assert.Equal("two", Sluice("").Good());
@@ -190,14 +194,17 @@ public sealed class LauncherTests : IDisposable
     [Fact]
     public void ItIsFoundThroughLinksAndFromAnywhere()
     {
-        Script.Run(_folder.Path, "mkdir bin other && ln -s ../checkout/sluice bin/first && ln -s first bin/second").Good();
+        Script.Run(_folder.Path, "mkdir bin && ln -s ../checkout/sluice bin/first && ln -s first bin/second").Good();
         foreach (string call in (string[])["bin/first", "bin/second", "cd bin; ./second", "cd checkout; bash sluice",
-            "cd checkout/src; CDPATH=.. ../sluice", "export CDPATH=/:$PWD; checkout/sluice", "PATH=$PWD/bin:$PATH; second"])
+            "cd checkout/src; CDPATH=.. ../sluice", "export CDPATH=/:$PWD; checkout/sluice",
+            "PATH=$PWD/bin:$PATH; second"])
         {
             Assert.Equal("one", Script.Run(_folder.Path, call, Variables()).Good());
         }
         Assert.Equal(1, BuildCount());
-        Assert.StartsWith(_folder.Path + "/checkout/artifacts/sluice/.new.", File.ReadAllText(Home("built")), StringComparison.Ordinal);
+        Assert.StartsWith(
+            _folder.Path + "/checkout/artifacts/sluice/.new.", File.ReadAllText(Home("built")),
+            StringComparison.Ordinal);
     }
 
     // Seen failing: "mkdir: cannot create directory" and a build that fails for pages.
@@ -207,8 +214,9 @@ public sealed class LauncherTests : IDisposable
         string held = Script.HeldToModes();
         string checkout = Path.Combine(_folder.Path, "checkout");
         Script.Run(checkout, "chmod -R a-w .").Good();
-        Assert.Equal($"sluice: it must be built first, and {checkout}/artifacts/sluice cannot be written: run it once as the "
-            + "owner, or in a copy of the checkout", Script.Run("/", $"{held}{checkout}/sluice", Variables()).OneLine());
+        Assert.Equal($"sluice: it must be built first, and {checkout}/artifacts/sluice cannot be written: run it once "
+            + "as the owner, or in a copy of the checkout",
+            Script.Run("/", $"{held}{checkout}/sluice", Variables()).OneLine());
         Script.Run(checkout, "chmod -R u+w . && ./sluice && chmod -R a-w .", Variables()).Good();
         Outcome outcome = Script.Run("/", $"{held}{checkout}/sluice x", Variables());
         Assert.Equal(("one x", ""), (outcome.Good(), outcome.Error));
@@ -224,26 +232,30 @@ public sealed class LauncherTests : IDisposable
     {
         (string, string?)[] foreign =
         [
-            ("OutDir", "/nowhere/"), ("PLATFORM", "x86"), ("configuration", "Debug"), ("baseintermediateoutputpath", "/no/"),
-            ("MSBUILDSINGLELOADCONTEXT", "1"), ("MSBuildSDKsPath", "/no"), ("CustomBeforeMicrosoftCommonProps", "/no"),
-("UseSharedCompilation", "true"), ("MSBUILDDISABLENODEREUSE", "0"),
+            ("OutDir", "/nowhere/"), ("PLATFORM", "x86"), ("configuration", "Debug"),
+            ("baseintermediateoutputpath", "/no/"), ("MSBUILDSINGLELOADCONTEXT", "1"), ("MSBuildSDKsPath", "/no"),
+            ("CustomBeforeMicrosoftCommonProps", "/no"), ("UseSharedCompilation", "true"),
+            ("MSBUILDDISABLENODEREUSE", "0"),
             ("DOTNET_CLI_USE_MSBUILD_SERVER", "1"), ("TreatWarningsAsErrors", "true"), ("LC_ALL", "tr_TR.UTF-8"),
             ("https_proxy", "http://proxy"), ("NUGET_PACKAGES", "/packages"), ("DOTNET_ROOT", "/sdk"),
         ];
         Script.Run("/", Script.Quote(_folder.Path + "/checkout/sluice"), [.. Variables(), .. foreign]).Good();
         string[] seen = [.. File.ReadAllLines(Home("environment")).Select(static line => line.Split('=')[0])];
-        string[] allowed = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "CI", "LD_LIBRARY_PATH", "LC_ALL", "PWD",
-            "OLDPWD", "SHLVL", "_", "MSBUILDDISABLENODEREUSE"];
-        string[] families = ["DOTNET_", "NUGET_", "XDG_", "SSL_CERT_", "http", "no_proxy", "NO_PROXY", "HTTP", "all", "ALL"];
-        Assert.All(seen.Except(allowed), name => Assert.Contains(families, family => name.StartsWith(family, StringComparison.Ordinal)));
+        string[] allowed = ["PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "CI", "LD_LIBRARY_PATH",
+            "LC_ALL", "PWD", "OLDPWD", "SHLVL", "_", "MSBUILDDISABLENODEREUSE"];
+        string[] families =
+            ["DOTNET_", "NUGET_", "XDG_", "SSL_CERT_", "http", "no_proxy", "NO_PROXY", "HTTP", "all", "ALL"];
+        Assert.All(seen.Except(allowed), name =>
+            Assert.Contains(families, family => name.StartsWith(family, StringComparison.Ordinal)));
         string[] lines = File.ReadAllLines(Home("environment"));
-        foreach (string line in (string[])["MSBUILDDISABLENODEREUSE=1", "DOTNET_CLI_USE_MSBUILD_SERVER=0", "https_proxy=http://proxy",
-            "NUGET_PACKAGES=/packages", "DOTNET_ROOT=/sdk", "LC_ALL=C.UTF-8"])
+        foreach (string line in (string[])["MSBUILDDISABLENODEREUSE=1", "DOTNET_CLI_USE_MSBUILD_SERVER=0",
+            "https_proxy=http://proxy", "NUGET_PACKAGES=/packages", "DOTNET_ROOT=/sdk", "LC_ALL=C.UTF-8"])
         {
             Assert.Contains(line, lines);
         }
         string built = File.ReadAllText(Home("built"));
-        foreach (string option in (string[])["-nodeReuse:false", "-p:UseSharedCompilation=false", "-noAutoResponse", "-c Release"])
+        foreach (string option in (string[])["-nodeReuse:false", "-p:UseSharedCompilation=false", "-noAutoResponse",
+            "-c Release"])
         {
             Assert.Contains(option, built, StringComparison.Ordinal);
         }
@@ -255,7 +267,8 @@ public sealed class LauncherTests : IDisposable
     {
         Script.Run(_folder.Path, "mkdir tools; for tool in bash dirname readlink find sort xargs sha256sum cut rm; do "
             + "ln -s \"$(command -v $tool)\" tools; done").Good();
-        string line = Script.Run(_folder.Path, "checkout/sluice", [.. Variables(), ("PATH", _folder.Path + "/tools")]).OneLine();
+        string line = Script.Run(
+            _folder.Path, "checkout/sluice", [.. Variables(), ("PATH", _folder.Path + "/tools")]).OneLine();
         Assert.Equal("sluice: the .NET 10 SDK is needed to build: 'dotnet' is not on the PATH", line);
         Directory.Delete(Path.Combine(_folder.Path, "checkout/src"), recursive: true);
         Assert.Equal($"sluice: the sources in {_folder.Path}/checkout cannot be read", Sluice("").OneLine());
@@ -273,7 +286,8 @@ public sealed class LauncherTests : IDisposable
         Assert.Equal(4, BuildFolders().Length);
     }
 
-    // Seen failing: the build just made was taken away as the oldest, since the others were made while the clock was ahead.
+    // Seen failing: the build just made was taken away as the oldest, since the others were made while the clock was
+    // ahead.
     [Fact]
     public void TheBuildJustMadeIsKeptWhateverTheClockSays()
     {

@@ -31,8 +31,8 @@ internal static class Script
     public static bool Has(string program) => Run("/", $"command -v {program}").ExitCode == 0;
 
     /// <summary>
-    /// What to put before a command so that file modes bind it. Root keeps its user, and with it what it owns, but loses
-    /// the right to pass over modes.
+    /// What to put before a command so that file modes bind it. Root keeps its user, and with it what it owns, but
+    /// loses the right to pass over modes.
     /// </summary>
     public static string HeldToModes()
     {

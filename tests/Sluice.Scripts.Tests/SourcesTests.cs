@@ -1,9 +1,10 @@
 namespace Sluice.Scripts.Tests;
 
 /// <summary>
-/// Which archive the system's package sources name, read from the files as apt reads them, without its lists: these know
-/// nothing where 'apt-get update' never ran. Seen failing: with any one rule of the reader taken out (comments, continued
-/// lines, types, security, components, architectures, line ends, tabs, options, cdrom, order, file names, the last stanza).
+/// Which archive the system's package sources name, read from the files as apt reads them, without its lists: these
+/// know nothing where 'apt-get update' never ran. Seen failing: with any one rule of the reader taken out (comments,
+/// continued lines, types, security, components, architectures, line ends, tabs, options, cdrom, order, file names, the
+/// last stanza).
 /// </summary>
 public sealed class SourcesTests : IDisposable
 {
@@ -29,7 +30,8 @@ public sealed class SourcesTests : IDisposable
 
     // Continued lines, tabs, any spelling of names, several addresses, a comment in the middle of a field.
     [Fact]
-    public void StanzasAsPeopleWriteThem() => Names(["http://a/debian", "mirror+file:/etc/apt/mirrors/b.list"], "my.sources", """
+    public void StanzasAsPeopleWriteThem() => Names(
+        ["http://a/debian", "mirror+file:/etc/apt/mirrors/b.list"], "my.sources", """
         enabled: yes
         TYPES: deb-src
         	deb
@@ -89,7 +91,8 @@ public sealed class SourcesTests : IDisposable
     [InlineData("")]
     public void LinesThatDoNot(string line) => Names([], "a.list", line);
 
-    // Others name Debian's releases too. Debian's key goes first, then no key, then somebody's key; ours before other releases.
+    // Others name Debian's releases too. Debian's key goes first, then no key, then somebody's key; ours before other
+    // releases.
     [Fact]
     public void TheLikeliestComesFirst()
     {
@@ -125,8 +128,8 @@ public sealed class SourcesTests : IDisposable
         _folder.Write("apt/sources.list.d/" + file, content + "\n");
         string configuration = _folder.Write("apt.conf", $"Dir::Etc \"{_folder.Path}/apt\";\n");
         string eng = Script.Quote(Path.Combine(Script.Root, "eng", "archive.sh"));
-        Outcome outcome = Script.Run(_folder.Path, $"set -u -o pipefail; me=t instead=t; . {eng}; archives bookworm amd64",
-            ("APT_CONFIG", configuration));
+        Outcome outcome = Script.Run(_folder.Path,
+            $"set -u -o pipefail; me=t instead=t; . {eng}; archives bookworm amd64", ("APT_CONFIG", configuration));
         Assert.Equal("", outcome.Error);
         Assert.Equal(expected, outcome.Outputs);
     }

@@ -20,13 +20,16 @@ public sealed class TestScriptTests : IDisposable
 
     public void Dispose() => _folder.Dispose();
 
-    // Seen failing: the names stood among thousands of lines above the count; a project that died, hung or was not built had none.
+    // Seen failing: the names stood among thousands of lines above the count; a project that died, hung or was not
+    // built had none.
     [Fact]
     public void TheLastLinesNameWhatFailed()
     {
-        Project("Good", "printf '%s\\n' 'passed A.B (1ms)' 'skipped A.C (0ms)' '  no tool' '  succeeded: 3' '  failed: 0' '  skipped: 1'");
+        Project("Good", "printf '%s\\n' 'passed A.B (1ms)' 'skipped A.C (0ms)' '  no tool' "
+            + "'  succeeded: 3' '  failed: 0' '  skipped: 1'");
         Project("Bad", """
-            printf '%s\n' 'failed A.One(text: "a b") (12ms)' '  Assert.True() Failure' 'passed A.Two (1ms)' 'failed A.Three (1s 2ms)'
+            printf '%s\n' 'failed A.One(text: "a b") (12ms)' '  Assert.True() Failure' 'passed A.Two (1ms)'
+            printf '%s\n' 'failed A.Three (1s 2ms)'
             printf '%s\n' '  succeeded: 1' '  failed: 2' '  skipped: 0'
             exit 2
             """);
@@ -57,6 +60,22 @@ public sealed class TestScriptTests : IDisposable
         Assert.DoesNotContain("failed:", Test("").Outputs);
     }
 
+    // The SDK makes folders there at every build. Seen failing: they stayed, two a run.
+    [Theory]
+    [InlineData("exit 0")]
+    [InlineData("exit 1")]
+    [InlineData("kill -INT $PPID; sleep 1")]
+    public void WhatABuildLeavesInItsTemporaryFolderIsGone(string end)
+    {
+        Project("Good", "printf '%s\\n' '  succeeded: 3' '  failed: 0' '  skipped: 0'");
+        string build = "mkdir \"$TMPDIR/a1B2c3\" && echo made >> \"$HOME/made\"\n" + end;
+        _folder.Write("programs/dotnet", "#!/bin/bash\n" + build + "\n", executable: true);
+        string temporary = Directory.CreateDirectory(Path.Combine(_folder.Path, "tmp")).FullName;
+        Test("", ("TMPDIR", temporary));
+        Assert.True(File.Exists(Path.Combine(_folder.Path, "home/made")));
+        Assert.Empty(Directory.EnumerateFileSystemEntries(temporary));
+    }
+
     // Seen failing: counted and not named.
     [Fact]
     public void ABuildThatFailsIsNamed()
@@ -66,14 +85,16 @@ public sealed class TestScriptTests : IDisposable
         Assert.Equal(["error CS0000: no", "failed:", "  the build", "0 passed, 1 failed"], Test("").Outputs[^4..]);
     }
 
-    // Seen failing: OutDir from the environment, after which no project "was built"; CDPATH, which made the root two lines.
+    // Seen failing: OutDir from the environment, after which no project "was built"; CDPATH, which made the root two
+    // lines.
     [Fact]
     public void CallersEnvironmentsDoNotMatter()
     {
         Project("Iommu", "printf '%s\\n' '  succeeded: 3' '  failed: 0' '  skipped: 0'");
         Script.Run(_folder.Path, "ln -s checkout/test link").Good();
-        foreach (string call in (string[])["checkout/test iommu", "CDPATH=.:/ checkout/test IOMMU", "./link ommu", "umask 077; ./link",
-            "LANG=tr_TR.UTF-8 LC_ALL=tr_TR.UTF-8 checkout/test iommu", "OutDir=/no/ Platform=x86 checkout/test"])
+        foreach (string call in (string[])["checkout/test iommu", "CDPATH=.:/ checkout/test IOMMU", "./link ommu",
+            "umask 077; ./link", "LANG=tr_TR.UTF-8 LC_ALL=tr_TR.UTF-8 checkout/test iommu",
+            "OutDir=/no/ Platform=x86 checkout/test"])
         {
             Assert.Equal("3 passed, 0 failed", Script.Run(_folder.Path, call, Variables()).Good().Split('\n')[^1]);
         }
@@ -114,7 +135,9 @@ public sealed class TestScriptTests : IDisposable
     private void Project(string name, string body)
     {
         _folder.Write($"checkout/tests/{name}.Tests/{name}.Tests.csproj", "");
-        _folder.Write($"checkout/tests/{name}.Tests/bin/Release/net10.0/{name}.Tests", "#!/bin/bash\n" + body + "\n", executable: true);
+        _folder.Write(
+            $"checkout/tests/{name}.Tests/bin/Release/net10.0/{name}.Tests", "#!/bin/bash\n" + body + "\n",
+            executable: true);
     }
 
     private Outcome Test(string words, params (string, string?)[] more) =>

@@ -20,7 +20,8 @@ internal static class RunJob
         else { RunText.Write(terminal.Output, document); }
         if (options is { Iommu: IommuKind.None, Policy: not Remapping.InvalidationPolicy.Strict })
         {
-            terminal.Remark($"sluice run: --policy {document.Policy} changes nothing without a remapping unit: not used");
+            terminal.Remark(
+                $"sluice run: --policy {document.Policy} changes nothing without a remapping unit: not used");
         }
         return document.Rogue.All(static outcome => outcome.IsContained) ? ExitCode.Clean : ExitCode.Findings;
     }
