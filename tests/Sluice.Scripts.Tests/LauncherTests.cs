@@ -335,7 +335,7 @@ public sealed class LauncherTests : IDisposable
         string[] open = Sluice("& checkout/sluice; wait").Outputs;
         Assert.Contains(open, static line => line.Contains("/dev/", StringComparison.Ordinal)
             || line.Contains("pipe:", StringComparison.Ordinal));
-        Assert.DoesNotContain(open, static line => line.Contains(".lock", StringComparison.Ordinal));
+        Assert.DoesNotContain(open, static line => line.Contains("sluice/.lock", StringComparison.Ordinal));
     }
 
     private string[] BuildFolders() =>
