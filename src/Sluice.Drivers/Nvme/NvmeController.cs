@@ -41,10 +41,10 @@ public sealed partial class NvmeController : IDisposable
         {
             throw new NvmeException(NvmeFailure.Unsupported, "the controller's queues have one entry: CAP.MQES is 0");
         }
-        if (!_registers.HasDoorbells(options.QueuePairs))
+        if (!_registers.HasDoorbells(0))
         {
             throw new NvmeException(NvmeFailure.Unsupported,
-                $"the doorbells of {options.QueuePairs} queue pairs lie outside the controller's registers");
+                "the doorbells of the admin queue lie outside the controller's registers");
         }
         _admin = new(_registers, resources.Adapter, resources.Platform.Clock);
     }
@@ -191,6 +191,11 @@ public sealed partial class NvmeController : IDisposable
     private void CreateQueues(in NvmeLimits limits)
     {
         int count = SetNumberOfQueues((uint)_options.QueuePairs);
+        if (!_registers.HasDoorbells(count))
+        {
+            throw new NvmeException(NvmeFailure.Unsupported,
+                $"the doorbells of {count} queue pairs lie outside the controller's registers");
+        }
         var queues = new NvmeQueuePair[count];
         for (int i = 0; i < count; i++)
         {
@@ -255,7 +260,7 @@ public sealed partial class NvmeController : IDisposable
             if (blocks > (ulong)long.MaxValue >> blockSizeLog2)
             {
                 throw new NvmeException(NvmeFailure.Unsupported,
-                    $"namespace {id} claims {blocks} blocks of {1 << blockSizeLog2} bytes: more than 2^63 bytes");
+                    $"namespace {id} claims {blocks} blocks of {1 << blockSizeLog2} bytes: 2^63 bytes or more");
             }
             found.Add(new(this, id, blocks, blockSizeLog2, (page[99] & 1) != 0));
         }

@@ -36,7 +36,7 @@ internal sealed class NvmeRegisters(RegisterWindow window)
         && (configuration & EnableBit) != 0;
 
     /// <summary>Whether the doorbells of queue pairs 0 to <paramref name="last"/> lie in the registers.</summary>
-    public bool HasDoorbells(int last) => Doorbells + ((2UL * (uint)last) + 2 << Stride) <= window.Length;
+    public bool HasDoorbells(int last) => Doorbells + (((2UL * (uint)last) + 2) << Stride) <= window.Length;
 
     public static bool IsReady(uint status) => (status & 1) != 0;
 
