@@ -9,11 +9,14 @@ public sealed partial class NvmeController
     private void Watch()
     {
         // A stepped machine runs timers inside waits, also inside ours: such a turn is skipped.
-        if (_recovering.IsHeldByCurrentThread || _admin.IsBusyHere) { return; }
+        if (_recovering.IsHeldByCurrentThread || _admin.IsBusyHere || Array.Exists(_queues, static q => q.IsBusyHere))
+        {
+            return;
+        }
         lock (_recovering)
         {
             if (_isDead || _isDisposed) { return; }
-            if (_resources.Adapter.DeviceBlocked.IsCancellationRequested)
+            if (IsBlocked)
             {
                 Die();
                 return;
@@ -30,15 +33,17 @@ public sealed partial class NvmeController
             if (needsReset) { ResetController(); }
             else { _ = _admin.TryTakeEvent(_options.AdminTimeout, out _); }
         }
+        // Who told of it meanwhile found this thread at work.
+        if (IsBlocked) { OnDeviceBlocked(); }
     }
 
     /// <summary>
     /// The unit in front of the controller died: no answer of its comes through any more, and no reset brings that
-    /// back. Whoever recovers or disposes at the moment finds out by itself.
+    /// back. Whoever recovers or disposes at the moment, perhaps further down on this very thread, looks when done.
     /// </summary>
     private void OnDeviceBlocked()
     {
-        if (!_recovering.TryEnter()) { return; }
+        if (_recovering.IsHeldByCurrentThread || !_recovering.TryEnter()) { return; }
         try
         {
             if (!_isDead && !_isDisposed) { Die(); }
@@ -48,6 +53,8 @@ public sealed partial class NvmeController
             _recovering.Exit();
         }
     }
+
+    private bool IsBlocked => _resources.Adapter.DeviceBlocked.IsCancellationRequested;
 
     private bool TryAbort(NvmeSlot slot)
     {
@@ -138,7 +145,8 @@ public sealed partial class NvmeController
             if (!_isDead)
             {
                 Deadline limit = Deadline.In(Platform.Clock, _options.CommandTimeout);
-                for (; InFlight > 0 && !limit.HasPassed; limit.Relax()) { Poll(); }
+                // Behind a unit that died nothing is answered any more.
+                for (; InFlight > 0 && !IsBlocked && !limit.HasPassed; limit.Relax()) { Poll(); }
                 foreach (NvmeQueuePair queue in _queues) { queue.Pause(); }
                 ShutDown();
                 if (TryStop())

@@ -3,10 +3,18 @@ namespace Sluice.Drivers.Nvme;
 // What the watchdog and the controller's reset do to a queue pair.
 internal sealed partial class NvmeQueuePair
 {
-    /// <summary>The queues exist and are empty: requests flow.</summary>
+    /// <summary>
+    /// Whether this thread is taking completions: on a stepped machine, timers run inside the waits of a put.
+    /// </summary>
+    public bool IsBusyHere => _completing.IsHeldByCurrentThread;
+
+    /// <summary>The queues exist and are empty: requests flow, unless all was given up meanwhile.</summary>
     public void Resume()
     {
-        lock (_submitting) { _state = State.Running; }
+        lock (_submitting)
+        {
+            if (_state == State.Paused) { _state = State.Running; }
+        }
         Pump();
     }
 
@@ -30,9 +38,8 @@ internal sealed partial class NvmeQueuePair
             foreach (NvmeSlot slot in _slots)
             {
                 if (slot.State != NvmeSlotState.InFlight) { continue; }
-                NvmeRequest request = slot.Request!;
+                NvmeRequest request = TakeOver(slot);
                 Unmap(slot);
-                (slot.Request, slot.State) = (null, NvmeSlotState.Idle);
                 request.Finish(reason);
                 if (slot.IsAborting) { continue; }
                 lock (_submitting) { _free.Push(slot); }
@@ -55,9 +62,7 @@ internal sealed partial class NvmeQueuePair
             foreach (NvmeSlot slot in _slots)
             {
                 if (slot.State != NvmeSlotState.InFlight) { continue; }
-                NvmeRequest request = slot.Request!;
-                (slot.Request, slot.State) = (null, NvmeSlotState.Idle); // never pushed to the free stack again
-                request.Finish(Dead());
+                TakeOver(slot).Finish(Dead()); // never pushed to the free stack again
             }
         }
         foreach (NvmeSlot slot in _slots) { EndWait(slot, olderThan: int.MinValue, Dead()); }

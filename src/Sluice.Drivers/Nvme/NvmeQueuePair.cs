@@ -206,12 +206,23 @@ internal sealed partial class NvmeQueuePair : IDisposable
     /// </summary>
     private bool CompleteRequest(NvmeSlot slot, NvmeStatus status)
     {
-        NvmeRequest request = slot.Request!;
         bool wasAborted = slot.WasAborted;
+        NvmeRequest request = TakeOver(slot);
         Exception? thrown = Unmap(slot);
-        (slot.Request, slot.State) = (null, NvmeSlotState.Idle);
         request.Finish(status.IsSuccess ? thrown : ErrorOf(request, status, wasAborted));
         return !slot.IsAborting;
+    }
+
+    /// <summary>
+    /// The command is no longer the controller's, and whoever calls answers it: before anything is put, because a put
+    /// may wait, and on a stepped machine whatever gives up commands in flight may run inside that wait, on this thread
+    /// and past its lock.
+    /// </summary>
+    private static NvmeRequest TakeOver(NvmeSlot slot)
+    {
+        NvmeRequest request = slot.Request!;
+        (slot.Request, slot.State) = (null, NvmeSlotState.Idle);
+        return request;
     }
 
     /// <summary>
@@ -280,17 +291,17 @@ internal sealed partial class NvmeQueuePair : IDisposable
     private void Submit(NvmeSlot slot)
     {
         NvmeRequest request = slot.Request!;
-        if (request.Buffer is not { } buffer)
-        {
-            Send(slot, BuildWithoutBuffer(slot, request));
-            return;
-        }
         bool isRead = request.Opcode == NvmeCommand.Read;
         DmaDirection direction = isRead ? DmaDirection.FromDevice : DmaDirection.ToDevice;
         string site = isRead ? "SubmitRead" : "SubmitWrite";
         NvmePiece piece = slot.Piece;
         try
         {
+            if (request.Buffer is not { } buffer)
+            {
+                Send(slot, BuildWithoutBuffer(slot, request));
+                return;
+            }
             // Usually there is enough of everything, and nobody waits.
             DmaFailure failure = _adapter.TryBuildScatterGatherList(
                 slot.Mapping, buffer, piece.Offset, piece.Length, direction, out ScatterGatherLease list,
@@ -300,7 +311,7 @@ internal sealed partial class NvmeQueuePair : IDisposable
         }
         catch (Exception e) when (e is DmaException or ArgumentException or InvalidOperationException)
         {
-            Abandon(slot, e);
+            Abandon(slot, IsDead ? Dead() : e);
         }
     }
 
@@ -402,9 +413,10 @@ internal sealed partial class NvmeQueuePair : IDisposable
             };
             return true;
         }
-        catch (ArgumentException e)
+        catch (Exception e) when (e is ArgumentException or InvalidOperationException)
         {
-            unfit = e;
+            // The second when the rings were given back before the list came.
+            unfit = IsDead ? Dead() : e;
             return false;
         }
     }

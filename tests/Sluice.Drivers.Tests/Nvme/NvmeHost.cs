@@ -55,6 +55,9 @@ internal sealed class NvmeHost : IDisposable
 
     public Mdl Buffer(int length, int offset = 0) => Mdl.Allocate(Machine, (uint)length, offset);
 
+    /// <summary>The unit's invalidation queue stops: whoever waits for it next finds the unit dead.</summary>
+    public void StopUnit() => Machine.MapRegisters(MachineMap.RemappingUnit, 0x1000).Write32(0x18, 1u << 31);
+
     public byte[] Content(Mdl buffer)
     {
         byte[] bytes = new byte[buffer.ByteCount];
