@@ -54,40 +54,44 @@ public sealed class NvmeEndingTests
         host.Machine.Dispose();
     }
 
-    // The unit dies while the watchdog waits for the controller to stop: the news comes inside that very wait.
+    // The unit dies while the watchdog waits for the last answer of a reset, and the news comes inside that very wait.
     // Seen failing: the watchdog's lock taken again by its own thread, and queues that ran again when the reset was over:
-    // the flush was done by a controller that was declared dead.
-    [Fact]
-    public void AUnitThatDiesInAResetEndsTheControllerForGood()
+    // of a controller that was declared dead, a flush was never answered.
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(4)]
+    public void AUnitThatDiesInAResetEndsTheControllerForGood(int seed)
     {
-        NvmeOptions options = new() { CommandTimeout = 40 * Millisecond, AdminTimeout = 200 * Millisecond };
+        NvmeOptions options = new() { CommandTimeout = 40 * Millisecond, AdminTimeout = 20 * Second };
         using NvmeHost host = new(new MemoryMedium(Pattern.Disk(1 << 20)), options, stepped: true, remapped: true,
-            dma: new() { Iommu = DmaIommu.Vtd })
+            dma: new() { Iommu = DmaIommu.Vtd }, seed: seed)
         {
             ExpectsLeaks = true,
         };
         using DmaAdapter other = host.Dma.CreateAdapter(PciAddress.From(0, 9, 0), new(), "other");
         CommonBuffer lethal = other.AllocateCommonBuffer(4096);
         using Mdl buffer = host.Buffer(4096);
-        bool killed = false;
+        bool armed = false;
+        host.Device.Misbehave = command =>
+        {
+            const byte CreateCompletionQueue = 5;
+            armed |= command.Queue == 0 && command.Opcode == CreateCompletionQueue;
+            return command.Queue == 1 ? NvmeMisbehaviour.HoldDeaf : NvmeMisbehaviour.None;
+        };
         host.Machine.AddAgent("killer", () =>
         {
-            if (host.Controller.Resets != 0 && !killed)
-            {
-                killed = true;
-                host.Device.Freeze();
-                host.StopUnit();
-                lethal.Dispose();
-            }
-            if (host.Adapter.DeviceBlocked.IsCancellationRequested) { host.Device.Thaw(); }
-            return true;
+            if (!armed) { return true; }
+            host.StopUnit();
+            lethal.Dispose();
+            return !host.Machine.RunUntil(() => host.Adapter.DeviceBlocked.IsCancellationRequested);
         });
-        host.Device.Misbehave = static c => c.Queue == 1 ? NvmeMisbehaviour.HoldDeaf : NvmeMisbehaviour.None;
         ValueTask read = host.Disk.ReadAsync(0, buffer, 0, 4096);
         Assert.True(host.Machine.RunUntil(() => host.Controller.IsDead));
-        host.Device.Misbehave = null;
-        Assert.Throws<NvmeException>(() => host.Controller.Wait(read));
         ValueTask flush = host.Disk.FlushAsync();
+        Assert.True(host.Machine.RunUntil(() => read.IsCompleted && flush.IsCompleted, 100_000));
+        Assert.Throws<NvmeException>(() => host.Controller.Wait(read));
         NvmeException dead = Assert.Throws<NvmeException>(() => host.Controller.Wait(flush));
         Assert.Equal((NvmeFailure.ControllerDead, 1), (dead.Failure, host.Controller.Resets));
     }
