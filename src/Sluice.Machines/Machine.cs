@@ -187,10 +187,19 @@ public sealed partial class Machine : IPlatform, IDisposable
     /// firmware puts it. Memory, time, and interrupts that are latched already stay. What software has in memory, tables
     /// and queues, nobody looks at any more. From any thread; devices are reset one after the other.
     /// </summary>
+    /// <remarks>
+    /// Waits for the step that each device's thread is in. What a device began before does no DMA past the end of the
+    /// call, unless it ignores its bus master enable; and none of it passes a unit that translates no more.
+    /// </remarks>
+    /// <exception cref="TimeoutException">A device was in one step for ten seconds: its unit goes on translating.
+    /// </exception>
+    /// <exception cref="InvalidOperationException">A DMA did not end: the unit goes on translating.</exception>
     public void Reset()
     {
         // The unit last: until a device is reset its DMA passes the unit as before.
-        foreach (PciDevice device in _pci.Functions) { device.ResetFunction(); }
+        PciDevice[] devices = _pci.Functions;
+        foreach (PciDevice device in devices) { device.ResetFunction(); }
+        foreach (PciDevice device in devices) { device.WaitForStep(); }
         Unit?.Reset();
     }
 

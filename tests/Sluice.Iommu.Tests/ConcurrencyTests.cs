@@ -166,6 +166,35 @@ public sealed class ConcurrencyTests
         device.Join();
     }
 
+    // Seen failing: translation off first, and no drain: a DMA that had begun before went to the address it asked for.
+    [Fact]
+    public void AResetWaitsForTheDmaInFlightWhichIsStillTranslated()
+    {
+        using Rig rig = new();
+        rig.Map(rig.Attach(Disk, 1), 3, 0x4000_0000, 0x80_0000);
+        rig.Enable();
+        using ManualResetEventSlim entered = new(), translate = new();
+        PhysicalRun run = default;
+        Thread device = new(() =>
+        {
+            rig.Port.Enter();
+            entered.Set();
+            translate.Wait(5_000);
+            _ = rig.Unit.TryTranslate(rig.Port, new(Disk), new(0x4000_0000), DmaAccess.Write, out run);
+            rig.Port.Exit();
+        });
+        device.Start();
+        Assert.True(entered.Wait(5_000));
+        Thread processor = new(rig.Unit.Reset);
+        processor.Start();
+        Assert.False(processor.Join(50));
+        translate.Set();
+        Assert.True(processor.Join(5_000));
+        device.Join();
+        Assert.Equal(0x80_0000UL, run.First.Value);
+        Assert.Equal(0x4000_0000UL, rig.Physical(Disk, 0x4000_0000));
+    }
+
     [Fact]
     public void ADmaThatNeverEndsIsNamedAndNothingIsCompleted()
     {

@@ -86,6 +86,8 @@ internal sealed partial class VtdRegisterFile : RegisterWindow
     {
         lock (_gate)
         {
+            // Whoever was told to stop and is past that check ends under the old tables.
+            _queue.Drain();
             _unit.Root = default;
             (_status, _rootTable, _interruptTable, _contextCommand, _iotlbCommand, _invalidate) = (0, 0, 0, 0, 0, 0);
             _queue.Reset();

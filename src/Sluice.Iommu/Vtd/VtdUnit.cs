@@ -81,7 +81,13 @@ public sealed partial class VtdUnit : IRemappingUnit
     /// <inheritdoc/>
     public TranslationPort Connect(string name = "") => _drain.Connect(name);
 
-    /// <summary>Back to the state out of reset; the counters stay. No DMA may be in flight.</summary>
+    /// <summary>
+    /// Back to the state out of reset; the counters stay. The DMA in flight is drained first, under the tables that it
+    /// began with; what begins later passes unchanged.
+    /// </summary>
+    /// <exception cref="InvalidOperationException">
+    /// The caller is inside a DMA itself, or one did not end. Nothing was reset then.
+    /// </exception>
     public void Reset() => _registers.Reset();
 
     /// <summary>The root table and whether translation is on. Changed under the register lock.</summary>

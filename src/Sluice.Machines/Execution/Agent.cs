@@ -15,6 +15,15 @@ internal abstract class Agent(string name, Func<bool> step, Action<Agent, Except
     /// </summary>
     public abstract void Wake();
 
+    /// <summary>
+    /// Returns once the step that may be running on another thread is over. One that begins meanwhile sees whatever was
+    /// written before.
+    /// </summary>
+    /// <exception cref="TimeoutException">Ten seconds were not enough.</exception>
+    public virtual void WaitForStep()
+    {
+    }
+
     /// <summary>One piece of work; false when there is nothing to do. A step that throws is the agent's last.</summary>
     public bool RunOne()
     {

@@ -124,6 +124,9 @@ internal sealed class ThreadedExecution : Execution
         private volatile bool _ended;
         private int _signal;
 
+        // Odd while a step runs. Only this thread writes it.
+        private long _turn;
+
         public bool Spins { get; init; } = true;
 
         private bool IsStopping => owner._stopping || _ended;
@@ -172,12 +175,31 @@ internal sealed class ThreadedExecution : Execution
                 // The exchange is a full fence: whoever wakes us after it is seen below, whoever woke us before it has
                 // published its work to the step.
                 Interlocked.Exchange(ref _signal, Idle);
-                while (RunOne())
+                while (Turn())
                 {
                     if (IsStopping) { return; }
                 }
                 if (!SpinForWork()) { Sleep(); }
             }
+        }
+
+        private bool Turn()
+        {
+            Volatile.Write(ref _turn, _turn + 1);
+            bool more = RunOne();
+            Volatile.Write(ref _turn, _turn + 1);
+            return more;
+        }
+
+        public override void WaitForStep()
+        {
+            if (_thread == Thread.CurrentThread) { return; }
+            // For both threads, so that a step costs none: either its turn is seen here, or what was written before is
+            // seen there.
+            Interlocked.MemoryBarrierProcessWide();
+            long turn = Volatile.Read(ref _turn);
+            if ((turn & 1) == 0 || SpinWait.SpinUntil(() => Volatile.Read(ref _turn) != turn, StopLimit)) { return; }
+            throw new TimeoutException($"{Name} is still in one step after {StopLimit.TotalSeconds} s");
         }
 
         private bool SpinForWork()

@@ -208,6 +208,9 @@ public abstract partial class PciDevice
         Reset();
     }
 
+    /// <summary>Returns once the step that the device's own thread may be in is over.</summary>
+    internal void WaitForStep() => _agent?.WaitForStep();
+
     /// <summary>Software has written the configuration space; BARs and capabilities have followed already.</summary>
     private protected virtual void Configured()
     {

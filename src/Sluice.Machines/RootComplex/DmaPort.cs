@@ -8,7 +8,10 @@ namespace Sluice.Machines;
 /// What a device model reaches memory through. A request is split at pages; each piece is one bounded section that the
 /// unit's invalidations wait for. Used by one thread at a time; the counters may be read from any.
 /// </summary>
-/// <remarks>Allocates nothing and takes no lock. A refused piece is a result, never an exception.</remarks>
+/// <remarks>
+/// Allocates nothing and takes no lock. A refused piece is a result, never an exception. Whether the function may master
+/// the bus is looked at inside the section: who clears that and then drains the unit knows that no piece passes any more.
+/// </remarks>
 public sealed class DmaPort
 {
     private const int PageSize = (int)MachineMap.PageSize;
@@ -108,14 +111,14 @@ public sealed class DmaPort
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private bool ReadPiece(RequesterId requester, LogicalAddress address, Span<byte> destination)
     {
-        if (!_device.MayMaster) { return Count(ref _busMasterOff); }
         if (_port is null)
         {
+            if (!_device.MayMaster) { return Count(ref _busMasterOff); }
             // The interrupt window takes writes only, and no memory lies there.
             bool read = _memory.TryRead(new(address.Value), destination);
             return read ? Moved(destination.Length) : Count(ref _masterAborts);
         }
-        _port.Enter();
+        if (!TryEnter(_port)) { return Count(ref _busMasterOff); }
         bool allowed = _unit!.TryTranslate(_port, requester, address, DmaAccess.Read, out PhysicalRun run);
         bool moved = allowed && _memory.TryRead(run.First, destination);
         _port.Exit();
@@ -125,20 +128,29 @@ public sealed class DmaPort
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private bool WritePiece(RequesterId requester, LogicalAddress address, ReadOnlySpan<byte> source)
     {
-        if (!_device.MayMaster) { return Count(ref _busMasterOff); }
         if (source.Length == sizeof(uint) && MsiMessage.Window.Contains(address))
         {
             return Interrupt(requester, address, source);
         }
         if (_port is null)
         {
+            if (!_device.MayMaster) { return Count(ref _busMasterOff); }
             return Store(new(address.Value), source) ? Moved(source.Length) : Count(ref _masterAborts);
         }
-        _port.Enter();
+        if (!TryEnter(_port)) { return Count(ref _busMasterOff); }
         bool allowed = _unit!.TryTranslate(_port, requester, address, DmaAccess.Write, out PhysicalRun run);
         bool moved = allowed && Store(run.First, source);
         _port.Exit();
         return moved ? Moved(source.Length) : Count(ref allowed ? ref _masterAborts : ref _refused);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private bool TryEnter(TranslationPort port)
+    {
+        port.Enter();
+        if (_device.MayMaster) { return true; }
+        port.Exit();
+        return false;
     }
 
     private bool Store(PhysicalAddress address, ReadOnlySpan<byte> source) =>
@@ -147,6 +159,7 @@ public sealed class DmaPort
     private bool Interrupt(RequesterId requester, LogicalAddress address, ReadOnlySpan<byte> source)
     {
         MsiMessage message = new(address, BinaryPrimitives.ReadUInt32LittleEndian(source));
+        if (!_device.MayMaster) { return Count(ref _busMasterOff); }
         if (!address.IsAligned(2)) { return Count(ref _masterAborts); }
         if (_port is not null)
         {
