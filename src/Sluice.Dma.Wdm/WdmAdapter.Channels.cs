@@ -16,7 +16,8 @@ public sealed partial class WdmAdapter
     // Who has the channel and keeps it: KeepObject, or a synchronous request without a callback.
     private MapRegisterBase? _kept;
 
-    // How many keep nothing: their turn came when the device's DMA had ended. Any number may, and all are alike.
+    // How many keep nothing, or have still to say whether they do: their turn came when the device's DMA had ended. Any
+    // number may, and all are alike.
     private int _keptOfNothing;
 
     // The thread that runs an AdapterControl of ours, or 0: there is one at a time, because the channel is exclusive.
@@ -250,6 +251,7 @@ public sealed partial class WdmAdapter
     {
         granted.InControl = true;
         if (granted.Channel is not null) { _kept = granted; }
+        else { Interlocked.Increment(ref _keptOfNothing); }
         _controlThread = Environment.CurrentManagedThreadId;
         IoAllocationAction action = IoAllocationAction.DeallocateObject;
         ExceptionDispatchInfo? thrown = null;
@@ -285,6 +287,12 @@ public sealed partial class WdmAdapter
             (granted.InControl, early) = (false, granted.FreedEarly);
             granted.RegistersOnly = keepsRegisters;
         }
+        if (granted.Channel is null)
+        {
+            bool keeps = action == IoAllocationAction.KeepObject && early is null;
+            if (!keeps && !TakeKeptOfNothing()) { early ??= DdiFunction.FreeAdapterChannel; }
+            if (action == IoAllocationAction.DeallocateObject) { granted.IsFreed = true; }
+        }
         if (early is { } function)
         {
             End(granted);
@@ -293,8 +301,6 @@ public sealed partial class WdmAdapter
         }
         if (granted.Channel is not { } channel)
         {
-            if (action == IoAllocationAction.DeallocateObject) { granted.IsFreed = true; }
-            if (action == IoAllocationAction.KeepObject) { Interlocked.Increment(ref _keptOfNothing); }
             granted.Transfer?.End();
             return;
         }

@@ -314,6 +314,50 @@ public sealed class ChannelTests
         adapter.PutDmaAdapter();
     }
 
+    // A deferred call on another processor is so fast that the AdapterControl has still to return.
+    // Seen failing: told that no AdapterControl kept a channel, which then stayed kept for ever.
+    [Theory]
+    [InlineData(Keep)]
+    [InlineData(Free)]
+    [InlineData(KeepRegisters)]
+    public void D11_WhoGotRegistersThatMapNothingMayFreeTheChannelEarly(IoAllocationAction action)
+    {
+        using Lab lab = new("remapping", registers: 2, options: new() { Verification = VerificationMode.Log });
+        List<DmaViolation> violations = [];
+        lab.System.Violated += violations.Add;
+        WdmAdapter adapter = lab.Get(4096);
+        Mdl lost = lab.Buffer(4096);
+        ScatterGatherList broken = lab.List(adapter, lost, 0, 4096, true);
+        MapRegisterBase held = Granted(lab, adapter, 1);
+        Exception? thrown = null;
+        bool ran = false;
+        Assert.Equal(NtStatus.Success, lab.AtDispatch(() => adapter.AllocateAdapterChannel(lab.Device, 2,
+            (_, _, _, _) =>
+            {
+                ran = true;
+                Thread deferred = new(() => thrown = Record.Exception(() => lab.AtDispatch(adapter.FreeAdapterChannel)));
+                deferred.Start();
+                deferred.Join();
+                return action;
+            }, null)));
+        Assert.False(ran);
+        lab.Platform.UnitIsDeaf = true;
+        lab.Put(adapter, broken, true);
+        Assert.True(ran);
+        Assert.Null(thrown);
+        VerificationRule[] told = action switch
+        {
+            Keep => [],
+            Free => [VerificationRule.ChannelFreedTwice],
+            _ => [VerificationRule.WrongFunction],
+        };
+        Assert.Equal(told, violations.Select(static v => v.Rule));
+        Assert.Throws<InvalidOperationException>(() => lab.AtDispatch(adapter.FreeAdapterChannel));
+        lab.AtDispatch(() => adapter.FreeMapRegisters(held, 1));
+        foreach (DmaLeak leak in lab.System.Leaks.ToArray()) { leak.Release(); }
+        adapter.PutDmaAdapter();
+    }
+
     internal static MapRegisterBase Granted(Lab lab, WdmAdapter adapter, int registers)
     {
         MapRegisterBase? granted = null;
