@@ -20,12 +20,7 @@ public sealed class MonitorTests
             """{ "id" : null ,""" + "\n" + """ "execute" : "system_reset" }""",
         ];
         using ProtocolPair pair = new(withMonitor: true);
-        foreach (MonitorClient side in (MonitorClient[])[pair.TheirMonitor!, pair.OurMonitor!])
-        {
-            Assert.Equal("greeting 11", side.NextInShort());
-        }
-        List<string> theirs = Run(pair.TheirMonitor!, talk), ours = Run(pair.OurMonitor!, talk);
-        Assert.Equal(theirs, ours);
+        List<string> ours = SameTalk(pair, talk);
         Assert.Contains("return {} id \"r\"", ours);
         // By the port, the event comes by itself.
         pair.Ask("outb 0xcf9 6");
@@ -51,12 +46,7 @@ public sealed class MonitorTests
             """{"execute":"system_reset","id":7}""",
         ];
         using ProtocolPair pair = new(withMonitor: true);
-        foreach (MonitorClient side in (MonitorClient[])[pair.TheirMonitor!, pair.OurMonitor!])
-        {
-            Assert.Equal("greeting 11", side.NextInShort());
-        }
-        List<string> theirs = Run(pair.TheirMonitor!, talk), ours = Run(pair.OurMonitor!, talk);
-        Assert.Equal(theirs, ours);
+        List<string> ours = SameTalk(pair, talk);
         Assert.Single(ours, static line => line.StartsWith("event", StringComparison.Ordinal));
     }
 
@@ -119,18 +109,32 @@ public sealed class MonitorTests
         Assert.Equal("0x0000000000000000", ProtocolPair.Ask(served.Client, "readl 0x200000"));
     }
 
+    // Seen failing: a machine that ends with its monitor.
     [Fact]
     public void AClientThatLeavesTheMonitorKeepsTheMachine()
     {
         using ServedMachine served = new(withMonitor: true);
         served.Monitor!.Dispose();
         Assert.Equal("little", ProtocolPair.Ask(served.Client, "endianness"));
-        ProtocolPair.Ask(served.Client, "outb 0xcf9 6");
-        Assert.Equal("little", ProtocolPair.Ask(served.Client, "endianness"));
+        // Longer than the monitor's thread takes to notice.
+        for (int i = 0; i < 200; i++)
+        {
+            ProtocolPair.Ask(served.Client, "outb 0xcf9 6");
+            Assert.Equal("little", ProtocolPair.Ask(served.Client, "endianness"));
+        }
+    }
+
+    /// <summary>Both greet and answer alike; what ours says.</summary>
+    private static List<string> SameTalk(ProtocolPair pair, string[] talk)
+    {
+        List<string> theirs = Run(pair.TheirMonitor!, talk), ours = Run(pair.OurMonitor!, talk);
+        Assert.Equal(theirs, ours);
+        return ours;
     }
 
     private static List<string> Run(MonitorClient side, string[] talk)
     {
+        Assert.Equal("greeting 11", side.NextInShort());
         List<string> heard = [];
         foreach (string line in talk)
         {

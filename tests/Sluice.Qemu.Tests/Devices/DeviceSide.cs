@@ -6,6 +6,7 @@ using Sluice.Machines;
 using Sluice.Machines.Nvme;
 using Sluice.Machines.Qemu;
 using Sluice.Machines.Qtest;
+using Sluice.Qemu.Tests.Protocol;
 
 namespace Sluice.Qemu.Tests.Devices;
 
@@ -177,9 +178,7 @@ internal sealed class DeviceSide : IDisposable
         NvmeModel nvme = new(new MemoryMedium(content), new() { QueuePairs = QueuePairs });
         machine.Plug(nvme, PciAddress.From(0, 6, 0));
         string path = Path.Combine(Path.GetTempPath(), $"sluice-device-{Guid.NewGuid():N}"[..24]);
-        using Socket listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-        listener.Bind(new UnixDomainSocketEndPoint(path));
-        listener.Listen(1);
+        using Socket listener = ServedMachine.Listen(path);
         Thread thread = new(() => MachineServer.Serve(machine, path)) { IsBackground = true };
         thread.Start();
         QtestClient client = new(listener.Accept(), TimeSpan.FromSeconds(20));
