@@ -71,6 +71,7 @@ public abstract class HandleTests : IDisposable
     private void Free(MapRegisterBase registers) =>
         _lab.AtDispatch(() => _adapter.FreeMapRegisters(registers, registers.NumberOfMapRegisters));
 
+    // Seen failing: registers whose owner nobody looks at.
     [Fact]
     public void MapRegistersOfAnotherAdapter()
     {
@@ -115,6 +116,7 @@ public abstract class HandleTests : IDisposable
         Broke(MapRegistersFreedTwice);
     }
 
+    // Seen failing: a map that finds no register left, and no word of it.
     [Fact]
     public void TheLastMapRegisterAndOneMore()
     {
@@ -148,6 +150,7 @@ public abstract class HandleTests : IDisposable
         Free(registers);
     }
 
+    // Seen failing: a mapped transfer cancelled through another adapter, and no word of it.
     [Fact]
     public void ContextsOfAnotherAdapterOrInUseOrNotSetUp()
     {
@@ -197,6 +200,7 @@ public abstract class HandleTests : IDisposable
         BrokeNothing();
     }
 
+    // Seen failing: one of a vector freed by itself.
     [Fact]
     public void CommonBuffersOfAnotherAdapterOrAVectorOrAfterTheirFree()
     {
@@ -226,6 +230,7 @@ public abstract class HandleTests : IDisposable
         vector.FreeAll();
     }
 
+    // Seen failing: the second free of a vector that nobody told of.
     [Fact]
     public void VectorsOfAnotherAdapterOrFreedInTheWrongOrderOrTwice()
     {
@@ -259,6 +264,7 @@ public abstract class HandleTests : IDisposable
         Broke(CommonBufferFreedTwice);
     }
 
+    // Seen failing: an MDL made from another adapter's list, and no word of it.
     [Fact]
     public void ListsOfAnotherAdapterOrAfterTheirPut()
     {
@@ -280,6 +286,7 @@ public abstract class HandleTests : IDisposable
         Broke(ListPutTwice);
     }
 
+    // Seen failing: memory that still holds a list given for another, and no word of it.
     [Fact]
     public void MemoryForListsOfAnotherAdapterOrInUse()
     {
@@ -303,6 +310,7 @@ public abstract class HandleTests : IDisposable
         Free(registers);
     }
 
+    // Seen failing: told as a buffer still in use.
     [Fact]
     public void BuffersThatWereDisposed()
     {
@@ -316,6 +324,7 @@ public abstract class HandleTests : IDisposable
         _violations.Clear();
     }
 
+    // Seen failing: the second free of an adapter object that nobody told of.
     [Fact]
     public void AnAdapterObjectThatTheDeviceObjectDoesNotKeep()
     {
@@ -355,6 +364,7 @@ public sealed class DeferredHandleTests() : HandleTests("deferred");
 /// <summary>The same under <see cref="VerificationMode.Throw"/>: a violation, and not what lies below.</summary>
 public sealed class ThrowingHandleTests
 {
+    // Seen failing: map registers used after their free, of which nobody told: what lies below was thrown.
     [Theory]
     [MemberData(nameof(Backend.All), MemberType = typeof(Backend))]
     public void WhatWasFreedIsAViolation(string backend)

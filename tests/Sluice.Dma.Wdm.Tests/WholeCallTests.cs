@@ -224,11 +224,13 @@ public sealed class WholeCallTests
         Assert.Equal(40, lab.System.Statistics.Violations);
     }
 
-    // The same at the moment of the return.
+    // The same at the moment of the return. All the registers that there are must come back each time.
+    // Seen failing: an early free that a return which keeps the registers forgets.
     [Fact]
     public void AFreeThatRacesWithTheReturnOfTheAdapterControlHappensOnce()
     {
-        using Lab lab = new("remapping");
+        const int All = 9;
+        using Lab lab = new("remapping", registers: All);
         WdmAdapter adapter = lab.Get(8 * 4096);
         MapRegisterBase? granted = null;
         bool answers = false;
@@ -251,12 +253,13 @@ public sealed class WholeCallTests
             },
             _ =>
             {
-                Assert.True(adapter.Adapter.TryAllocateChannel(adapter.NumberOfMapRegisters, out DmaChannel? all));
+                Assert.True(adapter.Adapter.TryAllocateChannel(All, out DmaChannel? all));
                 all.Dispose();
             });
         adapter.PutDmaAdapter();
     }
 
+    // Seen failing: an early free that is compared with no answer.
     [Theory]
     [InlineData(true, Keep, WrongFunction)]
     [InlineData(false, KeepRegisters, WrongFunction)]

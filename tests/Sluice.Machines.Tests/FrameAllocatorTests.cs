@@ -263,6 +263,7 @@ public sealed class FrameAllocatorTests
         Assert.Equal(FrameKind.Free, frames.KindOf(pages[2]));
     }
 
+    // Seen failing: a second gate taken.
     [Fact]
     public void OneGateAtATimeAndWithoutOneNothingWaits()
     {

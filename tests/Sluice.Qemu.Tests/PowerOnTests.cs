@@ -128,7 +128,7 @@ public sealed class PowerOnTests
         Assert.Equal("0x0000000000000000", nothing);
     }
 
-    // Line c.
+    // Line c. Seen failing: registers that we keep, too.
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

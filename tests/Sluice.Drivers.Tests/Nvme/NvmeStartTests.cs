@@ -27,6 +27,7 @@ public sealed class NvmeStartTests : IDisposable
         _machine.Dispose();
     }
 
+    // Seen failing: the format after the one in use read.
     [Fact]
     public void TheFakeIsAControllerThatStarts()
     {
@@ -51,6 +52,7 @@ public sealed class NvmeStartTests : IDisposable
         Assert.Equal($"namespace 1 claims {blocks} blocks of {1 << blockSizeLog2} bytes: 2^63 bytes or more", refused.Message);
     }
 
+    // Seen failing: the largest refused.
     [Theory]
     [InlineData((1UL << 54) - 1, 9)]
     [InlineData((1UL << 51) - 1, 12)]

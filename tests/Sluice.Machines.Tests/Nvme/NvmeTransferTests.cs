@@ -43,6 +43,7 @@ public sealed class NvmeTransferTests
         }
     }
 
+    // Seen failing: one more taken at either end.
     [Theory]
     [InlineData(12)]
     [InlineData(29)]
