@@ -16,8 +16,8 @@ public sealed partial class NvmeModel
     }
 
     private const int ZeroStep = 1 << 20;
-    private const int HoleCost = 1 << 16;
-    private const long LargestHole = 64 << 20;
+    private const int LeastHoleCost = 1 << 16;
+    private const int HoleCostLog2 = 6;
     private const int RangeBytes = 16;
     private const int MaxRanges = 256;
     private readonly byte[] _zeros = new byte[1 << 16];
@@ -108,7 +108,9 @@ public sealed partial class NvmeModel
         return (first, blocks);
     }
 
-    /// <summary>Sixteen holes, or a mebibyte of zeros where the medium has no holes.</summary>
+    /// <summary>
+    /// Sixteen holes, of 64 MiB altogether: a medium in memory fills them. Or a mebibyte of zeros where there are no holes.
+    /// </summary>
     private bool ZeroSome()
     {
         NvmeStatus status = NvmeStatus.Success;
@@ -126,9 +128,9 @@ public sealed partial class NvmeModel
             long length = _zeroing.End - _zeroing.Offset;
             if (_medium.CanDeallocate)
             {
-                length = Math.Min(length, LargestHole);
+                length = Math.Min(length, (long)budget << HoleCostLog2);
                 status = Translate(_medium.Deallocate(_zeroing.Offset, length));
-                budget -= HoleCost;
+                budget -= Math.Max(LeastHoleCost, (int)(length >> HoleCostLog2));
             }
             else
             {

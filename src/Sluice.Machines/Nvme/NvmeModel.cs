@@ -6,10 +6,10 @@ namespace Sluice.Machines.Nvme;
 /// </summary>
 /// <remarks>
 /// <para>Register accesses come from any thread and touch only registers and doorbells; all other work, and every DMA,
-/// happens in <see cref="Step"/> on the device's own thread: at most eight commands, sixteen holes in the medium, or one
-/// mebibyte of a longer transfer or of zeroing, per step.</para>
+/// happens in <see cref="Step"/> on the device's own thread: at most eight commands, sixteen holes of 64 MiB
+/// altogether in the medium, or one mebibyte of a longer transfer or of zeroing, per step.</para>
 /// <para>Data moves medium → staging buffer → memory, as in a real controller, so that no DMA waits for a disk. Nothing
-/// allocates once the queues exist.</para>
+/// allocates once the queues exist, but for the first Compare.</para>
 /// <para>A refused DMA of data ends the command with Data Transfer Error; a refused DMA of the queues themselves is
 /// fatal (CSTS.CFS) until the driver resets the controller.</para>
 /// </remarks>

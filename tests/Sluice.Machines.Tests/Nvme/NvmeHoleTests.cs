@@ -87,6 +87,55 @@ public sealed class NvmeHoleTests : IDisposable
         Assert.Equal(MediumStatus.ReadOnly, readOnly.Deallocate(0, 1));
     }
 
+    // Seen failing: sixteen holes of 64 MiB each in one step, which a medium in memory fills with a GiB of zeros.
+    [Fact]
+    public void AStepMakesHolesOf64MebibytesAltogether()
+    {
+        NvmeRig? rig = null;
+        HoledMedium medium = new(1L << 30, () => rig!.Machine.Clock.Nanoseconds);
+        using NvmeRig made = rig = new(medium);
+        Ring ring = rig.Enable().CreateQueues(1, 8, 8);
+        byte[] ranges = new byte[40 * 16];
+        for (int i = 0; i < 40; i++) { Range(8, i < 20 ? 8u : (64 << 11) + 8u).CopyTo(ranges, i * 16); }
+        rig.WriteMemory(rig.Data, ranges);
+        Assert.Equal(0, rig.Execute(ring, NvmeRig.Command(Deallocate, 1, rig.Data, 0, 39, 4)).Status);
+        Assert.Equal(20 * 4096L + (20 * ((64 << 20) + 4096L)), medium.Holes.Sum(static hole => hole.Length));
+        // No time passes in a step.
+        foreach (IGrouping<long, (long Time, long Length)> step in medium.Holes.GroupBy(static hole => hole.Time))
+        {
+            Assert.InRange(step.Count(), 1, 16);
+            Assert.InRange(step.Sum(static hole => hole.Length), 1, 64 << 20);
+        }
+    }
+
+    /// <summary>A medium that tells when it got which hole.</summary>
+    private sealed class HoledMedium(long length, Func<long> clock) : INvmeMedium
+    {
+        public List<(long Time, long Length)> Holes { get; } = [];
+
+        public long Length => length;
+
+        public bool IsReadOnly => false;
+
+        public bool CanDeallocate => true;
+
+        public MediumStatus Deallocate(long offset, long length)
+        {
+            Holes.Add((clock(), length));
+            return MediumStatus.Done;
+        }
+
+        public MediumStatus Read(long offset, Span<byte> destination) => MediumStatus.Done;
+
+        public MediumStatus Write(long offset, ReadOnlySpan<byte> source) => MediumStatus.Done;
+
+        public MediumStatus Flush() => MediumStatus.Done;
+
+        public void Dispose()
+        {
+        }
+    }
+
     private FileMedium OpenWithHoles()
     {
         FileMedium medium = FileMedium.Open(_path, readOnly: false);
