@@ -127,7 +127,8 @@ public sealed partial class WdmAdapter
         if (virtualAddress.Adapter != Adapter || virtualAddress.IsOfVector)
         {
             throw new InvalidOperationException(virtualAddress.IsOfVector
-                ? $"{Driver} frees the common buffer at {logicalAddress}, which is one of a vector: free it through that"
+                ? $"{Driver} frees the common buffer at {logicalAddress}, which is one of a vector: "
+                    + "free it through that"
                 : $"{Driver} frees a common buffer of {virtualAddress.Adapter.Driver} "
                     + $"{virtualAddress.Adapter.Device}");
         }

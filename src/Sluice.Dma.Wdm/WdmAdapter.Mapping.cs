@@ -23,10 +23,10 @@ public sealed partial class WdmAdapter
     /// none.</param>
     /// <param name="completionContext">Handed to it.</param>
     /// <returns>Success, for all bytes or fewer; InvalidParameter: a bad range, no room for one element, the last map
-    /// is not flushed, the registers were freed, or a completion routine of a bus master; BufferTooSmall: the chain ends before;
-    /// InsufficientResources; AccessDenied; DeviceNotConnected; Cancelled: <see cref="CancelMappedTransfer"/> was
-    /// called (when that comes while the controller is being started, this succeeds and the completion routine says
-    /// it).</returns>
+    /// is not flushed, the registers were freed, or a completion routine of a bus master; BufferTooSmall: the chain
+    /// ends before; InsufficientResources; AccessDenied; DeviceNotConnected; Cancelled:
+    /// <see cref="CancelMappedTransfer"/> was called (when that comes while the controller is being started, this
+    /// succeeds and the completion routine says it).</returns>
     public NtStatus MapTransferEx(
         Mdl mdl, MapRegisterBase mapRegisterBase, ulong offset, uint deviceOffset, ref uint length, bool writeToDevice,
         ScatterGatherBuffer? buffer, DmaCompletionRoutine? completionRoutine, object? completionContext)

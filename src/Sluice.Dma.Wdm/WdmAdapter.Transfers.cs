@@ -183,7 +183,10 @@ public sealed partial class WdmAdapter
     {
         NtStatus status = context.Begin(this, request, Adapter.Verifier);
         if (status != NtStatus.InvalidParameter) { return status; }
-        if (context.Adapter is { } owner && owner != this) { TellForeign(function, "a transfer context", owner.Adapter); }
+        if (context.Adapter is { } owner && owner != this)
+        {
+            TellForeign(function, "a transfer context", owner.Adapter);
+        }
         else
         {
             Tell(function, VerificationRule.ContextMisused, 0,

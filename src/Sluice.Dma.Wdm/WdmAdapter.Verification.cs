@@ -43,7 +43,8 @@ public sealed partial class WdmAdapter
     }
 
     private void TellForeign(DdiFunction function, string what, DmaAdapter owner) =>
-        Tell(function, NotOfThisAdapter, 0, $"{what} of {owner.Driver} {owner.Device}: used by {Driver} {Adapter.Device}");
+        Tell(function, NotOfThisAdapter, 0,
+            $"{what} of {owner.Driver} {owner.Device}: used by {Driver} {Adapter.Device}");
 
     // The start of a buffer, and its length: 1F, 21, 24, 15.
     private void Verify(DdiFunction function, Mdl mdl, VirtualAddress currentVa, uint length, bool chained = true)
@@ -135,7 +136,8 @@ public sealed partial class WdmAdapter
         if (registers.Verified is not { } verified) { return; }
         bool runs = IsSubordinate && !Description.AutoInitialize && registers.Transfer is not { IsPoisoned: true }
             && registers.IsMapped && Controller.ReadCounter(Line) > 0;
-        // That it still runs is thrown when the flush is done; what does not match flushes nothing, so it is thrown here.
+        // That it still runs is thrown when the flush is done; what does not match flushes nothing, so it is thrown
+        // here.
         if (runs)
         {
             Adapter.Verifier!.Note(

@@ -184,8 +184,8 @@ public sealed partial class Machine : IPlatform, IDisposable
 
     /// <summary>
     /// A system reset, as by port 0xCF9: every function and the remapping unit are as after power-on, and ECAM is where
-    /// firmware puts it. Memory, time, and interrupts that are latched already stay. What software has in memory, tables
-    /// and queues, nobody looks at any more. From any thread; devices are reset one after the other.
+    /// firmware puts it. Memory, time, and interrupts that are latched already stay. What software has in memory,
+    /// tables and queues, nobody looks at any more. From any thread; devices are reset one after the other.
     /// </summary>
     /// <remarks>
     /// Waits for the step that each device's thread is in. What a device began before does no DMA past the end of the

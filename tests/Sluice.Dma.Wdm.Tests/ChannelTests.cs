@@ -335,7 +335,8 @@ public sealed class ChannelTests
             (_, _, _, _) =>
             {
                 ran = true;
-                Thread deferred = new(() => thrown = Record.Exception(() => lab.AtDispatch(adapter.FreeAdapterChannel)));
+                Thread deferred = new(
+                    () => thrown = Record.Exception(() => lab.AtDispatch(adapter.FreeAdapterChannel)));
                 deferred.Start();
                 deferred.Join();
                 return action;

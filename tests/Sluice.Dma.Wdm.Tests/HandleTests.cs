@@ -4,8 +4,8 @@ using static Sluice.Dma.VerificationRule;
 namespace Sluice.Dma.Wdm.Tests;
 
 /// <summary>
-/// Every handle that a function takes: of another adapter, given back before, used twice, in the wrong order. Each once,
-/// and once nearly.
+/// Every handle that a function takes: of another adapter, given back before, used twice, in the wrong order. Each
+/// once, and once nearly.
 /// </summary>
 /// <remarks>
 /// Seen failing: each of the nine rules that are named here silenced by itself, and registers whose owner nobody looks
@@ -157,7 +157,8 @@ public abstract class HandleTests : IDisposable
         DmaTransferContext context = new();
         NtStatus Ask(WdmAdapter adapter, DmaFlags flags = DmaFlags.None) => _lab.AtDispatch(() =>
             flags == DmaFlags.None
-                ? adapter.AllocateAdapterChannelEx(_lab.Device, context, 1, flags, static (_, _, _, _) => Keep, null, null)
+                ? adapter.AllocateAdapterChannelEx(
+                    _lab.Device, context, 1, flags, static (_, _, _, _) => Keep, null, null)
                 : adapter.AllocateAdapterChannelEx(_lab.Device, context, 1, flags, null, null, new()));
         NtStatus List(WdmAdapter adapter) => _lab.AtDispatch(() => adapter.GetScatterGatherListEx(
             _lab.Device, context, _mdl, 0, 4096, DmaFlags.None, (_, _, list, _) =>

@@ -39,8 +39,8 @@ public sealed class KmdfRaceTests
         }
     }
 
-    // Two threads, at the same moment, in the first transfer of two, whose next has to wait for its register or channel.
-    // Seen failing: a transaction whose channel request was dropped by the adapter's end and that never ended.
+    // Two threads, at the same moment, in the first transfer of two, whose next has to wait for its register or
+    // channel. Seen failing: a transaction whose channel request was dropped by the adapter's end and that never ended.
     [Theory]
     [MemberData(nameof(Pairs))]
     public void OfAnyTwoCallsExactlyOneSaysThatItIsOver(WdfDmaProfile profile, Move left, Move right)
@@ -72,7 +72,8 @@ public sealed class KmdfRaceTests
     }
 
     // A cancellation between the setting up of the context and its use, made sure of by a rule that is told just there.
-    // Seen failing: it withdrew what was still to be asked for, said that the transaction was over, and so did the call.
+    // Seen failing: it withdrew what was still to be asked for, said that the transaction was over, and so did the
+    // call.
     [Fact]
     public void ACancellationOfWhatIsAskedForJustNowIsSaidByTheCallThatAsks()
     {
@@ -277,7 +278,8 @@ public sealed class KmdfRaceTests
                 _held.Add(channel.Dispose);
                 return;
             }
-            Assert.True(adapter.TryGetScatterGatherList(_mdl, 0, 1, DmaDirection.ToDevice, out ScatterGatherLease list));
+            Assert.True(adapter.TryGetScatterGatherList(
+                _mdl, 0, 1, DmaDirection.ToDevice, out ScatterGatherLease list));
             _held.Add(() =>
             {
                 // Behind the transaction's first transfer, before its second.

@@ -3,7 +3,8 @@ using Sluice.Formats.Vtd;
 
 namespace Sluice.Machines.Tests;
 
-/// <summary>A system reset while devices do DMA: what they began before is over before the unit lets all pass.</summary>
+/// <summary>A system reset while devices do DMA: what they began before is over before the unit lets all
+/// pass.</summary>
 public sealed class SystemResetTests : IDisposable
 {
     private const ulong Logical = 0x7654_3000; // no memory is there: what passes untranslated is a master abort
@@ -32,8 +33,8 @@ public sealed class SystemResetTests : IDisposable
         _machine.Dispose();
     }
 
-    // Seen failing: bus mastering looked at before the section that the unit's reset drains: some pieces went to the address
-    // that only the tables knew.
+    // Seen failing: bus mastering looked at before the section that the unit's reset drains: some pieces went to the
+    // address that only the tables knew.
     [Fact]
     public void NothingThatWasBegunPassesTheUnitAfterwards()
     {
@@ -97,7 +98,8 @@ public sealed class SystemResetTests : IDisposable
         if (early) { function.EnableBusMaster(); }
         go.Set();
         await reset.WaitAsync(s_limit);
-        Assert.True(SpinWait.SpinUntil(() => probe.Port.Pieces + probe.Port.BusMasterOff + probe.Port.MasterAborts == 2, s_limit));
+        Assert.True(SpinWait.SpinUntil(
+            () => probe.Port.Pieces + probe.Port.BusMasterOff + probe.Port.MasterAborts == 2, s_limit));
         Assert.Equal((1, 1, 0), (probe.Port.Pieces, probe.Port.BusMasterOff, probe.Port.MasterAborts));
         Assert.Equal([DmaStatus.Completed, DmaStatus.Refused], writes);
         Assert.False(early, "the reset returned before the step did");

@@ -31,7 +31,8 @@ public sealed class IommuTestDeviceTests
         foreach (int at in registers[..9])
         {
             ulong register = Bar + (ulong)at;
-            lines.AddRange([$"writel {register} 0x11223344", $"readl {register}", $"readb {register}", $"readw {register}",
+            lines.AddRange([$"writel {register} 0x11223344", $"readl {register}", $"readb {register}",
+                $"readw {register}",
                 $"readq {register}", $"readl {register + 1}", $"writeb {register} 5", $"writew {register} 6",
                 $"writel {register + 1} 0x77777777", $"readl {register}", $"writeq {register} 0x1111222233334440",
                 $"readl {register}", $"readl {register + 4}", $"read {register} 11"]);
@@ -86,8 +87,10 @@ public sealed class IommuTestDeviceTests
         Fault(lines, 0x40_0000_0000, 0x20_0000, 8);
         // Four levels to 0x4000000000: a page both ways, one read-only, one absent, one write-only.
         lines.AddRange([$"writeq {Context + Device * 16} {Table | 1}", $"writeq {Context + Device * 16 + 8} 0x102"]);
-        (ulong At, ulong To)[] entries = [(Table, 0x41_1000 | 3), (Table + 8, 0x41_1000 | 3), (0x41_1000, 0x41_2000 | 3),
-            (0x41_2000, 0x41_3000 | 3), (0x41_3000, 0x20_0000 | 3), (0x41_3008, 0x20_1000 | 1), (0x41_3018, 0x20_2000 | 2),
+        (ulong At, ulong To)[] entries = [(Table, 0x41_1000 | 3), (Table + 8, 0x41_1000 | 3),
+            (0x41_1000, 0x41_2000 | 3),
+            (0x41_2000, 0x41_3000 | 3), (0x41_3000, 0x20_0000 | 3), (0x41_3008, 0x20_1000 | 1),
+            (0x41_3018, 0x20_2000 | 2),
             (0x41_3020, 0x20_3000 | 3)];
         lines.AddRange(entries.Select(static e => $"writeq {e.At} {e.To}"));
         lines.AddRange(["writeq 0xfed90028 0xa000000000000000", "writeq 0xfed900f8 0x9000000000000000"]);

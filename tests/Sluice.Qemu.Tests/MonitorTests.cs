@@ -14,7 +14,8 @@ public sealed class MonitorTests
         [
             """{"execute":"system_reset"}""", """{"execute":"qmp_capabilities","id":5}""",
             """{"execute":"qmp_capabilities"}""", """{"execute":"nope","id":{"a":[1,"x"]}}""",
-            """{"execute":"system_reset","arguments":{"x":1}}""", """{"exec":1}""", """{"execute":5}""", "[1]", "5 ", "\"x\"",
+            """{"execute":"system_reset","arguments":{"x":1}}""", """{"exec":1}""", """{"execute":5}""", "[1]", "5 ",
+            "\"x\"",
             """{"execute":"system_reset","foo":1}""", "nonsense",
             """{"execute":"system_reset","arguments":{},"id":"r"}""",
             """{ "id" : null ,""" + "\n" + """ "execute" : "system_reset" }""",
@@ -86,7 +87,8 @@ public sealed class MonitorTests
         using ServedMachine served = new(withMonitor: true);
         MonitorClient monitor = served.Monitor!;
         Assert.Equal("greeting 11", monitor.NextInShort());
-        string[] bad = ["}", "\\", "{\"execute\":\"\\ud800\"}", "{\"\\ud800\":1}", "{\"execute\":\"quit\",\"id\":\"\\udfff\"}",
+        string[] bad = [
+            "}", "\\", "{\"execute\":\"\\ud800\"}", "{\"\\ud800\":1}", "{\"execute\":\"quit\",\"id\":\"\\udfff\"}",
             new('[', 300), "\"" + new string('x', 40_000), "{\"a\":" + new string('1', 20_000), "\u0001", "nul", "00"];
         foreach (string text in bad)
         {

@@ -5,8 +5,8 @@ using Sluice.Qemu.Tests.Protocol;
 namespace Sluice.Qemu.Tests;
 
 /// <summary>
-/// After power-on, and after resets, all registers that both machines have read alike in every width; each difference is a
-/// line of "The machine" in docs/differences.md, and these tests fail when one grows or vanishes.
+/// After power-on, and after resets, all registers that both machines have read alike in every width; each difference
+/// is a line of "The machine" in docs/differences.md, and these tests fail when one grows or vanishes.
 /// </summary>
 public sealed class PowerOnTests
 {
@@ -41,7 +41,10 @@ public sealed class PowerOnTests
         {
             using ProtocolPair pair = new(
                 iommu: MachineIommu.None,
-                devices: [("nvme,drive=d,serial=SLUICE0001,addr=8.0", new NvmeModel(new MemoryMedium(new byte[1 << 20])))],
+                devices:
+                [
+                    ("nvme,drive=d,serial=SLUICE0001,addr=8.0", new NvmeModel(new MemoryMedium(new byte[1 << 20]))),
+                ],
                 arguments: ["-drive", $"if=none,id=d,format=raw,snapshot=on,file={disk}"]);
             // What stands for firmware on QEMU has written to its host bridge; 0x90 to 0x96 outlive a reset.
             pair.Ask("outb 0xcf9 6");
@@ -59,7 +62,8 @@ public sealed class PowerOnTests
                 {
                     for (uint at = 0; at < 0x100; at += (uint)bytes)
                     {
-                        lines.AddRange([$"outl 0xcf8 {function | (at & 0xFC)}", $"in{letter} {0xCFC + (at & 3)} 0x{at:x}"]);
+                        lines.AddRange(
+                            [$"outl 0xcf8 {function | (at & 0xFC)}", $"in{letter} {0xCFC + (at & 3)} 0x{at:x}"]);
                     }
                 }
             }
@@ -140,7 +144,10 @@ public sealed class PowerOnTests
         {
             using ProtocolPair pair = new(
                 iommu: MachineIommu.None,
-                devices: [("nvme,drive=d,serial=SLUICE0001,addr=8.0", new NvmeModel(new MemoryMedium(new byte[1 << 20])))],
+                devices:
+                [
+                    ("nvme,drive=d,serial=SLUICE0001,addr=8.0", new NvmeModel(new MemoryMedium(new byte[1 << 20]))),
+                ],
                 arguments: ["-drive", $"if=none,id=d,format=raw,snapshot=on,file={disk}"]);
             Place(pair);
             Assert.Empty(pair.Differ(["writel 0xc0200024 0x1f001f", "writeq 0xc0200028 0x100000",

@@ -5,21 +5,23 @@ using Sluice.Qemu.Tests.Protocol;
 namespace Sluice.Qemu.Tests;
 
 /// <summary>
-/// Our qtest server answers what QEMU answers, line by line. Replay one random program with <c>SLUICE_SEED=n</c>, run many
-/// with <c>SLUICE_SEED=first SLUICE_PROGRAMS=count</c>.
+/// Our qtest server answers what QEMU answers, line by line. Replay one random program with <c>SLUICE_SEED=n</c>, run
+/// many with <c>SLUICE_SEED=first SLUICE_PROGRAMS=count</c>.
 /// </summary>
 public sealed class QtestProtocolTests(ITestOutputHelper output)
 {
     private const int MostFailures = 5;
 
-    // Each line once answered otherwise here: the address register's low bits dropped; short base64 filled up with zeros;
-    // comments and double spaces; times that have passed; signs; data that is none.
+    // Each line once answered otherwise here: the address register's low bits dropped; short base64 filled up with
+    // zeros; comments and double spaces; times that have passed; signs; data that is none.
     private static readonly string[] Lines =
     [
-        "outl 0xcf8 0x80000002", "inl 0xcf8", "inw 0xcfc", "inl 0xcfc", "inb 0xcfc", "inb 0xcfd", "inw 0xcfe", "inl 0xcfd",
+        "outl 0xcf8 0x80000002", "inl 0xcf8", "inw 0xcfc", "inl 0xcfc", "inb 0xcfc", "inb 0xcfd", "inw 0xcfe",
+        "inl 0xcfd",
         "inb 0xcff", "inw 0xcff", "inl 0xcfe", "outl 0xcf8 0x80000001", "inl 0xcfc", "inw 0xcfc", "inb 0xcfe",
         "outl 0xcf8 0x80000003", "inl 0xcfc", "inw 0xcfc", "inb 0xcfc",
-        "outl 0xcf8 0xffffffff", "inl 0xcf8", "outl 0xcf8 0x12345678", "inl 0xcf8", "inb 0xcf8", "inw 0xcf8", "inb 0xcf9",
+        "outl 0xcf8 0xffffffff", "inl 0xcf8", "outl 0xcf8 0x12345678", "inl 0xcf8", "inb 0xcf8", "inw 0xcf8",
+        "inb 0xcf9",
         "inb 0xcfa", "inl 0xcf9", "inw 0xcfa", "inl 0xcf7", "outb 0xcf8 0x11", "inl 0xcf8", "outw 0xcf8 0x2222",
         "inl 0xcf8", "outb 0xcfb 0x80", "inl 0xcf8", "outl 0xcfa 5", "inl 0xcf8", "inl 0xcfc",
         "outl 0xcf8 0x800028ff", "inl 0xcfc", "outl 0xcf8 0x8000283d", "outw 0xcfc 0x55aa", "outl 0xcf8 0x8000283c",
@@ -30,7 +32,8 @@ public sealed class QtestProtocolTests(ITestOutputHelper output)
         "b64write 0x200000 4 A!Q!I!D!B!A!", "read 0x200000 8", "b64write 0x200000 4 AQ==AQ==", "read 0x200000 8",
         "b64write 0x200000 4 AQ=BAQID", "read 0x200000 8", "b64write 0x200000 4 ", "b64write 0x200000 4 AQI",
         "b64read 0x200000 0", "b64write 0x200000 0 AQID",
-        "write 0x200000 4 0x", "write 0x200000 4 ab", "write 0x200000 4 0x1", "read 0x200000 8", "write 0x200000 4 0x123",
+        "write 0x200000 4 0x", "write 0x200000 4 ab", "write 0x200000 4 0x1", "read 0x200000 8",
+        "write 0x200000 4 0x123",
         "read 0x200000 8", "write 0x200000 4 xx345678", "read 0x200000 8", "write 0x200000 4 0xzA1zG2aB",
         "read 0x200000 8", "write 0x200000 4 0x1234567890", "read 0x200000 8", "write 0x200000 4  0x11223344",
         "write 0x200000 0 0x12",
@@ -61,7 +64,8 @@ public sealed class QtestProtocolTests(ITestOutputHelper output)
         using ProtocolPair pair = new();
         Assert.Empty(pair.Differ([
             "outl 0xcf8 0x80000060", "outl 0xcfc 0xb0000001", "readl 0xb0000000", "outl 0xcfc 0xc0000006", "inl 0xcfc",
-            "readl 0xb0000000", "readl 0xc0000000", "outl 0xcfc 0xc0000007", "readl 0xb0000000", "outl 0xcfc 0xb0000000",
+            "readl 0xb0000000", "readl 0xc0000000", "outl 0xcfc 0xc0000007", "readl 0xb0000000",
+            "outl 0xcfc 0xb0000000",
             "readl 0xb0000000", "outl 0xcfc 0xb0000006", "readl 0xb0000000"]));
     }
 

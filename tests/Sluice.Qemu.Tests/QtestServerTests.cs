@@ -113,7 +113,8 @@ public sealed class QtestServerTests
         {
             // Nobody; the end of memory and nobody; nobody, the unit and nobody; an edu in the middle.
             Assert.Equal(0x0100_00EDu, Identify(served.Client));
-            foreach (string where in (string[])["0x80000000", "0x3ff8000", "0xfe000000", "0xbff80000", "0xffffffffff000000"])
+            foreach (string where in (string[])
+                ["0x80000000", "0x3ff8000", "0xfe000000", "0xbff80000", "0xffffffffff000000"])
             {
                 Assert.Equal("", served.Client.Command($"memset {where} 0x1000000 0x5a"));
                 string read = served.Client.Command($"read {where} 0x1000000");

@@ -35,8 +35,8 @@ internal enum TransactionStep
 }
 
 /// <summary>
-/// The one word that says where a transaction is, which of its transfers it is about, and whether its I/O was cancelled.
-/// Every end is one compare-and-swap of it, so it has exactly one author.
+/// The one word that says where a transaction is, which of its transfers it is about, and whether its I/O was
+/// cancelled. Every end is one compare-and-swap of it, so it has exactly one author.
 /// </summary>
 internal struct TransactionState
 {

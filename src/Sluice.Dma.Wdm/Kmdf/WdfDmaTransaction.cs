@@ -185,8 +185,8 @@ public sealed partial class WdfDmaTransaction
     /// <exception cref="InvalidOperationException">No transfer is in flight.</exception>
     public bool DmaCompletedFinal(uint length, out NtStatus status) => Complete(length, final: true, out status);
 
-    // Whoever takes the transfer completes it; a second one finds none in flight. What is thrown while it ends is thrown
-    // when it has ended, and the transaction with it.
+    // Whoever takes the transfer completes it; a second one finds none in flight. What is thrown while it ends is
+    // thrown when it has ended, and the transaction with it.
     private bool Complete(uint? length, bool final, out NtStatus status)
     {
         if (!_state.TryMove(TransactionStep.Transferring, TransactionStep.Completing, out long round))

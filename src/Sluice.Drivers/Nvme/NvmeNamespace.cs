@@ -46,8 +46,8 @@ public sealed class NvmeNamespace
     /// <param name="length">Bytes, a multiple of the block size, at least one block.</param>
     /// <param name="cancellationToken">Ends the wait alone.</param>
     /// <exception cref="ArgumentOutOfRangeException">The range is not whole blocks of this namespace.</exception>
-    /// <exception cref="ArgumentException">The buffer is a chain with a gap (a part that ends or starts inside a page) in
-    /// the middle of a block, or at no multiple of 4.</exception>
+    /// <exception cref="ArgumentException">The buffer is a chain with a gap (a part that ends or starts inside a page)
+    /// in the middle of a block, or at no multiple of 4.</exception>
     /// <exception cref="NvmeException">The controller says so, or is gone (thrown at the await).</exception>
     /// <exception cref="DmaException">The buffer cannot be mapped (thrown at the await).</exception>
     public ValueTask ReadAsync(
@@ -146,8 +146,8 @@ public sealed class NvmeNamespace
             done += run;
             if (done == length || (run & ((1u << BlockSizeLog2) - 1)) == 0) { continue; }
             throw new ArgumentException(
-                $"a gap in the buffer after {offset + done} bytes divides a block of {1 << BlockSizeLog2} bytes: NVMe takes "
-                + "gaps only between blocks",
+                $"a gap in the buffer after {offset + done} bytes divides a block of {1 << BlockSizeLog2} bytes: "
+                + "NVMe takes gaps only between blocks",
                 nameof(buffer));
         }
     }

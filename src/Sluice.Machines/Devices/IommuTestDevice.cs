@@ -24,8 +24,8 @@ namespace Sluice.Machines;
 /// <para>QEMU's "iommu-testdev" page; what it leaves open was seen on QEMU 11. The pattern is 0x12345678, byte by byte
 /// from the first address on, lowest first. A refused page does not stop those after it. The bus master enable is not
 /// asked, as there.</para>
-/// <para>A byte count over 16 MiB is an error here, where QEMU takes any. Safe from any thread; a DMA runs on the thread
-/// that reads the register.</para>
+/// <para>A byte count over 16 MiB is an error here, where QEMU takes any. Safe from any thread; a DMA runs on the
+/// thread that reads the register.</para>
 /// </remarks>
 public sealed class IommuTestDevice : PciDevice
 {

@@ -38,8 +38,8 @@ public interface INvmeMedium : IDisposable
     MediumStatus Write(long offset, ReadOnlySpan<byte> source);
 
     /// <summary>
-    /// Whether <see cref="Deallocate"/> gives room back and leaves zeros. Where it cannot, the namespace says that what is
-    /// deallocated reads as anything, and leaves it alone.
+    /// Whether <see cref="Deallocate"/> gives room back and leaves zeros. Where it cannot, the namespace says that what
+    /// is deallocated reads as anything, and leaves it alone.
     /// </summary>
     bool CanDeallocate => false;
 

@@ -109,7 +109,8 @@ public sealed partial class NvmeModel
     }
 
     /// <summary>
-    /// Sixteen holes, of 64 MiB altogether: a medium in memory fills them. Or a mebibyte of zeros where there are no holes.
+    /// Sixteen holes, of 64 MiB altogether: a medium in memory fills them. Or a mebibyte of zeros where there are no
+    /// holes.
     /// </summary>
     private bool ZeroSome()
     {

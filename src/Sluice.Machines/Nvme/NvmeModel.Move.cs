@@ -19,7 +19,8 @@ public sealed partial class NvmeModel
         public readonly bool IsActive => Queue is not null;
     }
 
-    /// <summary>Checks length, blocks and PRP entries, in this order, and moves; null when more is to be moved.</summary>
+    /// <summary>Checks length, blocks and PRP entries, in this order, and moves; null when more is to be
+    /// moved.</summary>
     private NvmeStatus? Move(SubmissionQueue queue, in SubmissionEntry command)
     {
         long bytes = (long)command.BlockCount << _options.BlockSizeLog2;

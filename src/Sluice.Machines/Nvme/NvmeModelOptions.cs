@@ -41,7 +41,8 @@ public sealed record NvmeModelOptions
     internal void Check()
     {
         Require(BlockSizeLog2 is >= 9 and <= 12, nameof(BlockSizeLog2), "9 to 12");
-        Require(MaxTransferLog2 is NoLimit or (>= 13 and <= 28), nameof(MaxTransferLog2), "13 to 28, or 0 for no limit");
+        Require(
+            MaxTransferLog2 is NoLimit or (>= 13 and <= 28), nameof(MaxTransferLog2), "13 to 28, or 0 for no limit");
         Require(MaxQueueEntries is >= 2 and <= 4096, nameof(MaxQueueEntries), "2 to 4096");
         Require(QueuePairs is >= 1 and <= 63, nameof(QueuePairs), "1 to 63");
         Require(Serial is { Length: > 0 and <= 20 }, nameof(Serial), "1 to 20 characters");

@@ -20,8 +20,8 @@ internal abstract class ChipsetFunction(string name, PciIdentity identity) : Pci
 /// </code>
 /// </summary>
 /// <remarks>
-/// Q35 (316966), 5.1.13 and following. A reserved size changes nothing, enabled or not; bits from 36 up are kept and not used, as in
-/// QEMU.
+/// Q35 (316966), 5.1.13 and following. A reserved size changes nothing, enabled or not; bits from 36 up are kept and
+/// not used, as in QEMU.
 /// </remarks>
 internal sealed class HostBridge : ChipsetFunction
 {

@@ -1,8 +1,8 @@
 namespace Sluice.Machines;
 
 /// <summary>
-/// The host bridge's two ways into configuration space, ports 0xCF8/0xCFC and ECAM, and the port that resets the system,
-/// 0xCF9. One segment; absent functions read all ones.
+/// The host bridge's two ways into configuration space, ports 0xCF8/0xCFC and ECAM, and the port that resets the
+/// system, 0xCF9. One segment; absent functions read all ones.
 /// </summary>
 /// <remarks>
 /// PCI Local Bus 3.0, 3.2.2.3 (configuration mechanism 1); PCI Express Base 7.2.2 (ECAM); ICH9, 13.7.5 (reset control).

@@ -54,8 +54,8 @@ internal sealed class BarRegisterWindow(PciDevice device, PciBar bar, ulong addr
 }
 
 /// <summary>
-/// Part of ECAM. 64-bit accesses are two 32-bit ones. When software moves ECAM away or disables it, nobody answers here,
-/// as with a BAR.
+/// Part of ECAM. 64-bit accesses are two 32-bit ones. When software moves ECAM away or disables it, nobody answers
+/// here, as with a BAR.
 /// </summary>
 internal sealed class EcamRegisterWindow(PciHost host, PhysicalAddress first, uint length) : RoutedWindow(length)
 {

@@ -45,7 +45,10 @@ internal sealed class QemuProcess : IDisposable
             using Socket listener = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
             listener.Bind(new UnixDomainSocketEndPoint($"\0{name}"));
             listener.Listen(1);
-            if (Directory.Exists(launcher)) { throw new QemuException($"QEMU did not start: '{launcher}' is a folder"); }
+            if (Directory.Exists(launcher))
+            {
+                throw new QemuException($"QEMU did not start: '{launcher}' is a folder");
+            }
             string program = processor is null ? launcher : "taskset";
             ProcessStartInfo start = new(program) { RedirectStandardInput = true, RedirectStandardError = true,
                 RedirectStandardOutput = true };

@@ -1,7 +1,8 @@
 namespace Sluice.Machines.Qtest;
 
 /// <summary>
-/// A machine as <see cref="QtestServer"/> drives it. Called by one thread at a time. What it throws becomes a <c>FAIL</c> line.
+/// A machine as <see cref="QtestServer"/> drives it. Called by one thread at a time. What it throws becomes a
+/// <c>FAIL</c> line.
 /// </summary>
 internal interface IQtestTarget
 {
@@ -25,7 +26,8 @@ internal interface IQtestTarget
     /// <summary>Bytes to the processor's bus; lost where nothing answers.</summary>
     void Write(PhysicalAddress address, ReadOnlySpan<byte> source);
 
-    /// <summary>One port read of 1, 2 or 4 bytes; all ones where nothing answers, zero off a multiple of its size.</summary>
+    /// <summary>One port read of 1, 2 or 4 bytes; all ones where nothing answers, zero off a multiple of its
+    /// size.</summary>
     uint In(ushort port, int size);
 
     /// <summary>One port write of 1, 2 or 4 bytes; lost off a multiple of its size.</summary>

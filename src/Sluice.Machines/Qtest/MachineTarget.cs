@@ -105,8 +105,8 @@ internal sealed class MachineTarget : IQtestTarget
     private void Settle() => _execution.RunReady(MostSteps);
 
     /// <summary>
-    /// Who answers from the last multiple of 8 on, so that what is aligned in a window is aligned on the bus. All there is
-    /// on the bus begins and ends at multiples of 8.
+    /// Who answers from the last multiple of 8 on, so that what is aligned in a window is aligned on the bus. All there
+    /// is on the bus begins and ends at multiples of 8.
     /// </summary>
     private BusPart Find(PhysicalAddress address, int length, out int skipped)
     {

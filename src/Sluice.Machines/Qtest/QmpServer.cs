@@ -169,7 +169,10 @@ internal sealed class QmpServer : IDisposable
         string? wrong = null;
         foreach (JsonProperty member in message.EnumerateObject())
         {
-            if (member.Name is not ("execute" or "arguments" or "id")) { wrong ??= $"unexpected member '{member.Name}'"; }
+            if (member.Name is not ("execute" or "arguments" or "id"))
+            {
+                wrong ??= $"unexpected member '{member.Name}'";
+            }
         }
         if (!message.TryGetProperty("execute", out JsonElement verb) || verb.ValueKind != JsonValueKind.String)
         {

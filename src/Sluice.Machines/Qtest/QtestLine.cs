@@ -96,9 +96,9 @@ internal readonly ref struct QtestLine(ReadOnlySpan<byte> text)
     }
 
     /// <summary>
-    /// The bytes of a <c>b64write</c>, at most <paramref name="most"/>. Characters outside the alphabet are passed over;
-    /// of every four others come three bytes, one less for a fill character in the last place and for one in the last
-    /// but one; fewer than four at the end give nothing.
+    /// The bytes of a <c>b64write</c>, at most <paramref name="most"/>. Characters outside the alphabet are passed
+    /// over; of every four others come three bytes, one less for a fill character in the last place and for one in the
+    /// last but one; fewer than four at the end give nothing.
     /// </summary>
     public static ReadOnlySpan<byte> FromBase64(ReadOnlySpan<byte> word, int most)
     {

@@ -222,7 +222,8 @@ internal sealed partial class QtestServer(Socket socket, IQtestTarget target, Lo
         }
     }
 
-    /// <summary>At least a byte behind what is pending; the room that a long line took is given back after it.</summary>
+    /// <summary>At least a byte behind what is pending; the room that a long line took is given back after
+    /// it.</summary>
     private void MakeRoom()
     {
         int pending = _end - _start;

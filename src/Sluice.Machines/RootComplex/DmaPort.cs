@@ -9,8 +9,9 @@ namespace Sluice.Machines;
 /// unit's invalidations wait for. Used by one thread at a time; the counters may be read from any.
 /// </summary>
 /// <remarks>
-/// Allocates nothing and takes no lock. A refused piece is a result, never an exception. Whether the function may master
-/// the bus is looked at inside the section: who clears that and then drains the unit knows that no piece passes any more.
+/// Allocates nothing and takes no lock. A refused piece is a result, never an exception. Whether the function may
+/// master the bus is looked at inside the section: who clears that and then drains the unit knows that no piece passes
+/// any more.
 /// </remarks>
 public sealed class DmaPort
 {

@@ -65,7 +65,8 @@ public sealed class NvmeBackPressureTests
         Assert.Equal(1, host.Controller.InFlight);
         NvmeException aborted = Assert.Throws<NvmeException>(() => host.Controller.Wait(hung));
         Assert.Contains("aborted", aborted.Message, StringComparison.Ordinal);
-        Assert.InRange(host.Machine.Clock.Nanoseconds - rung, options.CommandTimeout * 7 / 8, 2 * options.CommandTimeout);
+        Assert.InRange(
+            host.Machine.Clock.Nanoseconds - rung, options.CommandTimeout * 7 / 8, 2 * options.CommandTimeout);
         Assert.Equal((1, 0), (host.Controller.Aborts, host.Controller.Resets));
         host.Device.Misbehave = null;
         host.Disk.Read(0, buffer, 0, 8192);

@@ -53,7 +53,8 @@ public sealed class NvmeChainTests
         first.Next = second;
         ArgumentException refused = Assert.Throws<ArgumentException>(
             () => { _ = host.Disk.ReadAsync(0, first, 0, 2048); });
-        Assert.Contains("a gap in the buffer after 768 bytes divides a block of 512 bytes", refused.Message, StringComparison.Ordinal);
+        Assert.Contains("a gap in the buffer after 768 bytes divides a block of 512 bytes", refused.Message,
+            StringComparison.Ordinal);
         using Mdl odd = host.Buffer(1024, 6);
         using Mdl whole = host.Buffer(512);
         whole.Next = odd;

@@ -11,9 +11,9 @@ public sealed class NvmeEndingTests
     private const long Millisecond = 1_000_000;
     private const long Second = 1000 * Millisecond;
 
-    // Another driver's put answers two requests, and their callbacks run later: the first shuts the controller down, the
-    // second has a list of three pages and no ring. Seen failing: the answer lost in CallbackFailed, the buffer mapped for
-    // good.
+    // Another driver's put answers two requests, and their callbacks run later: the first shuts the controller down,
+    // the second has a list of three pages and no ring. Seen failing: the answer lost in CallbackFailed, the buffer
+    // mapped for good.
     [Fact]
     public void AListThatComesWhenTheRingsAreGivenBackEndsItsRead()
     {
@@ -38,7 +38,8 @@ public sealed class NvmeEndingTests
         Assert.Equal((0, 0), (buffer.MappedTransfers, host.Adapter.Statistics.CallbackFailures));
     }
 
-    // Seen failing: what writing the command threw thrown by the call, its slot lost and, for the next, no answer at all.
+    // Seen failing: what writing the command threw thrown by the call, its slot lost and, for the next, no answer at
+    // all.
     [Fact]
     public void ACommandThatCannotBeWrittenIsAnsweredAndCostsNoSlot()
     {
@@ -55,8 +56,8 @@ public sealed class NvmeEndingTests
     }
 
     // The unit dies while the watchdog waits for the last answer of a reset, and the news comes inside that very wait.
-    // Seen failing: the watchdog's lock taken again by its own thread, and queues that ran again when the reset was over:
-    // of a controller that was declared dead, a flush was never answered.
+    // Seen failing: the watchdog's lock taken again by its own thread, and queues that ran again when the reset was
+    // over: of a controller that was declared dead, a flush was never answered.
     [Theory]
     [InlineData(1)]
     [InlineData(2)]

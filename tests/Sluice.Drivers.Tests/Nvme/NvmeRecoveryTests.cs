@@ -182,9 +182,9 @@ public sealed class NvmeRecoveryTests
         }
     }
 
-    // The transfer was over, its put found the unit dead. Seen failing: a read that said yes, and whose buffer nobody might
-    // look into: it is the device's until the leak is released. And where the put takes longer than a command may, with the
-    // watchdog inside that put: the command answered by its reset, and again by the completion.
+    // The transfer was over, its put found the unit dead. Seen failing: a read that said yes, and whose buffer nobody
+    // might look into: it is the device's until the leak is released. And where the put takes longer than a command
+    // may, with the watchdog inside that put: the command answered by its reset, and again by the completion.
     [Theory]
     [InlineData(10_000_000)]
     [InlineData(40)]
@@ -199,7 +199,8 @@ public sealed class NvmeRecoveryTests
         Mdl buffer = host.Buffer(8192);
         long moved = host.Device.Port.Bytes;
         ValueTask read = host.Disk.ReadAsync(0, buffer, 0, 8192);
-        Assert.True(host.Machine.RunUntil(() => host.Device.Port.Bytes == moved + 64 + 8192 + 16)); // done, and not taken
+        // Done, and not taken.
+        Assert.True(host.Machine.RunUntil(() => host.Device.Port.Bytes == moved + 64 + 8192 + 16));
         host.StopUnit();
         DmaException dead = Assert.Throws<DmaException>(() => host.Controller.Wait(read));
         Assert.Equal(DmaFailure.Dead, dead.Failure);
@@ -244,7 +245,8 @@ public sealed class NvmeRecoveryTests
             Assert.True(end is NvmeException { Failure: NvmeFailure.ControllerDead }
                 or DmaException { Failure: DmaFailure.Dead }, $"{end}");
         }
-        // What the unit may take to answer, and a turn of the timer. Who waits is answered before the driver hears of it.
+        // What the unit may take to answer, and a turn of the timer. Who waits is answered before the driver hears of
+        // it.
         Assert.True(host.Machine.RunUntil(() => host.Controller.IsDead, 100_000));
         Assert.InRange(host.Machine.Clock.Nanoseconds - start, 0, 10 * Second);
         Assert.True(host.Controller.IsDead);

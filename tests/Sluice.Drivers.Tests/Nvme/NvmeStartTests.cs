@@ -49,7 +49,8 @@ public sealed class NvmeStartTests : IDisposable
         (_device.Blocks, _device.BlockSizeLog2) = (blocks, blockSizeLog2);
         NvmeException refused = Assert.Throws<NvmeException>(Start);
         Assert.Equal(NvmeFailure.Unsupported, refused.Failure);
-        Assert.Equal($"namespace 1 claims {blocks} blocks of {1 << blockSizeLog2} bytes: 2^63 bytes or more", refused.Message);
+        Assert.Equal(
+            $"namespace 1 claims {blocks} blocks of {1 << blockSizeLog2} bytes: 2^63 bytes or more", refused.Message);
     }
 
     // Seen failing: the largest refused.

@@ -7,8 +7,8 @@ namespace Sluice.Drivers.Tests.Nvme;
 /// <summary>Rules of the DDI that a user of the driver breaks, under the driver.</summary>
 public sealed class NvmeVerifiedTests
 {
-    // The user touches a buffer while it is written. Seen failing: what the put threw left the drain in the middle, so that
-    // others waited for time-outs and resets, and the queue lost slots: 8, 5, 2.
+    // The user touches a buffer while it is written. Seen failing: what the put threw left the drain in the middle, so
+    // that others waited for time-outs and resets, and the queue lost slots: 8, 5, 2.
     [Theory]
     [InlineData(VerificationMode.Log)]
     [InlineData(VerificationMode.Throw)]

@@ -31,10 +31,12 @@ public sealed class NvmeTransferTests
             ulong list = Lists(rig, data, blocks * 512);
             uint first = 65_536 - (blocks / 2);
             Assert.Equal(0, rig.Execute(ring, Transfer(Read, data, list, first, blocks)).Status);
-            Assert.True(rig.ReadMemory(data, (int)blocks * 512).AsSpan().SequenceEqual(disk.AsSpan((int)first * 512, (int)blocks * 512)));
+            Assert.True(rig.ReadMemory(data, (int)blocks * 512).AsSpan()
+                .SequenceEqual(disk.AsSpan((int)first * 512, (int)blocks * 512)));
             Assert.Equal(0, rig.Execute(ring, Transfer(Compare, data, list, first, blocks)).Status);
             Assert.Equal(0, rig.Execute(ring, Transfer(Write, data, list, 3, blocks)).Status);
-            Assert.True(rig.ReadMemory(data, (int)blocks * 512).AsSpan().SequenceEqual(disk.AsSpan(3 * 512, (int)blocks * 512)));
+            Assert.True(rig.ReadMemory(data, (int)blocks * 512).AsSpan()
+                .SequenceEqual(disk.AsSpan(3 * 512, (int)blocks * 512)));
         }
         if (most == 65_536) { return; }
         foreach (uint opcode in (uint[])[Read, Write, Compare])

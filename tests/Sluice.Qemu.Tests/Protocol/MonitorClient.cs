@@ -26,7 +26,8 @@ internal sealed class MonitorClient : IDisposable
         {
             return _reader.ReadLine() is { } line ? JsonDocument.Parse(line).RootElement : null;
         }
-        catch (IOException e) when (e.InnerException is SocketException { SocketErrorCode: SocketError.ConnectionReset })
+        catch (IOException e)
+            when (e.InnerException is SocketException { SocketErrorCode: SocketError.ConnectionReset })
         {
             return null;
         }
@@ -39,7 +40,8 @@ internal sealed class MonitorClient : IDisposable
         string id = message.TryGetProperty("id", out JsonElement given) ? $" id {given.GetRawText()}" : "";
         return message.TryGetProperty("return", out JsonElement returned) ? $"return {returned.GetRawText()}{id}"
             : message.TryGetProperty("error", out JsonElement error) ? $"error {error.GetProperty("class")}{id}"
-            : message.TryGetProperty("event", out JsonElement name) ? $"event {name} {message.GetProperty("data").GetRawText()}"
+            : message.TryGetProperty("event", out JsonElement name)
+                ? $"event {name} {message.GetProperty("data").GetRawText()}"
             : message.TryGetProperty("QMP", out JsonElement greeting)
                 ? $"greeting {greeting.GetProperty("version").GetProperty("qemu").GetProperty("major")}"
             : message.GetRawText();

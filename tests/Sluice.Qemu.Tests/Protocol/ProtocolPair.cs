@@ -6,8 +6,8 @@ using Sluice.Machines.Qtest;
 namespace Sluice.Qemu.Tests.Protocol;
 
 /// <summary>
-/// QEMU and our machine behind one qtest client each: edu at 00:05.0 and iommu-testdev at 00:07.0 on both, further devices
-/// from 00:08.0 on.
+/// QEMU and our machine behind one qtest client each: edu at 00:05.0 and iommu-testdev at 00:07.0 on both, further
+/// devices from 00:08.0 on.
 /// </summary>
 internal sealed class ProtocolPair : IDisposable
 {

@@ -4,8 +4,8 @@ namespace Sluice.Qemu.Tests.Protocol;
 
 /// <summary>
 /// A random program of protocol lines, good and odd ones, that QEMU survives: where it ends with an assertion there is
-/// nothing to compare. Memory from 0x200000 on, ports 0xCF8 to 0xCFF, ECAM, the configuration spaces and registers of edu
-/// and iommu-testdev, and the clock.
+/// nothing to compare. Memory from 0x200000 on, ports 0xCF8 to 0xCFF, ECAM, the configuration spaces and registers of
+/// edu and iommu-testdev, and the clock.
 /// </summary>
 internal sealed class ProtocolProgram
 {
@@ -71,7 +71,8 @@ internal sealed class ProtocolProgram
             1 => $"b64read {address} {Number((ulong)size)}{Tail()}",
             2 => $"memset {address} {Number((ulong)size)} {Number(Value())}{Tail()}",
             3 => $"b64write {address} {Number((ulong)size)} {Text(size * 4 / 3, "ABCDwxyz0189+/=!-_")}{Tail()}",
-            4 => $"write {address} {Number((ulong)size)} {Text(2, "0xX1z")}{Text(size * 2, "0123456789abcdefABCDEFgxz-")}{Tail()}",
+            4 => $"write {address} {Number((ulong)size)} "
+                + $"{Text(2, "0xX1z")}{Text(size * 2, "0123456789abcdefABCDEFgxz-")}{Tail()}",
             _ => $"write {address} {Number((ulong)size)} 0x{Text(size * 2, "0123456789abcdef")}{Tail()}",
         };
     }
@@ -82,7 +83,8 @@ internal sealed class ProtocolProgram
         char width = Pick('b', 'w', 'l');
         if (_random.Next(3) == 0)
         {
-            uint function = Pick<uint>(0x8000_0000, 0x8000_2800, 0x8000_2800, 0x8000_3800, 0x8000_F000, 0x0000_2800, 0xFF00_2800);
+            uint function = Pick<uint>(
+                0x8000_0000, 0x8000_2800, 0x8000_2800, 0x8000_3800, 0x8000_F000, 0x0000_2800, 0xFF00_2800);
             uint register = (uint)_random.Next(0x100);
             // In QEMU software may write what no capability takes.
             _mayWriteConfig = function is 0x8000_2800 or 0x8000_3800 && register < 0x3D;
