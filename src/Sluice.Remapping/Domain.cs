@@ -76,6 +76,11 @@ public sealed partial class Domain : IDisposable
 
     internal DomainTables Tables => _tables;
 
+    /// <summary>
+    /// Whether what is unmapped stays within reach until a flush, so that its pages are remembered until then.
+    /// </summary>
+    public bool IsDeferred => _deferred is not null;
+
     internal DeferredRing? Deferred => _deferred;
 
     internal VtdUnitDriver[] Units => Volatile.Read(ref _units);

@@ -81,7 +81,7 @@ internal sealed partial class RemappingBackend(
             || mapping.Backend.Bounce.Pages > 0;
         ReadOnlySpan<PhysicalAddress> pages = find ? default
             : PagesOf(transfer.Mdl, transfer.Offset, transfer.Length, out _);
-        if (pages.Length > 1)
+        if (pages.Length > 1 && domain.IsDeferred)
         {
             int first = (int)(((ulong)transfer.Mdl.ByteOffset + transfer.Offset) >> PageLog2);
             return domain.UnmapLasting(

@@ -183,6 +183,7 @@ internal sealed class InvalidationQueue
     {
         PhysicalAddress address = _ring + (ulong)slot * InvalidationDescriptor.Size;
         _written[slot] = descriptor;
+        if (_memory.TryWrite128(address, descriptor.Low, descriptor.High)) { return; }
         _memory.TryWrite64(address, descriptor.Low);
         _memory.TryWrite64(address + 8, descriptor.High);
     }
