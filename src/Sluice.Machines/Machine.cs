@@ -1,4 +1,5 @@
 using Sluice.Iommu;
+using FirmwarePci = Sluice.Formats.Acpi.FirmwarePci;
 
 namespace Sluice.Machines;
 
@@ -15,12 +16,14 @@ public sealed partial class Machine : IPlatform, IDisposable
     private readonly MemoryBanks _banks;
     private readonly PciHost _pci = new();
     private readonly RootComplex _root;
+    private readonly Lazy<IPciConfiguration> _configuration;
     private readonly Lock _plugging = new();
     private bool _disposed;
 
     private Machine(MachineOptions options)
     {
         Options = options;
+        _configuration = new(() => FirmwarePci.Find(this, Ports)!);
         _banks = BuildMemory(options);
         Memory = _banks.Memory;
         ulong seed = SplitMix.Mix((ulong)(uint)options.Seed);
@@ -67,8 +70,14 @@ public sealed partial class Machine : IPlatform, IDisposable
     /// <inheritdoc/>
     public IPlatformClock Clock => Execution;
 
-    /// <inheritdoc/>
+    /// <summary>The port space.</summary>
     public IPortIo Ports => _pci;
+
+    /// <summary>As a PC's: in memory where its tables say so, else by ports. Found when it is first asked for.</summary>
+    public IPciConfiguration Pci => _configuration.Value;
+
+    /// <inheritdoc/>
+    public PhysicalRange? BarWindow => MachineMap.BarWindow;
 
     /// <summary>ECAM, the BAR window, and the chipset's area with the interrupt window.</summary>
     public IReadOnlyList<LogicalRange> BusWindows { get; } =

@@ -15,8 +15,13 @@ public interface IPlatform
     /// <summary>Time and bounded waiting.</summary>
     IPlatformClock Clock { get; }
 
-    /// <summary>The port space.</summary>
-    IPortIo Ports { get; }
+    /// <summary>The configuration space of its PCI functions; null on a machine without PCI.</summary>
+    IPciConfiguration? Pci { get; }
+
+    /// <summary>
+    /// Where BARs that have no address yet may be placed; null where firmware or the host places them all.
+    /// </summary>
+    PhysicalRange? BarWindow => null;
 
     /// <summary>
     /// Address ranges that a bridge or unit claims on the bus, never to be handed out as logical addresses.

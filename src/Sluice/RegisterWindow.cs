@@ -55,12 +55,12 @@ public abstract class RegisterWindow
     }
 }
 
-/// <summary>The x86 port space: PCI configuration by 0xCF8/0xCFC and old devices.</summary>
+/// <summary>The x86 port space: PCI configuration (<see cref="PciPorts"/>) and old devices. Machines that have one show it.</summary>
 public interface IPortIo
 {
     /// <summary>
     /// Held over what takes two port accesses that belong together: the address and the data of a configuration cycle
-    /// (<see cref="ConfigurationPorts"/>). One per machine; whoever wraps a port space hands out the same one. Nothing
+    /// (<see cref="PciPorts"/>). One per machine; whoever wraps a port space hands out the same one. Nothing
     /// else is done under it.
     /// </summary>
     Lock TwoStepAccess { get; }

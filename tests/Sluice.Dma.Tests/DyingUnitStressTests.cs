@@ -163,7 +163,7 @@ public sealed class DyingUnitStressTests(ITestOutputHelper output)
 
         public IPlatformClock Clock => machine.Clock;
 
-        public IPortIo Ports => machine.Ports;
+        public IPciConfiguration Pci => machine.Pci;
 
         public IReadOnlyList<LogicalRange> BusWindows => machine.BusWindows;
 

@@ -59,7 +59,7 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
     public IPlatformClock Clock => TestClock;
 
-    public IPortIo Ports => throw new NotSupportedException();
+    public IPciConfiguration? Pci => null;
 
     public IReadOnlyList<LogicalRange> BusWindows { get; } = [new(new(0xE000_0000), new(0xEFFF_FFFF))];
 

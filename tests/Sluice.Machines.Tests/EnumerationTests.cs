@@ -85,9 +85,10 @@ public sealed class EnumerationTests
         byte[] root = new byte[36];
         Assert.True(machine.Memory.TryRead(MachineMap.Rsdp, root));
         Assert.True(machine.Memory.TryWrite(MachineMap.Rsdp, new byte[36]));
-        Assert.Equal(PciConfig.ConventionalSize, ConfigAccess.Find(machine).Length);
+        Assert.Equal(PciConfig.ConventionalSize, FirmwarePci.Find(machine, machine.Ports)!.LengthOf(default));
         Assert.True(machine.Memory.TryWrite(new(0x1_2348), root));
-        Assert.Equal(PciConfig.ExpressSize, ConfigAccess.Find(new Loaded(machine, new(0x1_2348))).Length);
+        Loaded platform = new(machine, new(0x1_2348));
+        Assert.Equal(PciConfig.ExpressSize, FirmwarePci.Find(platform, machine.Ports)!.LengthOf(default));
     }
 
     // Seen failing: nothing remembered of a bus where nobody answers: asked for, with an exception, at every access; a
@@ -98,11 +99,11 @@ public sealed class EnumerationTests
         using Machine machine = Fixtures.Stepped();
         Loaded platform = new(machine, MachineMap.Rsdp);
         EcamWindow beyond = new(MachineMap.Ecam.Last + 1 - (4 << 20), 0, 0, 0xFF);
-        EcamConfigAccess access = new(platform, beyond);
+        IPciConfiguration access = new PciEcam(platform, [beyond]);
         for (int i = 0; i < 3; i++) { Assert.Equal(uint.MaxValue, access.Read32(PciAddress.From(9, i, 0), 0)); }
         access.Write32(PciAddress.From(9, 0, 0), 4, 7);
         Assert.Equal(1, platform.Asked);
-        access = new(platform, new(MachineMap.Ecam.First, 0, 0, 0xFF));
+        access = new PciEcam(platform, [new(MachineMap.Ecam.First, 0, 0, 0xFF)]);
         Assert.Equal(0x29C0_8086u, access.Read32(PciAddress.From(0, 0, 0), 0));
         Assert.Equal(uint.MaxValue, access.Read32(new(1, RequesterId.From(0, 0, 0)), 0));
         Assert.Equal(2, platform.Asked);
@@ -133,10 +134,10 @@ public sealed class EnumerationTests
         Assert.True(probe.TryFindCapability(0x10, out int express));
         Assert.Equal(0x0092u, probe.ReadConfig(express + 2, 2));
         Assert.False(probe.TryFindCapability(0x05, out _));
-        Assert.Throws<MachineException>(() => probe.MapBar(1));
+        Assert.Throws<PciException>(() => probe.MapBar(1));
         using IInterruptLine line = machine.ConnectInterrupt("line", static () => { });
-        Assert.Throws<MachineException>(() => probe.EnableMsix(ProbeDevice.Vectors, line));
-        Assert.Throws<MachineException>(() => probe.EnableMsi(line));
+        Assert.Throws<PciException>(() => probe.EnableMsix(ProbeDevice.Vectors, line));
+        Assert.Throws<PciException>(() => probe.EnableMsi(line));
     }
 
     [Fact]
@@ -215,7 +216,7 @@ public sealed class EnumerationTests
 
         public IPlatformClock Clock => machine.Clock;
 
-        public IPortIo Ports => machine.Ports;
+        public IPciConfiguration? Pci => machine.Pci;
 
         public IReadOnlyList<LogicalRange> BusWindows => machine.BusWindows;
 

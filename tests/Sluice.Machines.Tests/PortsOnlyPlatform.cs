@@ -22,7 +22,11 @@ internal sealed class PortsOnlyPlatform : IPlatform, IPortIo, IDisposable
 
     public IPlatformClock Clock => throw new NotSupportedException();
 
-    public IPortIo Ports => this;
+    public bool HasPci { get; init; } = true;
+
+    public IPciConfiguration? Pci => HasPci ? new PciPorts(this) : null;
+
+    public PhysicalRange? BarWindow { get; init; } = MachineMap.BarWindow;
 
     public Lock TwoStepAccess { get; } = new();
 
@@ -58,9 +62,9 @@ internal sealed class PortsOnlyPlatform : IPlatform, IPortIo, IDisposable
         else if (_address != value) { (_address, _written) = (value, null); }
     }
 
-    public byte In8(ushort port) => throw new NotSupportedException();
+    public byte In8(ushort port) => (byte)(In32(port) >> (8 * (port & 3)));
 
-    public ushort In16(ushort port) => throw new NotSupportedException();
+    public ushort In16(ushort port) => (ushort)(In32(port) >> (8 * (port & 2)));
 
     public void Out8(ushort port, byte value) => throw new NotSupportedException();
 

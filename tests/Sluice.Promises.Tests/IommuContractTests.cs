@@ -76,7 +76,7 @@ public sealed class IommuContractTests
         }
     }
 
-    // Seen failing: discovery without FindGroups.
+    // Seen failing: discovery without AliasGroups.Find.
     [Theory]
     [InlineData(BridgeAlias.SecondaryBus)]
     [InlineData(BridgeAlias.Itself)]

@@ -174,8 +174,8 @@ public sealed class OddFirmwareTests
         using TestPlatform platform = new();
         platform.TestPorts.AddBridge(0, 0x1C, 0, 5, 8);
         platform.TestPorts.AddBridge(5, 0, 0, 6, 7, portType: 7);
-        Assert.Single(new PciBridges(platform, []).FindGroups([]));
-        Assert.False(platform.Ports.TwoStepAccess.IsHeldByCurrentThread);
+        Assert.Single(AliasGroups.Find(new(platform.Pci), []));
+        Assert.False(platform.TestPorts.TwoStepAccess.IsHeldByCurrentThread);
     }
 
     /// <summary>Configuration space of one bus in memory: one bridge to conventional PCI, nothing else.</summary>

@@ -39,7 +39,7 @@ internal sealed class TablePlatform : IPlatform, IDisposable
 
     public IPlatformClock Clock => _inner.Clock;
 
-    public IPortIo Ports => _inner.Ports;
+    public IPciConfiguration? Pci => FirmwarePci.Find(this, _inner.TestPorts);
 
     public IReadOnlyList<LogicalRange> BusWindows => [];
 

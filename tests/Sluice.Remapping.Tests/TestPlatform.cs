@@ -1,3 +1,4 @@
+using Sluice.Formats.Acpi;
 using Sluice.Iommu;
 using Sluice.Remapping.Vtd;
 
@@ -61,7 +62,7 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
     /// <summary>Registers that are no unit's, by address.</summary>
     public Dictionary<PhysicalAddress, RegisterWindow> Others { get; } = [];
 
-    public IPortIo Ports => TestPorts;
+    public IPciConfiguration? Pci => FirmwarePci.Find(this, TestPorts);
 
     public IReadOnlyList<LogicalRange> BusWindows { get; init; } = [new(new(0xE000_0000), new(0xEFFF_FFFF))];
 

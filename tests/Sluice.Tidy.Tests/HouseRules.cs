@@ -94,7 +94,7 @@ public sealed partial class HouseRules
     // Seen failing: a bridge search with an address and a data access of its own.
     [Fact]
     public void ConfigurationCyclesAreMadeInOnePlace() => Assert.Equal(
-        ["src/Sluice.Machines/Pci/PciHost.cs", "src/Sluice/ConfigurationPorts.cs"],
+        ["src/Sluice.Machines/Pci/PciHost.cs", "src/Sluice/Pci/PciPorts.cs"],
         Repository.Sources
             .Where(static path => WithoutComments(File.ReadAllText(path))
                 .Contains("0xCF8", StringComparison.OrdinalIgnoreCase))

@@ -32,7 +32,8 @@ public sealed class PciConfigSpace
         Set16(PciConfig.ClassCode + 1, (ushort)(identity.ClassCode >> 8));
         Set16(PciConfig.SubsystemVendor, identity.SubsystemVendorId);
         Set16(PciConfig.Subsystem, identity.SubsystemId);
-        Allow16(PciConfig.Command, PciConfig.CommandWritable);
+        Allow16(PciConfig.Command, PciConfig.CommandIo | PciConfig.CommandMemory | PciConfig.CommandBusMaster
+            | PciConfig.CommandSystemError | PciConfig.CommandInterruptDisable);
         _writable[PciConfig.CacheLineSize] = 0xFF;
         _writable[PciConfig.InterruptLine] = 0xFF;
     }

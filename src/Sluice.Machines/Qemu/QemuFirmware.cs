@@ -30,12 +30,13 @@ internal sealed class QemuFirmware(PhysicalMemory memory, IPortIo ports, Physica
     /// <exception cref="QemuException">QEMU offers no tables, or ones that do not fit together.</exception>
     public void Run()
     {
-        ConfigurationPorts.Write32(ports, HostBridge, 0x60, 0xB000_0001);
-        ConfigurationPorts.Write32(ports, HostBridge, 0x64, 0);
+        IPciConfiguration pci = new PciPorts(ports);
+        pci.Write32(HostBridge, 0x60, 0xB000_0001);
+        pci.Write32(HostBridge, 0x64, 0);
         // The F segment has a register half of its own, the other six registers hold two segments each: reads and
         // writes go to RAM.
-        ConfigurationPorts.Write32(ports, HostBridge, 0x90, 0x3333_3330);
-        ConfigurationPorts.Write32(ports, HostBridge, 0x94, 0x0033_3333);
+        pci.Write32(HostBridge, 0x90, 0x3333_3330);
+        pci.Write32(HostBridge, 0x94, 0x0033_3333);
 
         Dictionary<string, (ushort Selector, uint Size)> directory = ReadDirectory();
         if (!directory.TryGetValue("etc/table-loader", out (ushort Selector, uint Size) loader)

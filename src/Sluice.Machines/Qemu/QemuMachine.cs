@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using Microsoft.Win32.SafeHandles;
+using Sluice.Formats.Acpi;
 using Sluice.Machines.Qtest;
 
 namespace Sluice.Machines.Qemu;
@@ -49,6 +50,7 @@ public sealed class QemuMachine : IPlatform, IDisposable
         ulong low = MachineMap.LowMemory(options.MemoryBytes);
         var firmware = PhysicalRange.FromLength(new(low - FirmwareBytes), FirmwareBytes);
         new QemuFirmware(Memory, Ports, firmware).Run();
+        Pci = FirmwarePci.Find(this, Ports)!;
         ulong seed = SplitMix.Mix((ulong)(uint)options.Seed);
         Frames = new FrameAllocator(Memory, low, options.MemoryBytes - low, seed, [firmware]);
         _execution = new(TimeSpan.Zero);
@@ -74,8 +76,14 @@ public sealed class QemuMachine : IPlatform, IDisposable
     /// <inheritdoc/>
     public IPlatformClock Clock => _clock;
 
-    /// <inheritdoc/>
+    /// <summary>The port space.</summary>
     public IPortIo Ports { get; }
+
+    /// <summary>As a PC's: in memory where its tables say so, else by ports.</summary>
+    public IPciConfiguration Pci { get; }
+
+    /// <inheritdoc/>
+    public PhysicalRange? BarWindow => MachineMap.BarWindow;
 
     /// <summary>Kernel code and tables: what a rogue device aims at.</summary>
     public KernelArea Kernel { get; }

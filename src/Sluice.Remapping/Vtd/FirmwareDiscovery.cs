@@ -68,7 +68,7 @@ internal static class FirmwareDiscovery
         {
             problems.Add($"{segment.Count()} units serve all the rest of segment {segment.Key:x4}: the first is taken");
         }
-        PciBridges bridges = new(platform, FindWindows(tables));
+        PciBridges bridges = new(platform.Pci);
         Resolver resolver = new(bridges, problems);
         return new(
             dmar.HostAddressBits,
@@ -83,7 +83,7 @@ internal static class FirmwareDiscovery
                     resolver.Resolve(region.Scopes, region.Segment, $"reserved memory {region.Range}"))),
             ])
         {
-            Groups = bridges.FindGroups(RootBuses(dmar)),
+            Groups = AliasGroups.Find(bridges, RootBuses(dmar)),
             Problems = problems,
         };
     }
@@ -98,9 +98,6 @@ internal static class FirmwareDiscovery
     // What is wrong with the DMAR table itself says more than the rest.
     private static AcpiDiagnostic FirstOf(AcpiTables tables) =>
         tables.Diagnostics.OrderByDescending(static one => one.Table == "DMAR").First();
-
-    private static IReadOnlyList<EcamWindow> FindWindows(AcpiTables tables) =>
-        tables.Find("MCFG") is { IsChecksumValid: true } table ? McfgTable.Parse(table).Windows : [];
 
     // Scopes start at root buses.
     private static IEnumerable<(ushort Segment, byte Bus)> RootBuses(DmarTable dmar) =>

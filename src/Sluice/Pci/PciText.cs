@@ -1,6 +1,6 @@
 using System.Globalization;
 
-namespace Sluice.Machines;
+namespace Sluice;
 
 /// <summary>
 /// Configuration spaces as text that <c>lspci -F</c> reads: an independent check of every byte, and a bug report's

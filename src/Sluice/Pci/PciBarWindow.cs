@@ -1,4 +1,4 @@
-namespace Sluice.Machines;
+namespace Sluice;
 
 /// <summary>A memory BAR as operating-system code found and placed it.</summary>
 /// <param name="Index">0 to 5.</param>

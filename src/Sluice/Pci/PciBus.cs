@@ -1,58 +1,52 @@
 using System.Numerics;
 
-namespace Sluice.Machines;
+namespace Sluice;
 
 /// <summary>
 /// What operating-system code does with PCI first: find the functions, size their BARs, give them addresses.
 /// </summary>
-/// <remarks>Uses <see cref="IPlatform"/> and nothing else, so it runs on any machine with q35's BAR window.</remarks>
+/// <remarks>
+/// Uses <see cref="IPlatform"/> and nothing else, so it runs on any machine. Segment 0 only. One thread at a time: the
+/// BARs are written while they are sized.
+/// </remarks>
 public static class PciBus
 {
-    private const int BridgeHeader = 1;
-    private const int SecondaryBus = 0x19;
-
     /// <summary>
     /// All functions, depth first in order of their addresses, following the bridges that firmware has numbered. A
-    /// memory BAR without an address gets one in the BAR window; one that has an address keeps it. Bus mastering stays
-    /// as it is: off after power on.
+    /// memory BAR without an address gets one in the BAR window (<see cref="IPlatform.BarWindow"/>), where there is
+    /// one; a BAR that has an address keeps it. Bus mastering stays as it is: off after power on.
     /// </summary>
-    /// <exception cref="MachineException">The BAR window is full.</exception>
+    /// <param name="platform">The machine; one without PCI has no functions.</param>
+    /// <exception cref="PciException">The BAR window is full.</exception>
     public static IReadOnlyList<PciFunction> Enumerate(IPlatform platform)
     {
         ArgumentNullException.ThrowIfNull(platform);
-        ConfigAccess access = ConfigAccess.Find(platform);
+        if (platform.Pci is not { } access) { return []; }
         List<PciFunction> found = [];
-        Scan(platform, access, 0, found, new bool[256]);
-        Assign(found);
+        Scan(platform, access, new(access), 0, found, new bool[256]);
+        if (platform.BarWindow is { } window) { Assign(found, window); }
         return found;
     }
 
     // Every bus at most once, however many bridges claim to lead there, and from each only to higher ones.
-    private static void Scan(IPlatform platform, ConfigAccess access, int bus, List<PciFunction> found, bool[] seen)
+    private static void Scan(
+        IPlatform platform, IPciConfiguration access, PciBridges bridges, byte bus, List<PciFunction> found, bool[] seen)
     {
         if (seen[bus]) { return; }
         seen[bus] = true;
-        for (int device = 0; device < 32; device++)
+        foreach (PciAddress address in bridges.FunctionsOn(0, bus))
         {
-            int functions = 1;
-            for (int function = 0; function < functions; function++)
-            {
-                PciAddress address = PciAddress.From(bus, device, function);
-                if (access.Read(address, PciConfig.Vendor, 2) == 0xFFFF) { continue; }
-                uint header = access.Read(address, PciConfig.HeaderType, 1);
-                if ((header & PciConfig.MultiFunction) != 0) { functions = 8; }
-                bool isBridge = (header & 0x7F) == BridgeHeader;
-                found.Add(new(platform, access, address, SizeBars(access, address, isBridge ? 2 : PciConfig.BarCount)));
-                int below = isBridge ? (int)access.Read(address, SecondaryBus, 1) : 0;
-                if (below > bus) { Scan(platform, access, below, found, seen); }
-            }
+            bool isBridge = bridges.IsBridge(address);
+            found.Add(new(platform, access, address, SizeBars(access, address, isBridge ? 2 : PciConfig.BarCount)));
+            byte below = isBridge ? bridges.Secondary(address) : (byte)0;
+            if (below > bus) { Scan(platform, access, bridges, below, found, seen); }
         }
     }
 
-    private static List<PciBarWindow> SizeBars(ConfigAccess access, PciAddress function, int count)
+    private static List<PciBarWindow> SizeBars(IPciConfiguration access, PciAddress function, int count)
     {
         // Decoding is off while the BARs hold nonsense.
-        ushort command = (ushort)access.Read(function, PciConfig.Command, 2);
+        ushort command = access.Read16(function, PciConfig.Command);
         access.Write16(function, PciConfig.Command, (ushort)(command & ~PciConfig.CommandMemory));
         List<PciBarWindow> bars = [];
         for (int index = 0; index < count; index++)
@@ -79,7 +73,7 @@ public static class PciBus
         return bars;
     }
 
-    private static uint SizeOne(ConfigAccess access, PciAddress function, int offset, uint before)
+    private static uint SizeOne(IPciConfiguration access, PciAddress function, int offset, uint before)
     {
         access.Write32(function, offset, uint.MaxValue);
         uint size = access.Read32(function, offset);
@@ -90,7 +84,7 @@ public static class PciBus
     /// <summary>
     /// The largest first, each on a multiple of its size: no gaps but those at addresses taken already.
     /// </summary>
-    private static void Assign(List<PciFunction> functions)
+    private static void Assign(List<PciFunction> functions, PhysicalRange window)
     {
         (PciFunction Function, PciBarWindow Bar)[] all =
             [.. functions.SelectMany(static f => f.Bars, static (f, b) => (f, b))];
@@ -98,22 +92,22 @@ public static class PciBus
         var open = all.Where(static x => x.Bar.First.Value == 0).OrderByDescending(static x => x.Bar.Size);
         foreach ((PciFunction function, PciBarWindow bar) in open)
         {
-            PhysicalAddress address = Place(bar.Size, taken);
+            PhysicalAddress address = Place(bar.Size, window, taken);
             taken.Add(PhysicalRange.FromLength(address, bar.Size));
             function.SetBar(bar, address);
         }
     }
 
-    private static PhysicalAddress Place(ulong size, List<PhysicalRange> taken)
+    private static PhysicalAddress Place(ulong size, PhysicalRange window, List<PhysicalRange> taken)
     {
-        PhysicalAddress at = MachineMap.BarWindow.First;
+        PhysicalAddress at = window.First;
         int sizeLog2 = BitOperations.Log2(size);
         while (true)
         {
             at = (at + (size - 1)).AlignDown(sizeLog2);
-            if (at + (size - 1) > MachineMap.BarWindow.Last)
+            if (at + (size - 1) > window.Last)
             {
-                throw new MachineException($"no room for a BAR of 0x{size:X} bytes");
+                throw new PciException($"no room for a BAR of 0x{size:X} bytes");
             }
             PhysicalRange range = PhysicalRange.FromLength(at, size);
             int hit = taken.FindIndex(t => t.Overlaps(range));

@@ -1,4 +1,4 @@
-namespace Sluice.Machines;
+namespace Sluice;
 
 /// <summary>A PCI function as operating-system code holds it: ids, BARs, and the switches a driver needs.</summary>
 /// <remarks>
@@ -8,16 +8,16 @@ public sealed class PciFunction
 {
     private const int MaximumCapabilities = 48;
     private readonly IPlatform _platform;
-    private readonly ConfigAccess _config;
+    private readonly IPciConfiguration _config;
     private readonly List<PciBarWindow> _bars;
 
-    internal PciFunction(IPlatform platform, ConfigAccess config, PciAddress address, List<PciBarWindow> bars)
+    internal PciFunction(IPlatform platform, IPciConfiguration config, PciAddress address, List<PciBarWindow> bars)
     {
         (_platform, _config, Address, _bars) = (platform, config, address, bars);
-        VendorId = (ushort)config.Read(address, PciConfig.Vendor, 2);
-        DeviceId = (ushort)config.Read(address, PciConfig.Device, 2);
+        VendorId = config.Read16(address, PciConfig.Vendor);
+        DeviceId = config.Read16(address, PciConfig.Device);
         ClassCode = (int)(config.Read32(address, PciConfig.Revision) >> 8);
-        Revision = (byte)config.Read(address, PciConfig.Revision, 1);
+        Revision = config.Read8(address, PciConfig.Revision);
     }
 
     /// <summary>Where it is.</summary>
@@ -38,8 +38,8 @@ public sealed class PciFunction
     /// <summary>Its memory BARs, lowest index first.</summary>
     public IReadOnlyList<PciBarWindow> Bars => _bars;
 
-    /// <summary>Bytes of configuration space that can be reached: 256 by ports, 4096 by ECAM.</summary>
-    public int ConfigLength => _config.Length;
+    /// <summary>Bytes of configuration space that can be reached: 256 by ports, 4096 in memory.</summary>
+    public int ConfigLength => _config.LengthOf(Address);
 
     /// <summary>Vectors of its MSI-X table; 0 without MSI-X.</summary>
     public int MsixVectors =>
@@ -65,11 +65,13 @@ public sealed class PciFunction
     }
 
     /// <summary>Enables memory decoding and maps a BAR.</summary>
-    /// <exception cref="MachineException">The function has no such BAR.</exception>
+    /// <param name="index">Which BAR, 0 to 5; of a 64-bit one its lower register.</param>
+    /// <exception cref="PciException">The function has no such BAR, or nobody gave it an address.</exception>
     public RegisterWindow MapBar(int index)
     {
         PciBarWindow bar = _bars.Find(b => b.Index == index);
-        if (bar.Size == 0) { throw new MachineException($"{Address} has no memory BAR {index}"); }
+        if (bar.Size == 0) { throw new PciException($"{Address} has no memory BAR {index}"); }
+        if (bar.First == default) { throw new PciException($"BAR {index} of {Address} has no address"); }
         SetCommand(PciConfig.CommandMemory, true);
         return _platform.MapRegisters(bar.First, (uint)Math.Min(bar.Size, 1u << 31));
     }
@@ -81,7 +83,7 @@ public sealed class PciFunction
     public void DisableBusMaster() => SetCommand(PciConfig.CommandBusMaster, false);
 
     /// <summary>Directs MSI to an interrupt line and enables it.</summary>
-    /// <exception cref="MachineException">The function has no MSI.</exception>
+    /// <exception cref="PciException">The function has no MSI.</exception>
     public void EnableMsi(IInterruptLine line)
     {
         ArgumentNullException.ThrowIfNull(line);
@@ -95,7 +97,7 @@ public sealed class PciFunction
     }
 
     /// <summary>Directs one MSI-X vector to an interrupt line, unmasks it, and enables MSI-X.</summary>
-    /// <exception cref="MachineException">The function has no such vector.</exception>
+    /// <exception cref="PciException">The function has no such vector.</exception>
     public void EnableMsix(int vector, IInterruptLine line)
     {
         ArgumentNullException.ThrowIfNull(line);
@@ -113,7 +115,7 @@ public sealed class PciFunction
     }
 
     /// <summary>Masks one MSI-X vector: what the device raises is kept pending.</summary>
-    /// <exception cref="MachineException">The function has no such vector.</exception>
+    /// <exception cref="PciException">The function has no such vector.</exception>
     public void MaskMsix(int vector)
     {
         RegisterWindow table = MapMsixTable(Require(PciConfig.CapabilityMsix, "MSI-X"), vector, out uint entry);
@@ -124,7 +126,7 @@ public sealed class PciFunction
     /// Resets the function through its PCI Express capability. Its configuration is as after power on, but for the
     /// BARs.
     /// </summary>
-    /// <exception cref="MachineException">The function cannot be reset alone.</exception>
+    /// <exception cref="PciException">The function cannot be reset alone.</exception>
     public void Reset()
     {
         const uint FunctionLevelReset = 1 << 28;
@@ -132,7 +134,7 @@ public sealed class PciFunction
         int at = Require(PciConfig.CapabilityExpress, "PCI Express capability");
         if ((_config.Read32(Address, at + 4) & FunctionLevelReset) == 0)
         {
-            throw new MachineException($"{Address} cannot be reset alone");
+            throw new PciException($"{Address} cannot be reset alone");
         }
         _config.Write16(Address, at + 8, (ushort)(Read16(at + 8) | InitiateReset));
         foreach (PciBarWindow bar in _bars) { WriteBar(bar); }
@@ -156,7 +158,7 @@ public sealed class PciFunction
     {
         if ((uint)vector >= (uint)MsixVectors)
         {
-            throw new MachineException($"{Address} has no MSI-X vector {vector}");
+            throw new PciException($"{Address} has no MSI-X vector {vector}");
         }
         uint table = _config.Read32(Address, capability + 4);
         entry = (table & ~7u) + (uint)vector * PciConfig.MsixEntrySize;
@@ -165,9 +167,9 @@ public sealed class PciFunction
 
     private int Require(byte capability, string name) => TryFindCapability(capability, out int at)
         ? at
-        : throw new MachineException($"{Address} has no {name}");
+        : throw new PciException($"{Address} has no {name}");
 
-    private ushort Read16(int offset) => (ushort)_config.Read(Address, offset, 2);
+    private ushort Read16(int offset) => _config.Read16(Address, offset);
 
     private void SetCommand(ushort bit, bool on)
     {
