@@ -25,7 +25,7 @@ public interface IRemappingUnit
     bool TryTranslate(
         TranslationPort port, RequesterId requester, LogicalAddress address, DmaAccess access, out PhysicalRun run);
 
-    /// <summary>Passes one interrupt message: a 4-byte write inside <see cref="MsiMessage.Window"/>.</summary>
+    /// <summary>Passes one interrupt message: a 4-byte write inside the interrupt window.</summary>
     /// <param name="port">The agent's port, entered.</param>
     /// <param name="requester">The id on the bus transaction.</param>
     /// <param name="request">What the device wrote.</param>

@@ -38,9 +38,9 @@ public sealed partial class Machine : IPlatform, IDisposable
             Frames = new FrameAllocator(Memory, low, options.MemoryBytes - low, seed, reserved);
             Kernel = new(Memory, Frames, seed);
             Execution.BeforeTimer = () => _ = Kernel.Call(KernelCall.Timer);
-            Interrupts = new(Execution, Kernel);
+            Interrupts = new(Execution, Kernel, InterruptWindow);
             Unit = options.Iommu == MachineIommu.Vtd ? BuildUnit(options) : null;
-            _root = new(Memory, Unit, Interrupts);
+            _root = new(Memory, Unit, Interrupts, InterruptWindow);
             AcpiTables.Write(Memory, acpi, options, Unit?.Registers.Length ?? 0);
             Plug(new HostBridge(_pci), PciAddress.From(0, 0, 0));
             Plug(new LpcBridge(), PciAddress.From(0, 0x1F, 0));
@@ -78,6 +78,9 @@ public sealed partial class Machine : IPlatform, IDisposable
 
     /// <inheritdoc/>
     public PhysicalRange? BarWindow => MachineMap.BarWindow;
+
+    /// <inheritdoc/>
+    public LogicalRange? InterruptWindow => Options.InterruptWindow;
 
     /// <summary>ECAM, the BAR window, and the chipset's area with the interrupt window.</summary>
     public IReadOnlyList<LogicalRange> BusWindows { get; } =

@@ -44,6 +44,9 @@ public static class MachineMap
     /// <summary>Where BARs may be placed.</summary>
     public static PhysicalRange BarWindow => new(new(0xC000_0000), new(0xFEBF_FFFF));
 
+    /// <summary>Where a 4-byte write of a device is an interrupt request, and no memory lies.</summary>
+    public static LogicalRange InterruptWindow => new(new(0xFEE0_0000), new(0xFEEF_FFFF));
+
     /// <summary>The remapping unit's registers.</summary>
     public static PhysicalAddress RemappingUnit => new(0xFED9_0000);
 

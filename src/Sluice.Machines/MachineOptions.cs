@@ -33,6 +33,9 @@ public sealed record MachineOptions
     /// <summary>What the VT-d unit is built with, when there is one.</summary>
     public VtdOptions Vtd { get; init; } = new();
 
+    /// <summary>For tests: where interrupts are taken, or null for a machine whose devices can only be polled.</summary>
+    internal LogicalRange? InterruptWindow { get; init; } = MachineMap.InterruptWindow;
+
     /// <summary>
     /// Seeds the order of frames, the kernel's bytes and, when <see cref="Deterministic"/>, the order of everything.
     /// </summary>

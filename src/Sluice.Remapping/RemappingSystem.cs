@@ -146,7 +146,7 @@ public sealed partial class RemappingSystem : IDisposable
             DomainTables tables = new(
                 _platform.Memory, _platform.Frames, new(top, topLevel, _firmware.HostAddressBits, LeafLevels()));
             LogicalAddressAllocator addresses = new(
-                new((1UL << bits) - 1), [MsiMessage.Window, .. _platform.BusWindows], _options.MaximumArenas);
+                new((1UL << bits) - 1), ReservedRanges(), _options.MaximumArenas);
             Domain domain = new(
                 this, options, id, tables, addresses, _platform, _options.DeferredMappings, _release.Advance,
                 announces: _units.Any(unit => unit.NeedsFlushAfterMap));
@@ -242,6 +242,9 @@ public sealed partial class RemappingSystem : IDisposable
         foreach (VtdUnitDriver unit in _units) { all &= unit.Faults.TryDrain(); }
         return all;
     }
+
+    private IReadOnlyList<LogicalRange> ReservedRanges() =>
+        _platform.InterruptWindow is { } window ? [window, .. _platform.BusWindows] : _platform.BusWindows;
 
     private int ChooseTopLevel(int bits)
     {

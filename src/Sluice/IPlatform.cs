@@ -24,6 +24,12 @@ public interface IPlatform
     PhysicalRange? BarWindow => null;
 
     /// <summary>
+    /// Where a device's 4-byte write is an interrupt request and never reaches memory: never to be handed out as logical
+    /// addresses. Null on a machine that has no such window: there every address is like every other.
+    /// </summary>
+    LogicalRange? InterruptWindow { get; }
+
+    /// <summary>
     /// Address ranges that a bridge or unit claims on the bus, never to be handed out as logical addresses.
     /// </summary>
     IReadOnlyList<LogicalRange> BusWindows { get; }
@@ -42,7 +48,7 @@ public interface IPlatform
     /// Takes a free interrupt vector. <paramref name="handler"/> runs on the platform's interrupt thread, never twice
     /// at once, and once more after the last message that arrived while it ran. It must not block on another interrupt.
     /// </summary>
-    /// <exception cref="InvalidOperationException">All vectors are taken.</exception>
+    /// <exception cref="InvalidOperationException">All vectors are taken, or the machine takes no messages.</exception>
     IInterruptLine ConnectInterrupt(string name, Action handler);
 }
 

@@ -3,14 +3,11 @@ namespace Sluice;
 /// <summary>
 /// A message-signalled interrupt: a 32-bit write of <paramref name="Data"/> to <paramref name="Address"/>.
 /// </summary>
-/// <param name="Address">In the interrupt window 0xFEE0_0000 to 0xFEEF_FFFF on x86; a bus address, hence
-/// logical.</param>
+/// <param name="Address">Where the platform takes interrupts, in its window if it has one
+/// (<see cref="IPlatform.InterruptWindow"/>); a bus address, hence logical.</param>
 /// <param name="Data">The data word; on x86 the vector is in its low byte.</param>
 public readonly record struct MsiMessage(LogicalAddress Address, uint Data)
 {
-    /// <summary>The window in which a write is an interrupt request and nothing else is allowed.</summary>
-    public static LogicalRange Window => new(new(0xFEE0_0000), new(0xFEEF_FFFF));
-
     /// <summary>The vector, without interrupt remapping: the low byte of the data.</summary>
     public byte Vector => (byte)Data;
 }

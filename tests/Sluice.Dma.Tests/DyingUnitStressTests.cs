@@ -165,6 +165,8 @@ public sealed class DyingUnitStressTests(ITestOutputHelper output)
 
         public IPciConfiguration Pci => machine.Pci;
 
+        public LogicalRange? InterruptWindow => machine.InterruptWindow;
+
         public IReadOnlyList<LogicalRange> BusWindows => machine.BusWindows;
 
         public RegisterWindow MapRegisters(PhysicalAddress first, uint length) =>

@@ -325,6 +325,21 @@ public sealed class ReportTests : IDisposable
         Assert.Equal((DmaReportKind.ReservedWindow, window), (report.Kind, report.Window));
     }
 
+    // Seen failing: the window of a PC known by heart.
+    [Fact]
+    public void AMachineWithoutAnInterruptWindowHasNoneInItsReports()
+    {
+        using TestPlatform platform = new() { InterruptWindow = null };
+        using DmaSystem system = platform.Start(InvalidationPolicy.Strict);
+        List<DmaReport> reports = [];
+        system.Reported += reports.Add;
+        system.Faults.OnFault(Fault(new(0xFEE0_0000), DmaAccess.Write));
+        system.Faults.OnFault(Fault(new(0xE000_0000), DmaAccess.Write));
+        system.DeliverReports();
+        Assert.Equal([DmaReportKind.NeverMapped, DmaReportKind.ReservedWindow], reports.Select(static one => one.Kind));
+        Assert.Equal([null, "bus window [0xE0000000, 0xEFFFFFFF]"], reports.Select(static one => one.Window));
+    }
+
     [Theory]
     [InlineData(0xDFFF_F000UL)]
     [InlineData(0xF000_0000UL)]

@@ -61,6 +61,8 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
 
     public IPciConfiguration? Pci => null;
 
+    public LogicalRange? InterruptWindow { get; init; } = new(new(0xFEE0_0000), new(0xFEEF_FFFF));
+
     public IReadOnlyList<LogicalRange> BusWindows { get; } = [new(new(0xE000_0000), new(0xEFFF_FFFF))];
 
     public RegisterWindow MapRegisters(PhysicalAddress first, uint length)

@@ -61,7 +61,7 @@ public sealed class DmaPortTests : IDisposable
         byte[] bytes = [1, 2, 3, 4];
         Assert.Equal(DmaStatus.Refused, _rogue.Port.Write(frame.Identity(), bytes));
         Assert.Equal(DmaStatus.Refused, _rogue.Port.Read(frame.Identity(), bytes));
-        Assert.Equal(DmaStatus.Refused, _rogue.Port.Send(new(MsiMessage.Window.First, 0x30)));
+        Assert.Equal(DmaStatus.Refused, _rogue.Port.Send(new(MachineMap.InterruptWindow.First, 0x30)));
         Assert.Equal([0xFF, 0xFF, 0xFF, 0xFF], bytes);
         Assert.Equal(3, _rogue.Port.BusMasterOff);
         Assert.True(_machine.Memory.TryRead32(frame, out uint word));
@@ -170,7 +170,7 @@ public sealed class DmaPortTests : IDisposable
     {
         PhysicalAddress frame = _machine.Frame();
         byte[] bytes = new byte[4096];
-        MsiMessage message = new(MsiMessage.Window.First, 0x31);
+        MsiMessage message = new(MachineMap.InterruptWindow.First, 0x31);
         _rogue.Port.Write(frame.Identity(), bytes);
         _rogue.Port.Send(message);
         long before = HeapMeter.Now;

@@ -218,6 +218,8 @@ public sealed class EnumerationTests
 
         public IPciConfiguration? Pci => machine.Pci;
 
+        public LogicalRange? InterruptWindow => machine.InterruptWindow;
+
         public IReadOnlyList<LogicalRange> BusWindows => machine.BusWindows;
 
         public PhysicalAddress? FirmwareTables => tables;

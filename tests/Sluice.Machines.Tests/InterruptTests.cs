@@ -77,7 +77,7 @@ public sealed class InterruptTests
         {
             lines.Add(machine.ConnectInterrupt("line", static () => { }));
             Assert.Equal(vector, lines[^1].Message.Vector);
-            Assert.True(MsiMessage.Window.Contains(lines[^1].Message.Address));
+            Assert.True(MachineMap.InterruptWindow.Contains(lines[^1].Message.Address));
         }
         Assert.Throws<InvalidOperationException>(() => machine.ConnectInterrupt("one more", static () => { }));
         lines[40].Dispose();

@@ -30,6 +30,8 @@ internal sealed class PortsOnlyPlatform : IPlatform, IPortIo, IDisposable
 
     public Lock TwoStepAccess { get; } = new();
 
+    public LogicalRange? InterruptWindow => null;
+
     public IReadOnlyList<LogicalRange> BusWindows => [];
 
     public void Add(RequesterId id, uint ids, byte header)

@@ -80,7 +80,7 @@ public sealed class RemappedDmaTests : IDisposable
         Assert.Equal(DmaStatus.Refused, _rogue.Port.Read(new(Logical + 0x2000), bytes));
         Assert.Equal(DmaStatus.Refused, _rogue.Port.Write(_write.Identity(), bytes));
         Assert.Equal(DmaStatus.Refused, _stranger.Port.Read(new(Logical), bytes));
-        Assert.Equal(DmaStatus.Refused, _stranger.Port.Write(MsiMessage.Window.First, bytes));
+        Assert.Equal(DmaStatus.Refused, _stranger.Port.Write(MachineMap.InterruptWindow.First, bytes));
         Assert.Equal((4, 2), (_rogue.Port.Refused, _stranger.Port.Refused));
         Assert.Equal(0, _rogue.Port.MasterAborts + _stranger.Port.MasterAborts);
         Assert.Equal(6, _machine.Unit!.Statistics.Refused);

@@ -5,7 +5,7 @@ namespace Sluice.Remapping.Tests;
 public sealed class LogicalAddressAllocatorTests
 {
     private static readonly LogicalRange[] Holes =
-        [MsiMessage.Window, new(new(0x40_0000), new(0x40_2FFF)), new(new(0x7F_F000), new(0x80_0FFF))];
+        [TestPlatform.Interrupts, new(new(0x40_0000), new(0x40_2FFF)), new(new(0x7F_F000), new(0x80_0FFF))];
 
     // Seen failing: Arena.Split keeping the wrong half (block instead of block ^ 1): a slot overlapped a live one.
     // Seen failing: Arena.TryTake not trying larger orders when the lowest block ends beyond the limit: refused though

@@ -9,7 +9,7 @@ public sealed class RangeTests
     private static readonly LogicalRange Everywhere = new(default, new(ulong.MaxValue));
 
     private static readonly LogicalRange[] Holes =
-        [MsiMessage.Window, new(new(0x40_0000), new(0x40_2FFF)), new(new(0x7F_F000), new(0x80_0FFF))];
+        [TestPlatform.Interrupts, new(new(0x40_0000), new(0x40_2FFF)), new(new(0x7F_F000), new(0x80_0FFF))];
 
     // Seen failing: Arena.FirstFree taking the last order's block instead of the lowest; the page before a range not
     // looked at; the lower bound left out.
@@ -83,7 +83,7 @@ public sealed class RangeTests
     [Fact]
     public void ARangeMayBeLargerThanAWindowAndBoundsAreInclusive()
     {
-        LogicalAddressAllocator allocator = new(new((1UL << 48) - 1), [MsiMessage.Window]);
+        LogicalAddressAllocator allocator = new(new((1UL << 48) - 1), [TestPlatform.Interrupts]);
         ulong pages = (5UL << 30 >> 12) + 3;
         Assert.True(allocator.TryAllocateRange(pages, Everywhere, 30, out LogicalSpace large));
         Assert.True(large.Range.First.IsAligned(30));

@@ -41,6 +41,8 @@ internal sealed class TablePlatform : IPlatform, IDisposable
 
     public IPciConfiguration? Pci => FirmwarePci.Find(this, _inner.TestPorts);
 
+    public LogicalRange? InterruptWindow => _inner.InterruptWindow;
+
     public IReadOnlyList<LogicalRange> BusWindows => [];
 
     public RegisterWindow MapRegisters(PhysicalAddress first, uint length)

@@ -13,6 +13,7 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
     public const ulong LowBytes = 32 << 20;
     public const ulong HighFirst = 1UL << 32;
     public const ulong HighBytes = 16 << 20;
+    public static readonly LogicalRange Interrupts = new(new(0xFEE0_0000), new(0xFEEF_FFFF));
     public static readonly PhysicalAddress UnitRegisters = new(0xFED9_0000);
 
     public static readonly PhysicalAddress SecondRegisters = new(0xFED9_1000);
@@ -63,6 +64,8 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
     public Dictionary<PhysicalAddress, RegisterWindow> Others { get; } = [];
 
     public IPciConfiguration? Pci => FirmwarePci.Find(this, TestPorts);
+
+    public LogicalRange? InterruptWindow { get; init; } = Interrupts;
 
     public IReadOnlyList<LogicalRange> BusWindows { get; init; } = [new(new(0xE000_0000), new(0xEFFF_FFFF))];
 

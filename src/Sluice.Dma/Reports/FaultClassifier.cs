@@ -84,9 +84,10 @@ internal sealed class FaultClassifier(DmaSystem system)
 
     private static bool ReservedWindow(FaultScene scene, ref FaultFinding finding)
     {
-        if (scene.Fault.Cause == FaultCause.InterruptWindow || MsiMessage.Window.Overlaps(scene.Where))
+        LogicalRange? interrupts = scene.System.Platform.InterruptWindow;
+        if (scene.Fault.Cause == FaultCause.InterruptWindow || interrupts is { } one && one.Overlaps(scene.Where))
         {
-            finding.Window = MsiMessage.Window;
+            finding.Window = interrupts;
             return Is(ref finding, DmaReportKind.ReservedWindow);
         }
         IReadOnlyList<LogicalRange> windows = scene.System.Platform.BusWindows;

@@ -63,7 +63,7 @@ internal struct FaultFinding
             Nearest = Nearest,
             Physical = physical,
             Window = Window is not { } window ? null
-                : window == MsiMessage.Window ? $"interrupt window {window}" : $"bus window {window}",
+                : window == system.Platform.InterruptWindow ? $"interrupt window {window}" : $"bus window {window}",
             LikelyCause = Words(),
         };
     }

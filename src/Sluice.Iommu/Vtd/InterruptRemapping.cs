@@ -11,9 +11,12 @@ namespace Sluice.Iommu;
 /// </remarks>
 internal static class InterruptRemapping
 {
+    /// <summary>The interrupt address range: requests to it are interrupts, and nothing is translated into it.</summary>
+    internal static LogicalRange Window => new(new(0xFEE0_0000), new(0xFEEF_FFFF));
+
     /// <summary>Whether the write is an interrupt request at all: 4 bytes, aligned, inside the window.</summary>
     internal static bool IsRequest(MsiMessage message) =>
-        MsiMessage.Window.Contains(message.Address) && message.Address.IsAligned(2);
+        Window.Contains(message.Address) && message.Address.IsAligned(2);
 
     /// <summary>The compatibility rule.</summary>
     internal static MsiMessage PassCompatible(MsiMessage request) => request;

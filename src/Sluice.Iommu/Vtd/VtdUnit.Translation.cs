@@ -33,7 +33,7 @@ public sealed partial class VtdUnit
         CachedContext context = FindContext(root, requester, epoch, out bool walked);
         VtdFaultReason reason = context.IsRefused ? context.Reason
             : address.Value >> context.AddressBits != 0 ? VtdFaultReason.AddressBeyondWidth
-            : MsiMessage.Window.Contains(address) ? VtdFaultReason.OutputInInterruptWindow
+            : InterruptRemapping.Window.Contains(address) ? VtdFaultReason.OutputInInterruptWindow
             : VtdFaultReason.None;
         if (reason == VtdFaultReason.None)
         {
@@ -118,7 +118,8 @@ public sealed partial class VtdUnit
         return Grant(page, level, address, access, out run);
     }
 
-    private static PhysicalRange Window => new(new(MsiMessage.Window.First.Value), new(MsiMessage.Window.Last.Value));
+    private static PhysicalRange Window =>
+        new(new(InterruptRemapping.Window.First.Value), new(InterruptRemapping.Window.Last.Value));
 
     private static VtdFaultReason Grant(
         ulong page, int level, LogicalAddress address, DmaAccess access, out PhysicalRun run)

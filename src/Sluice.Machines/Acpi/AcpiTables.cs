@@ -76,9 +76,10 @@ internal static class AcpiTables
     /// <summary>One processor with a local APIC, and no I/O APIC: all interrupts are messages.</summary>
     public static byte[] Madt()
     {
-        const uint LocalApic = 0xFEE0_0000;
+        // A processor sees its local APIC where devices see the window.
+        uint localApic = (uint)MachineMap.InterruptWindow.First.Value;
         const uint Enabled = 1;
-        return new AcpiTable("APIC", 5).U32(LocalApic).U32(0)
+        return new AcpiTable("APIC", 5).U32(localApic).U32(0)
             .U8(0).U8(8).U8(0).U8(0).U32(Enabled)
             .Build();
     }

@@ -13,6 +13,7 @@ public sealed class InterruptController : IInterruptSink
     private readonly Lock _lock = new();
     private readonly Execution _execution;
     private readonly KernelArea _kernel;
+    private readonly LogicalRange? _window;
     private readonly ulong[] _pending = new ulong[4];
     private readonly Line?[] _lines = new Line?[256];
     private readonly Agent _agent;
@@ -24,10 +25,9 @@ public sealed class InterruptController : IInterruptSink
     private int _delay;
     private long _delayNanoseconds;
 
-    internal InterruptController(Execution execution, KernelArea kernel)
+    internal InterruptController(Execution execution, KernelArea kernel, LogicalRange? window)
     {
-        _execution = execution;
-        _kernel = kernel;
+        (_execution, _kernel, _window) = (execution, kernel, window);
         _agent = execution.AddAgent("interrupts", DispatchOne);
     }
 
@@ -66,12 +66,16 @@ public sealed class InterruptController : IInterruptSink
 
     internal Line Connect(string name, Action handler)
     {
+        if (_window is not { } window)
+        {
+            throw new InvalidOperationException($"this machine takes no interrupt messages; {name} has to poll");
+        }
         lock (_lock)
         {
             for (int vector = FirstVector; vector <= LastVector; vector++)
             {
                 if (_lines[vector] is not null) { continue; }
-                Line line = new(this, name, (byte)vector, ++_handlers, handler);
+                Line line = new(this, name, new(window.First, (uint)vector), ++_handlers, handler);
                 Volatile.Write(ref _lines[vector], line);
                 _kernel.SetVector((byte)vector, line.Id);
                 return line;
@@ -148,7 +152,7 @@ public sealed class InterruptController : IInterruptSink
         }
     }
 
-    internal sealed class Line(InterruptController owner, string name, byte vector, uint id, Action handler)
+    internal sealed class Line(InterruptController owner, string name, MsiMessage message, uint id, Action handler)
         : IInterruptLine
     {
         private readonly Lock _running = new();
@@ -156,11 +160,11 @@ public sealed class InterruptController : IInterruptSink
 
         public string Name { get; } = name;
 
-        public byte Vector { get; } = vector;
+        public byte Vector => Message.Vector;
 
         public uint Id { get; } = id;
 
-        public MsiMessage Message => new(MsiMessage.Window.First, Vector);
+        public MsiMessage Message { get; } = message;
 
         public void Run()
         {

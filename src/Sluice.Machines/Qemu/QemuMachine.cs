@@ -56,7 +56,7 @@ public sealed class QemuMachine : IPlatform, IDisposable
         _execution = new(TimeSpan.Zero);
         _clock = new(Qtest, _execution, options.NanosecondsPerRelax);
         Kernel = new(Memory, Frames, seed);
-        _interrupts = new(_execution, Kernel);
+        _interrupts = new(_execution, Kernel, InterruptWindow);
         _poller = _execution.AddAgent("poller", Poll);
         _idlePoll = _execution.StartTimer("poller", IdlePollNanoseconds, _poller.Wake);
     }
@@ -90,6 +90,9 @@ public sealed class QemuMachine : IPlatform, IDisposable
 
     /// <summary>What interrupt handlers and timers threw: programming errors, or QEMU's death.</summary>
     public IReadOnlyCollection<Exception> Failures => _execution.Failures;
+
+    /// <inheritdoc/>
+    public LogicalRange? InterruptWindow => MachineMap.InterruptWindow;
 
     /// <summary>ECAM, the BAR window, and the chipset's area with the interrupt window.</summary>
     public IReadOnlyList<LogicalRange> BusWindows { get; } =

@@ -21,6 +21,8 @@ public sealed class DmaPort
     private readonly TranslationPort? _port;
     private readonly IInterruptSink _interrupts;
     private readonly PciDevice _device;
+    private readonly ulong _windowFirst;
+    private readonly ulong _windowLength;
     private long _pieces;
     private long _bytes;
     private long _refused;
@@ -32,6 +34,11 @@ public sealed class DmaPort
     {
         (_memory, _unit, _interrupts, _device) = (root.Memory, root.Unit, root.Interrupts, device);
         _port = root.Unit?.Connect(name);
+        // Without a window its length is 0, and no address is inside.
+        if (root.InterruptWindow is { } window)
+        {
+            (_windowFirst, _windowLength) = (window.First.Value, window.Length);
+        }
     }
 
     /// <summary>
@@ -129,7 +136,7 @@ public sealed class DmaPort
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private bool WritePiece(RequesterId requester, LogicalAddress address, ReadOnlySpan<byte> source)
     {
-        if (source.Length == sizeof(uint) && MsiMessage.Window.Contains(address))
+        if (source.Length == sizeof(uint) && address.Value - _windowFirst < _windowLength)
         {
             return Interrupt(requester, address, source);
         }

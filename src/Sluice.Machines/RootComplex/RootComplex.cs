@@ -9,13 +9,17 @@ namespace Sluice.Machines;
 /// </code>
 /// A DMA to another device's registers (peer to peer) is not routed: it finds no memory and is refused.
 /// </summary>
-internal sealed class RootComplex(PhysicalMemory memory, IRemappingUnit? unit, IInterruptSink interrupts)
+internal sealed class RootComplex(
+    PhysicalMemory memory, IRemappingUnit? unit, IInterruptSink interrupts, LogicalRange? interruptWindow)
 {
     public PhysicalMemory Memory { get; } = memory;
 
     public IRemappingUnit? Unit { get; } = unit;
 
     public IInterruptSink Interrupts { get; } = interrupts;
+
+    /// <summary>Null: every write is memory.</summary>
+    public LogicalRange? InterruptWindow { get; } = interruptWindow;
 
     /// <summary>A port for one agent.</summary>
     public DmaPort Connect(PciDevice device, string name) => new(this, device, name);
