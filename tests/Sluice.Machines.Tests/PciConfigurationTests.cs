@@ -116,7 +116,7 @@ public sealed class PciConfigurationTests
             StringComparison.Ordinal);
     }
 
-    // Seen failing: Enumerate that asks the platform's configuration space without looking whether there is one.
+    // Seen failing: bridges that ask configuration space without looking whether there is one.
     [Fact]
     public void Enumerate_OnAMachineWithoutPci_FindsNothing()
     {
