@@ -73,7 +73,9 @@ public sealed partial class Machine : IPlatform, IDisposable
     /// <summary>The port space.</summary>
     public IPortIo Ports => _pci;
 
-    /// <summary>As a PC's: in memory where its tables say so, else by ports. Found when it is first asked for.</summary>
+    /// <summary>
+    /// As a PC's: in memory where its tables say so, else by ports. Found when it is first asked for.
+    /// </summary>
     public IPciConfiguration Pci => _configuration.Value;
 
     /// <inheritdoc/>

@@ -33,7 +33,9 @@ public sealed record MachineOptions
     /// <summary>What the VT-d unit is built with, when there is one.</summary>
     public VtdOptions Vtd { get; init; } = new();
 
-    /// <summary>For tests: where interrupts are taken, or null for a machine whose devices can only be polled.</summary>
+    /// <summary>
+    /// For tests: where interrupts are taken, or null for a machine whose devices can only be polled.
+    /// </summary>
     internal LogicalRange? InterruptWindow { get; init; } = MachineMap.InterruptWindow;
 
     /// <summary>

@@ -24,8 +24,8 @@ public interface IPlatform
     PhysicalRange? BarWindow => null;
 
     /// <summary>
-    /// Where a device's 4-byte write is an interrupt request and never reaches memory: never to be handed out as logical
-    /// addresses. Null on a machine that has no such window: there every address is like every other.
+    /// Where a device's 4-byte write is an interrupt request and never reaches memory: never to be handed out as
+    /// logical addresses. Null on a machine that has no such window: there every address is like every other.
     /// </summary>
     LogicalRange? InterruptWindow { get; }
 

@@ -55,7 +55,9 @@ public abstract class RegisterWindow
     }
 }
 
-/// <summary>The x86 port space: PCI configuration (<see cref="PciPorts"/>) and old devices. Machines that have one show it.</summary>
+/// <summary>
+/// The x86 port space: PCI configuration (<see cref="PciPorts"/>) and old devices. Machines that have one show it.
+/// </summary>
 public interface IPortIo
 {
     /// <summary>

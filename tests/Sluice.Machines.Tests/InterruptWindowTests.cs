@@ -29,7 +29,8 @@ public sealed class InterruptWindowTests
         using Machine machine = Build(Elsewhere);
         RogueDevice device = Plug(machine);
         PhysicalAddress at = new(Inside.Value + (ulong)offset);
-        Assert.Equal(DmaStatus.Completed, device.Port.Write(at.Identity(), new byte[] { 7, 0, 0, 0, 7, 0, 0, 0 }.AsSpan(0, length)));
+        byte[] bytes = [7, 0, 0, 0, 7, 0, 0, 0];
+        Assert.Equal(DmaStatus.Completed, device.Port.Write(at.Identity(), bytes.AsSpan(0, length)));
         Assert.True(machine.Memory.TryRead32(at, out uint word));
         Assert.Equal(isMessage ? (0u, 1L) : (7u, 0L), (word, machine.Interrupts.Delivered));
         Assert.Equal(DmaStatus.Refused, device.Port.Write(MachineMap.InterruptWindow.First, [7, 0, 0, 0]));

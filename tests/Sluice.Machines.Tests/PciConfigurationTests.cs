@@ -53,7 +53,10 @@ public sealed class PciConfigurationTests
         Assert.Equal(way == "ports" ? 256 : 4096, length);
         Assert.Equal(0, pci.LengthOf(other));
         (PciAddress, int)[] places =
-            [(PciAddress.From(0, 4, 0), 0), (PciAddress.From(9, 0, 0), 0x10), (other, 0x10), (other, 0xFFC), (Probe, length)];
+        [
+            (PciAddress.From(0, 4, 0), 0), (PciAddress.From(9, 0, 0), 0x10), (other, 0x10), (other, 0xFFC),
+            (Probe, length),
+        ];
         foreach ((PciAddress function, int at) in places.Where(static one => one.Item2 < 4096))
         {
             pci.Write(function, at, 4, 0);

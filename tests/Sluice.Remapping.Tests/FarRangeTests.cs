@@ -8,7 +8,10 @@ public sealed class FarRangeTests
     private const ulong Window = 1UL << 32;
     private static readonly LogicalAddress Last = new((1UL << 57) - 1);
     private static readonly LogicalRange[] Holes =
-        [TestPlatform.Interrupts, new(new(1UL << 50), new((1UL << 50) + (5 * Window) + 0x1FFF)), new(new(1UL << 56), Last)];
+    [
+        TestPlatform.Interrupts, new(new(1UL << 50), new((1UL << 50) + (5 * Window) + 0x1FFF)),
+        new(new(1UL << 56), Last),
+    ];
 
     // Seen failing: windows above the first 64 (256 GiB) not looked at: no space, whatever was asked for.
     [Theory]

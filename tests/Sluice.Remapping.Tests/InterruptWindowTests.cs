@@ -18,7 +18,8 @@ public sealed class InterruptWindowTests
         foreach (ulong at in (ulong[])[0xFEE0_0000, 0xFEEF_F000, 0x1000_0000])
         {
             LogicalRange bounds = LogicalRange.FromLength(new(at), 0x1000);
-            MapStatus expected = window is { } one && one.Overlaps(bounds) ? MapStatus.NoLogicalSpace : MapStatus.Mapped;
+            MapStatus expected = window is { } one && one.Overlaps(bounds)
+                ? MapStatus.NoLogicalSpace : MapStatus.Mapped;
             Assert.Equal(expected, domain.TryMapRange(page, DmaAccess.Read, bounds, 12, out _));
         }
     }

@@ -37,8 +37,8 @@ internal static class RunJob
             try { return Run(terminal, pc, options, disk); }
             catch (Exception error) when (pc.WhyStopped is { } why) { throw new IOException(why, error); }
         }
-        catch (Exception error) when (error is MachineException or PciException or DmaException or Remapping.RemappingException
-            or TimeoutException)
+        catch (Exception error) when (error is MachineException or PciException or DmaException
+            or Remapping.RemappingException or TimeoutException)
         {
             throw new CommandException(ErrorText.Of(error));
         }

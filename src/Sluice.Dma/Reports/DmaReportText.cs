@@ -95,7 +95,8 @@ internal static class DmaReportText
                 $"{at} is {Place(report)} of {Describe(m, report)}, of {m.Owner} {m.Device}",
             (_, { } m) => $"{at} is {Place(report)} of {Describe(m, report)}",
             (DmaReportKind.PhysicalAddress, _) => $"{at} is the physical address of {Memory(report)}",
-            (DmaReportKind.ReservedWindow, _) => $"{at} is in the {report.Window ?? "interrupt window"}, which is never mapped",
+            (DmaReportKind.ReservedWindow, _) =>
+                $"{at} is in the {report.Window ?? "interrupt window"}, which is never mapped",
             (DmaReportKind.PoisonPattern, _) => $"{at} repeats the byte 0x{(byte)(at.Value >> 24):X2}",
             _ => null,
         };

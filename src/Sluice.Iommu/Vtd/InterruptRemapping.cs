@@ -11,7 +11,9 @@ namespace Sluice.Iommu;
 /// </remarks>
 internal static class InterruptRemapping
 {
-    /// <summary>The interrupt address range: requests to it are interrupts, and nothing is translated into it.</summary>
+    /// <summary>
+    /// The interrupt address range: a request to it is an interrupt, and nothing is translated into it.
+    /// </summary>
     internal static LogicalRange Window => new(new(0xFEE0_0000), new(0xFEEF_FFFF));
 
     /// <summary>Whether the write is an interrupt request at all: 4 bytes, aligned, inside the window.</summary>

@@ -2,9 +2,9 @@ namespace Sluice;
 
 /// <summary>
 /// A machine's way into the configuration space of its PCI functions, whatever it is made of: two ports, a window in
-/// memory, a file of the host's kernel. Where there is no function, or not so many bytes of one, reads give all ones and
-/// writes are lost. Every access is one of exactly its width. Safe from any thread: what takes two steps is one step for
-/// everybody on the machine.
+/// memory, a file of the host's kernel. Where there is no function, or not so many bytes of one, reads give all ones
+/// and writes are lost. Every access is one of exactly its width. Safe from any thread: what takes two steps is one
+/// step for everybody on the machine.
 /// </summary>
 /// <remarks>PCI Local Bus 3.0, chapter 6; PCI Express Base 7.2. Little-endian.</remarks>
 public interface IPciConfiguration
@@ -65,7 +65,9 @@ public interface IPciConfiguration
     /// <param name="value">What to write.</param>
     void Write32(PciAddress address, int offset, uint value) => Write(address, offset, sizeof(uint), value);
 
-    /// <summary>For implementations: throws unless an access exists, as the contract of <see cref="Read"/> says.</summary>
+    /// <summary>
+    /// For implementations: throws unless an access exists, as the contract of <see cref="Read"/> says.
+    /// </summary>
     /// <param name="offset">In bytes.</param>
     /// <param name="size">In bytes.</param>
     /// <exception cref="ArgumentOutOfRangeException">It does not.</exception>

@@ -63,7 +63,9 @@ public sealed class PciBridges(IPciConfiguration? configuration)
         return true;
     }
 
-    /// <summary>The functions that answer on one bus, in order of their addresses, read as they are asked for.</summary>
+    /// <summary>
+    /// The functions that answer on one bus, in order of their addresses, read as they are asked for.
+    /// </summary>
     /// <param name="segment">The bus's segment.</param>
     /// <param name="bus">Its number.</param>
     public IEnumerable<PciAddress> FunctionsOn(ushort segment, byte bus)

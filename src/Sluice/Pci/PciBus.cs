@@ -30,7 +30,8 @@ public static class PciBus
 
     // Every bus at most once, however many bridges claim to lead there, and from each only to higher ones.
     private static void Scan(
-        IPlatform platform, IPciConfiguration access, PciBridges bridges, byte bus, List<PciFunction> found, bool[] seen)
+        IPlatform platform, IPciConfiguration access, PciBridges bridges, byte bus, List<PciFunction> found,
+        bool[] seen)
     {
         if (seen[bus]) { return; }
         seen[bus] = true;

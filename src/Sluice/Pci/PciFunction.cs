@@ -45,10 +45,15 @@ public sealed class PciFunction
     public int MsixVectors =>
         TryFindCapability(PciConfig.CapabilityMsix, out int at) ? (Read16(at + 2) & 0x7FF) + 1 : 0;
 
-    /// <summary>Reads 1, 2 or 4 bytes of configuration space, aligned.</summary>
+    /// <summary>Reads configuration space.</summary>
+    /// <param name="offset">In bytes, a multiple of <paramref name="size"/>.</param>
+    /// <param name="size">1, 2 or 4 bytes.</param>
+    /// <returns>All ones, of that size, where nothing is (<see cref="IPciConfiguration.Read"/>).</returns>
     public uint ReadConfig(int offset, int size) => _config.Read(Address, offset, size);
 
     /// <summary>Finds a capability by its id.</summary>
+    /// <param name="id">As <see cref="PciConfig.CapabilityMsi"/>.</param>
+    /// <param name="offset">Of its first byte.</param>
     /// <returns>False when it is not in the list, or the list is damaged before it.</returns>
     public bool TryFindCapability(byte id, out int offset)
     {
@@ -83,6 +88,7 @@ public sealed class PciFunction
     public void DisableBusMaster() => SetCommand(PciConfig.CommandBusMaster, false);
 
     /// <summary>Directs MSI to an interrupt line and enables it.</summary>
+    /// <param name="line">Stays the caller's, who keeps it while MSI is enabled.</param>
     /// <exception cref="PciException">The function has no MSI.</exception>
     public void EnableMsi(IInterruptLine line)
     {
@@ -97,6 +103,8 @@ public sealed class PciFunction
     }
 
     /// <summary>Directs one MSI-X vector to an interrupt line, unmasks it, and enables MSI-X.</summary>
+    /// <param name="vector">From 0, below <see cref="MsixVectors"/>.</param>
+    /// <param name="line">Stays the caller's, who keeps it while the vector is in use.</param>
     /// <exception cref="PciException">The function has no such vector.</exception>
     public void EnableMsix(int vector, IInterruptLine line)
     {
@@ -115,6 +123,7 @@ public sealed class PciFunction
     }
 
     /// <summary>Masks one MSI-X vector: what the device raises is kept pending.</summary>
+    /// <param name="vector">From 0, below <see cref="MsixVectors"/>.</param>
     /// <exception cref="PciException">The function has no such vector.</exception>
     public void MaskMsix(int vector)
     {

@@ -11,6 +11,8 @@ public static class PciText
     private const int BytesPerLine = 16;
 
     /// <summary>Writes each function's address and ids, then its bytes in lines of sixteen.</summary>
+    /// <param name="writer">Stays the caller's.</param>
+    /// <param name="functions">In the order to write them.</param>
     public static void Write(TextWriter writer, IEnumerable<PciFunction> functions)
     {
         ArgumentNullException.ThrowIfNull(writer);
