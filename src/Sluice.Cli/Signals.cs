@@ -20,8 +20,8 @@ internal static class Signals
     /// whatever the work is waiting for.
     /// </summary>
     /// <remarks>
-    /// The main thread is kept free to return: where another thread exits, the runtime now and then leaves its pipes
-    /// behind, or does not come to an end.
+    /// The main thread is kept free to return: where another thread exits instead, the runtime now and then leaves its
+    /// pipes behind.
     /// </remarks>
     public static int RunUntilOne(Terminal terminal, Func<int> work)
     {

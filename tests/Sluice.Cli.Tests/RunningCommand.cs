@@ -15,8 +15,10 @@ internal sealed class RunningCommand : IDisposable
     public RunningCommand(bool diagnostics, params string[] arguments)
     {
         Folder = Directory.CreateTempSubdirectory("sluice-running").FullName;
-        ProcessStartInfo start = new(
-            "dotnet", [Path.Combine(AppContext.BaseDirectory, "Sluice.Cli.dll"), .. arguments]);
+        // With the signals as they are by default: what a shell starts in the background ignores some, and so would its
+        // children.
+        string command = Path.Combine(AppContext.BaseDirectory, "Sluice.Cli.dll");
+        ProcessStartInfo start = new("env", ["--default-signal", "dotnet", command, .. arguments]);
         start.Environment["TMPDIR"] = Folder;
         start.Environment["SLUICE_TEST_MARK"] = _mark.Split('=')[1];
         start.Environment["DOTNET_EnableDiagnostics"] = diagnostics ? "1" : "0";
