@@ -1,8 +1,6 @@
 using System.Runtime.ExceptionServices;
-using Sluice.Formats.PageTables;
-using Sluice.Formats.Vtd;
 using Sluice.Remapping.Allocation;
-using Sluice.Remapping.Vtd;
+using Sluice.Remapping.Units;
 
 namespace Sluice.Remapping;
 
@@ -16,7 +14,7 @@ public sealed partial class RemappingSystem : IDisposable
     private readonly IPlatform _platform;
     private readonly RemappingOptions _options;
     private readonly FirmwareDescription _firmware;
-    private readonly VtdUnitDriver[] _units;
+    private readonly IUnitDriver[] _units;
     private readonly DomainIds _ids;
     private readonly Lock _control = new();
     private readonly FrameRelease _release;
@@ -30,21 +28,19 @@ public sealed partial class RemappingSystem : IDisposable
         FirmwareDescription firmware)
     {
         (_platform, _options, _firmware) = (platform, options, firmware);
-        List<VtdUnitDriver> units = [];
+        UnitHost host = new(platform, tableMemory, options, faults, firmware.HostAddressBits, OnUnitDeath);
+        List<IUnitDriver> units = [];
         try
         {
-            foreach (VtdUnitDescription unit in firmware.Units)
-            {
-                units.Add(new(platform, tableMemory, unit, options, faults, OnUnitDeath));
-            }
+            foreach (UnitDescription unit in firmware.Units) { units.Add(unit.CreateDriver(host)); }
         }
         catch
         {
-            foreach (VtdUnitDriver unit in units) { unit.Stop(); }
+            foreach (IUnitDriver unit in units) { unit.Stop(); }
             throw;
         }
         _units = [.. units];
-        _ids = new(_units.Min(unit => unit.Capability.Domains));
+        _ids = new(_units.Select(static unit => unit.Traits.Domains));
         _release = new(platform.Frames, () => Volatile.Read(ref _domains));
     }
 
@@ -61,7 +57,7 @@ public sealed partial class RemappingSystem : IDisposable
     public static RemappingSystem Start(IPlatform platform, RemappingOptions options, IFaultSink faults)
     {
         ArgumentNullException.ThrowIfNull(platform);
-        return Start(platform, platform.Memory, options, faults, FirmwareDiscovery.Find(platform));
+        return Start(platform, platform.Memory, options, faults, UnitCatalogue.Find(platform));
     }
 
     /// <summary>
@@ -78,10 +74,10 @@ public sealed partial class RemappingSystem : IDisposable
         RemappingSystem system = new(platform, tableMemory, options, faults, firmware);
         try
         {
-            foreach (VtdUnitDriver unit in system._units) { unit.Start(); }
+            foreach (IUnitDriver unit in system._units) { unit.Start(); }
             // Each unit on a timer of its own, and deferred domains on others: nobody waits for a unit that hangs but
             // who needs it.
-            foreach (VtdUnitDriver unit in system._units)
+            foreach (IUnitDriver unit in system._units)
             {
                 system._timers.Add(
                     platform.Clock.StartTimer($"faults of {unit}", options.PeriodNanoseconds, unit.OnTimer));
@@ -112,7 +108,7 @@ public sealed partial class RemappingSystem : IDisposable
     public static bool IsDescribed(IPlatform platform)
     {
         ArgumentNullException.ThrowIfNull(platform);
-        return FirmwareDiscovery.IsDescribed(platform);
+        return UnitCatalogue.IsDescribed(platform);
     }
 
     /// <summary>What happened so far.</summary>
@@ -131,25 +127,25 @@ public sealed partial class RemappingSystem : IDisposable
         {
             ObjectDisposedException.ThrowIf(_disposed, this);
             if (options.Policy == InvalidationPolicy.Deferred) { _release.Begin(); }
-            int bits = Math.Min(options.AddressBits, _units.Min(unit => unit.Capability.MaximumAddressBits));
-            int topLevel = ChooseTopLevel(bits);
-            bits = Math.Min(bits, PageLog2 + 9 * (topLevel + 1));
-            if (!_ids.TryTake(out ushort id))
+            TableShape shape = ChooseShape(options);
+            IUnitDriver[] walkers = [.. _units.Where(unit => shape.IsWalkedBy(unit.Traits))];
+            int ids = walkers.Min(static unit => unit.Traits.Domains);
+            if (!_ids.TryTake(ids, out ushort id))
             {
-                throw new RemappingException($"all {_ids.Capacity} domain ids are taken");
+                throw new RemappingException($"all {ids - 1} domain ids are taken");
             }
-            if (!_platform.Frames.TryAllocate(FrameKind.UnitTable, PageLog2, out PhysicalAddress top))
+            if (walkers[0].TryCreateTables(shape) is not { } tables)
             {
                 _ids.Give(id);
                 throw new RemappingException($"no memory for the tables of domain {options.Name}");
             }
-            DomainTables tables = new(
-                _platform.Memory, _platform.Frames, new(top, topLevel, _firmware.HostAddressBits, LeafLevels()));
             LogicalAddressAllocator addresses = new(
-                new((1UL << bits) - 1), ReservedRanges(), _options.MaximumArenas);
+                new(ulong.MaxValue >> (64 - shape.AddressBits)),
+                [.. walkers.SelectMany(static unit => unit.Traits.Holes), .. ReservedRanges()],
+                _options.MaximumArenas);
             Domain domain = new(
-                this, options, id, tables, addresses, _platform, _options.DeferredMappings, _release.Advance,
-                announces: _units.Any(unit => unit.NeedsFlushAfterMap));
+                this, options, new(id, tables), shape, addresses, _platform, _options.DeferredMappings,
+                _release.Advance, announces: walkers.Any(static unit => unit.Traits.NeedsAnnouncement));
             foreach (PciAddress device in options.Devices) { ReserveRegions(domain, device); }
             Volatile.Write(ref _domains, [.. _domains, domain]);
             try { domain.FlushEvery(_platform.Clock, _options.PeriodNanoseconds, _release.Advance); }
@@ -188,7 +184,7 @@ public sealed partial class RemappingSystem : IDisposable
         foreach (Domain domain in Volatile.Read(ref _domains)) { Try(domain.Dispose); }
         foreach (IDisposable timer in _timers) { Try(timer.Dispose); }
         Try(_release.End);
-        foreach (VtdUnitDriver unit in _units) { Try(unit.Stop); }
+        foreach (IUnitDriver unit in _units) { Try(unit.Stop); }
         return thrown;
 
         void Try(Action step)
@@ -210,9 +206,9 @@ public sealed partial class RemappingSystem : IDisposable
             // And ids that nobody attached by name is in it with: those of a group, which a dead unit left here.
             foreach (PciAddress requester in _entries.Keys.Where(key => _entries[key].Domain == domain).ToArray())
             {
-                VtdUnitDriver unit = _entries[requester].Unit;
+                IUnitDriver unit = _entries[requester].Unit;
                 _entries.Remove(requester);
-                unit.Detach(requester.Requester);
+                unit.Detach(requester);
                 LeaveIfUnused(domain, unit);
             }
             domain.FlushNow();
@@ -239,32 +235,34 @@ public sealed partial class RemappingSystem : IDisposable
     public bool DrainFaults()
     {
         bool all = true;
-        foreach (VtdUnitDriver unit in _units) { all &= unit.Faults.TryDrain(); }
+        foreach (IUnitDriver unit in _units) { all &= unit.TryDrainFaults(); }
         return all;
     }
 
     private IReadOnlyList<LogicalRange> ReservedRanges() =>
         _platform.InterruptWindow is { } window ? [window, .. _platform.BusWindows] : _platform.BusWindows;
 
-    private int ChooseTopLevel(int bits)
+    /// <summary>
+    /// The shape that the units of the named devices can walk; without any, the unit of those that none is named for.
+    /// </summary>
+    private TableShape ChooseShape(DomainOptions options)
     {
-        int chosen = -1;
-        for (int level = 2; level <= 4; level++)
+        IUnitDriver[] units = [.. options.Devices.Select(FindUnitOf).OfType<IUnitDriver>().Distinct()];
+        if (units.Length == 0)
         {
-            if (!_units.All(unit => unit.Capability.SupportsTopLevel(level))) { continue; }
-            chosen = level;
-            if (PageLog2 + 9 * (level + 1) >= bits) { break; }
+            units = [Array.Find(_units, static unit => unit.Description.TakesRest(default)) ?? _units[0]];
         }
-        return chosen >= 0 ? chosen : throw new RemappingException("the units share no table depth");
+        TableShape shape = TableShape.Choose([.. units.Select(static unit => unit.Traits)], options.AddressBits)
+            ?? throw new RemappingException(
+                $"the devices of domain {options.Name} cannot share one: the units in front of them, "
+                + $"{string.Join(" and ", units.AsEnumerable())}, walk different tables");
+        return shape.GranuleLog2 == PageLog2 ? shape : throw new RemappingException(
+            $"{units[0]} maps pages of {1 << (shape.GranuleLog2 - 10)} KiB: this machine's are {1 << (PageLog2 - 10)} KiB");
     }
-
-    private uint LeafLevels() => 1u
-        | (_units.All(unit => unit.Capability.Leaves2M) ? 2u : 0)
-        | (_units.All(unit => unit.Capability.Leaves1G) ? 4u : 0);
 
     internal void OnDomainDeath(Domain domain) => DomainDied?.Invoke(domain);
 
-    private void OnUnitDeath(VtdUnitDriver unit)
+    private void OnUnitDeath(IUnitDriver unit)
     {
         foreach (Domain domain in Volatile.Read(ref _domains))
         {
@@ -280,19 +278,26 @@ public sealed partial class RemappingSystem : IDisposable
             all = _past;
             foreach (Domain domain in _domains) { all = Add(all, domain); }
         }
-        return all with
+        foreach (IUnitDriver unit in _units) { all = Add(all, unit); }
+        return all;
+    }
+
+    private static RemappingStatistics Add(RemappingStatistics to, IUnitDriver unit)
+    {
+        UnitStatistics its = unit.Statistics;
+        return to with
         {
-            PageInvalidations = _units.Sum(unit => unit.Queue.PageInvalidations),
-            DomainInvalidations = _units.Sum(unit => unit.Queue.DomainInvalidations),
-            GlobalInvalidations = _units.Sum(unit => unit.Queue.GlobalInvalidations),
-            ContextInvalidations = _units.Sum(unit => unit.Queue.ContextInvalidations),
-            Waits = _units.Sum(unit => unit.Queue.Waits),
-            QueueErrors = _units.Sum(unit => unit.Queue.QueueErrors),
-            Faults = _units.Sum(unit => unit.Faults.Faults),
-            FaultsLost = _units.Sum(unit => unit.Faults.Lost),
-            Storms = _units.Sum(unit => unit.Faults.Storms),
-            SilencedStorms = _units.Sum(unit => unit.Faults.SilencedStorms),
-            DeadUnits = _units.Count(unit => unit.IsDead),
+            PageInvalidations = to.PageInvalidations + its.PageInvalidations,
+            DomainInvalidations = to.DomainInvalidations + its.DomainInvalidations,
+            GlobalInvalidations = to.GlobalInvalidations + its.GlobalInvalidations,
+            ContextInvalidations = to.ContextInvalidations + its.DeviceInvalidations,
+            Waits = to.Waits + its.Waits,
+            QueueErrors = to.QueueErrors + its.QueueErrors,
+            Faults = to.Faults + its.Faults,
+            FaultsLost = to.FaultsLost + its.FaultsLost,
+            Storms = to.Storms + its.Storms,
+            SilencedStorms = to.SilencedStorms + its.SilencedStorms,
+            DeadUnits = to.DeadUnits + (unit.IsDead ? 1 : 0),
         };
     }
 

@@ -104,7 +104,7 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
         : DmaSystem.Start(this, options ?? new());
 
     private VtdUnitDescription[] Units => Second is null
-        ? [new(UnitRegisters, 0, IncludesAll: true, [])]
+        ? [new VtdUnitDescription(UnitRegisters, 0, IncludesAll: true, [])]
         :
         [
             new(SecondRegisters, 0, IncludesAll: false, [new(BehindSecond.Requester)]),

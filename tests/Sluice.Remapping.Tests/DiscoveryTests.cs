@@ -37,14 +37,15 @@ public sealed class DiscoveryTests
                 .. Unit(1, 0, 0xFED9_0000, []),
                 .. Region(0x8_0000, 0x8_FFFF, [.. Scope(1, 0, 0x1C, 0, 0, 0, 1, 0)]),
             ]));
-        FirmwareDescription found = FirmwareDiscovery.Find(platform);
+        FirmwareDescription found = UnitCatalogue.Find(platform);
+        VtdUnitDescription[] units = [.. found.Units.Cast<VtdUnitDescription>()];
         Assert.Equal(39, found.HostAddressBits);
-        Assert.Equal([0xFED8_0000UL, 0xFED8_1000, 0xFED9_0000], found.Units.Select(unit => unit.Registers.Value));
-        Assert.Equal([false, false, true], found.Units.Select(unit => unit.IncludesAll));
-        Assert.Equal([new ScopeMatch(RequesterId.From(0, 0x1C, 0), 3, 6)], found.Units[0].Devices);
-        Assert.Equal([new ScopeMatch(RequesterId.From(0, 2, 0))], found.Units[1].Devices);
-        Assert.True(found.Units[0].Devices[0].Covers(Behind.Requester));
-        Assert.False(found.Units[0].Devices[0].Covers(RequesterId.From(7, 0, 0)));
+        Assert.Equal([0xFED8_0000UL, 0xFED8_1000, 0xFED9_0000], units.Select(unit => unit.Registers.Value));
+        Assert.Equal([false, false, true], units.Select(unit => unit.IncludesAll));
+        Assert.Equal([new ScopeMatch(RequesterId.From(0, 0x1C, 0), 3, 6)], units[0].Devices);
+        Assert.Equal([new ScopeMatch(RequesterId.From(0, 2, 0))], units[1].Devices);
+        Assert.True(units[0].Devices[0].Covers(Behind.Requester));
+        Assert.False(units[0].Devices[0].Covers(RequesterId.From(7, 0, 0)));
         FirmwareRegion region = Assert.Single(found.Regions);
         Assert.Equal(new PhysicalRange(new(0x8_0000), new(0x8_FFFF)), region.Range);
         Assert.Equal([new ScopeMatch(Behind.Requester)], region.Devices);
@@ -94,7 +95,7 @@ public sealed class DiscoveryTests
             Refused(platform, "ACPI018");
             return;
         }
-        Assert.Equal(bits, FirmwareDiscovery.Find(platform).HostAddressBits);
+        Assert.Equal(bits, UnitCatalogue.Find(platform).HostAddressBits);
     }
 
     // Seen failing: the platform's ArgumentOutOfRangeException coming out of Start.
@@ -129,7 +130,7 @@ public sealed class DiscoveryTests
                 .. Unit(0, 0, 0xFED8_0000, [.. Scope(2, 0, 0x1C, 0), .. Scope(1, 0, 0x1C, 0, 3, 0)]),
                 .. Unit(1, 0, 0xFED9_0000, []),
             ]));
-        ScopeMatch only = Assert.Single(FirmwareDiscovery.Find(platform).Units[0].Devices);
+        ScopeMatch only = Assert.Single(((VtdUnitDescription)UnitCatalogue.Find(platform).Units[0]).Devices);
         Assert.True(only.Covers(RequesterId.From(0, 0x1C, 0)));
         Assert.False(only.Covers(RequesterId.From(0, 3, 0)));
     }

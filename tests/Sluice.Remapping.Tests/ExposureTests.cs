@@ -26,8 +26,8 @@ public sealed class ExposureTests
             Firmware = new(
                 48,
                 [
-                    new(TestPlatform.UnitRegisters, 0, IncludesAll: false, [new(Device.Requester)]),
-                    new(TestPlatform.SecondRegisters, 0, IncludesAll: true, []),
+                    new VtdUnitDescription(TestPlatform.UnitRegisters, 0, IncludesAll: false, [new(Device.Requester)]),
+                    new VtdUnitDescription(TestPlatform.SecondRegisters, 0, IncludesAll: true, []),
                 ],
                 []),
         };

@@ -12,8 +12,8 @@ public sealed class SeveralTests
     private static readonly FirmwareDescription TwoUnits = new(
         48,
         [
-            new(TestPlatform.SecondRegisters, 0, IncludesAll: false, [new(AtSecond.Requester)]),
-            new(TestPlatform.UnitRegisters, 0, IncludesAll: true, []),
+            new VtdUnitDescription(TestPlatform.SecondRegisters, 0, IncludesAll: false, [new(AtSecond.Requester)]),
+            new VtdUnitDescription(TestPlatform.UnitRegisters, 0, IncludesAll: true, []),
         ],
         []);
 

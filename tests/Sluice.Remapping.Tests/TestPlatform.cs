@@ -23,14 +23,14 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
     private readonly List<TestInterrupt> _lines = [];
     private readonly TranslationPort _port;
 
-    public TestPlatform(VtdOptions? options = null, int seed = 1)
+    public TestPlatform(VtdOptions? options = null, int seed = 1, VtdOptions? second = null)
     {
         _banks = new(new MemoryBank(default, _block, 0, LowBytes),
             new MemoryBank(new(HighFirst), _block, LowBytes, HighBytes));
         Memory = _banks.Memory;
         TestFrames = new(Memory, LowBytes, HighFirst, HighBytes, seed);
         Unit = new(options ?? new VtdOptions(), Memory, this);
-        Second = new(options ?? new VtdOptions(), Memory, this);
+        Second = new(second ?? options ?? new VtdOptions(), Memory, this);
         Registers = new(Unit.Registers);
         _port = Unit.Connect("test");
     }
@@ -82,7 +82,7 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
     public FirmwareDescription Firmware { get; init; } = Describe();
 
     public static FirmwareDescription Describe(params FirmwareRegion[] regions) =>
-        new(48, [new(UnitRegisters, 0, IncludesAll: true, [])], regions);
+        new(48, [new VtdUnitDescription(UnitRegisters, 0, IncludesAll: true, [])], regions);
 
     public RegisterWindow MapRegisters(PhysicalAddress first, uint length)
     {

@@ -1,40 +1,49 @@
 using Sluice.Formats.Acpi;
+using Sluice.Remapping.Units;
 
 namespace Sluice.Remapping.Vtd;
 
-/// <summary>Finds remapping units in the firmware's tables.</summary>
+/// <summary>Finds VT-d units: in the firmware's DMAR table.</summary>
 /// <remarks>
 /// A table that lost part of itself is refused: half a description of who must be kept apart is worse than none. So is
 /// one whose numbers no machine has, because everything is computed from them. What else is wrong, a scope that leads to
 /// no device or a reversed region, is left out and told (<see cref="FirmwareDescription.Problems"/>); such a device ends
 /// up blocked.
 /// </remarks>
-internal static class FirmwareDiscovery
+internal sealed class FirmwareDiscovery : IUnitFinder
 {
     private const int RegisterPageLog2 = 12;
     private const int MostProblems = 1024;
 
-    /// <summary>
-    /// Whether there is a DMAR table, in order or not, or one may be in what is damaged of the tables.
-    /// </summary>
-    public static bool IsDescribed(IPlatform platform)
+    /// <inheritdoc/>
+    public bool IsDescribed(IPlatform platform)
     {
         AcpiTables tables = AcpiTables.Find(platform.Memory, platform.FirmwareTables);
         return tables.Find("DMAR") is not null || MayHideUnits(platform, tables);
     }
 
-    /// <summary>What the DMAR table says.</summary>
-    /// <exception cref="RemappingException">There is no usable table.</exception>
-    public static FirmwareDescription Find(IPlatform platform)
+    /// <inheritdoc/>
+    public FirmwareDescription? Find(IPlatform platform, out string absence)
     {
         AcpiTables tables = AcpiTables.Find(platform.Memory, platform.FirmwareTables);
-        if (tables.Find("DMAR") is not { } table)
+        if (tables.Find("DMAR") is { } table)
         {
-            throw new RemappingException(MayHideUnits(platform, tables)
-                ? $"the firmware's tables are damaged, and may have described a remapping unit: {FirstOf(tables)}"
-                : tables.RootPointer is null ? $"no firmware tables: {tables.Diagnostics[0]}"
-                : "the firmware describes no remapping unit: no DMAR table");
+            absence = "";
+            return Read(platform, tables, table);
         }
+        if (MayHideUnits(platform, tables))
+        {
+            throw new RemappingException(
+                $"the firmware's tables are damaged, and may have described a remapping unit: {FirstOf(tables)}");
+        }
+        absence = tables.RootPointer is null
+            ? $"no firmware tables: {tables.Diagnostics[0]}"
+            : "the firmware describes no remapping unit: no DMAR table";
+        return null;
+    }
+
+    private static FirmwareDescription Read(IPlatform platform, AcpiTables tables, AcpiTable table)
+    {
         DmarTable dmar = DmarTable.Parse(table);
         List<string> problems = [];
         foreach (AcpiDiagnostic problem in tables.Diagnostics.Where(other => other.Table == "DMAR").Concat(

@@ -1,4 +1,6 @@
+using Sluice.Formats.PageTables;
 using Sluice.Formats.Vtd;
+using Sluice.Remapping.Units;
 
 namespace Sluice.Remapping.Vtd;
 
@@ -11,7 +13,7 @@ namespace Sluice.Remapping.Vtd;
 /// which belong into the memory below. Units without queued invalidation (ECAP.QI = 0, before 2010) are refused with a
 /// clear line.
 /// </remarks>
-internal sealed class VtdUnitDriver
+internal sealed class VtdUnitDriver : IUnitDriver
 {
     private readonly Lock _tablesLock = new();
     private readonly IPlatform _platform;
@@ -21,7 +23,8 @@ internal sealed class VtdUnitDriver
     private readonly HashSet<RequesterId> _silenced = [];
     private readonly HashSet<RequesterId> _quarantined = [];
     private readonly Dictionary<RequesterId, ushort> _attached = [];
-    private readonly Action<VtdUnitDriver> _onDeath;
+    private readonly int _hostAddressBits;
+    private readonly Action<IUnitDriver> _onDeath;
     private readonly Action _readFaults;
     private readonly Action _attendFaults;
     private readonly List<(PhysicalAddress First, int SizeLog2)> _tables = [];
@@ -37,11 +40,11 @@ internal sealed class VtdUnitDriver
     /// Nothing is where its registers should be, the unit does not answer or lacks what this driver needs, or memory
     /// ran out.
     /// </exception>
-    public VtdUnitDriver(
-        IPlatform platform, IPhysicalMemory tableMemory, VtdUnitDescription description, RemappingOptions options,
-        IFaultSink faults, Action<VtdUnitDriver> onDeath)
+    public VtdUnitDriver(UnitHost host, VtdUnitDescription description)
     {
-        (_platform, _onDeath, Description) = (platform, onDeath, description);
+        (IPlatform platform, RemappingOptions options) = (host.Platform, host.Options);
+        (_platform, _onDeath, _hostAddressBits) = (platform, host.OnDeath, host.PhysicalAddressBits);
+        Description = description;
         _registers = MapRegisters(VtdRegister.LeastLength);
         try
         {
@@ -50,21 +53,28 @@ internal sealed class VtdUnitDriver
         }
         catch (Exception e) { throw new RemappingException($"{this} does not answer: {e.Message}", e); }
         Check();
+        Traits = DescribeTraits(Capability);
         if (RegisterBytes() is var needed && needed > _registers.Length) { _registers = MapRegisters(needed); }
         _commands = new(_registers, platform.Clock, options.WaitNanoseconds, Extended.InvalidateAddressOffset + 8);
         _ringPagesLog2 = options.QueuePagesLog2;
         _root = AllocateTable(12);
         _ring = AllocateTable(12 + _ringPagesLog2);
         PhysicalAddress status = AllocateTable(12);
-        _contexts = new(tableMemory, platform.Frames, _root);
+        _contexts = new(host.TableMemory, platform.Frames, _root);
         Queue = new(platform, _registers, Capability, options, _ring, _ringPagesLog2, status, OnQueueDeath);
-        Faults = new(platform, _registers, Capability, description.Segment, options, faults, TrySilence, TryQuarantine,
+        Faults = new(platform, _registers, Capability, description.Segment, options, host.Faults, TrySilence, TryQuarantine,
             Queue.Recover);
         // Made once: an interrupt allocates nothing.
         (_readFaults, _attendFaults) = (Faults.OnInterrupt, Faults.OnTimer);
     }
 
     public VtdUnitDescription Description { get; }
+
+    /// <inheritdoc/>
+    UnitDescription IUnitDriver.Description => Description;
+
+    /// <inheritdoc/>
+    public UnitTraits Traits { get; }
 
     public VtdCapability Capability { get; }
 
@@ -74,11 +84,13 @@ internal sealed class VtdUnitDriver
 
     public FaultLog Faults { get; }
 
-    /// <summary>Whether it no longer answers; every device behind it is blocked as far as it can be.</summary>
+    /// <inheritdoc/>
     public bool IsDead => Queue.IsDead;
 
-    /// <summary>Whether a new mapping must be announced: the unit caches absence, or keeps table writes back.</summary>
-    public bool NeedsFlushAfterMap => Capability.CachingMode || Capability.NeedsWriteBufferFlush;
+    /// <inheritdoc/>
+    public UnitStatistics Statistics => new(
+        Queue.PageInvalidations, Queue.DomainInvalidations, Queue.GlobalInvalidations, Queue.ContextInvalidations,
+        Queue.Waits, Queue.QueueErrors, Faults.Faults, Faults.Lost, Faults.Storms, Faults.SilencedStorms);
 
     /// <summary>
     /// From whatever firmware left to "nobody may do DMA". A translation that is on stays on: it changes from the
@@ -95,7 +107,7 @@ internal sealed class VtdUnitDriver
         }
     }
 
-    /// <summary>The timer: looks after the unit's faults.</summary>
+    /// <inheritdoc/>
     public void OnTimer() => Attend(_attendFaults);
 
     private void TakeOver()
@@ -127,13 +139,39 @@ internal sealed class VtdUnitDriver
         Faults.OnTimer();
     }
 
-    /// <summary>
-    /// Lets a device reach what <paramref name="entry"/> says, through "blocked" if it reached something else before.
-    /// </summary>
-    /// <exception cref="RemappingException">
-    /// No memory for a context table, the device is in quarantine, or the unit is dead.
-    /// </exception>
-    public void Attach(RequesterId device, ContextEntry entry)
+    /// <inheritdoc/>
+    public IDomainTables? TryCreateTables(TableShape shape)
+    {
+        PageTableRoot root = new(
+            default, TopLevelOf(shape.Width), _hostAddressBits,
+            LeafLevels: 1u | (uint)((shape.PageSizes >> 20) & 2) | (uint)((shape.PageSizes >> 28) & 4));
+        return DomainTables<VtdSecondStage>.TryAllocateTop(_platform.Frames, root, out PhysicalAddress top)
+            ? new DomainTables<VtdSecondStage>(_platform.Memory, _platform.Frames, root with { Table = top })
+            : null;
+    }
+
+    /// <inheritdoc/>
+    public void Attach(SourceId source, AddressSpace space) => Attach(source.Requester, EntryOf(space));
+
+    /// <inheritdoc/>
+    public bool Switch(SourceId source, AddressSpace space) => Switch(source.Requester, EntryOf(space));
+
+    /// <inheritdoc/>
+    public bool Invalidate(ushort domain, LogicalRange range, bool onlyLeaves) =>
+        Queue.InvalidatePages(domain, range.First, range.Last, onlyLeaves);
+
+    /// <inheritdoc/>
+    public bool InvalidateDomain(ushort domain) => Queue.InvalidateDomain(domain);
+
+    /// <inheritdoc/>
+    public bool Announce(ushort domain, LogicalRange range) => Capability.CachingMode
+        ? Queue.InvalidatePages(domain, range.First, range.Last, onlyLeaves: false)
+        : TryFlushWrites();
+
+    /// <inheritdoc/>
+    public bool TryDrainFaults() => Faults.TryDrain();
+
+    private void Attach(RequesterId device, ContextEntry entry)
     {
         lock (_tablesLock)
         {
@@ -161,15 +199,8 @@ internal sealed class VtdUnitDriver
         }
     }
 
-    /// <summary>
-    /// Lets an attached device reach what <paramref name="entry"/> says instead of what it reached: each of its
-    /// requests goes by the old entry or by the new one, and by the new one alone when this returns.
-    /// </summary>
-    /// <returns>False when it had to be blocked in between: nothing here stores 16 bytes at once.</returns>
-    /// <exception cref="RemappingException">
-    /// The device is in quarantine, and as blocked as before; or the unit is dead, and blocks as far as it can.
-    /// </exception>
-    public bool Switch(RequesterId device, ContextEntry entry)
+    // One store takes the entry from what it says to what it shall say.
+    private bool Switch(RequesterId device, ContextEntry entry)
     {
         lock (_tablesLock)
         {
@@ -191,15 +222,12 @@ internal sealed class VtdUnitDriver
         }
     }
 
-    /// <summary>
-    /// Leaves a device blocked. On a dead unit (<see cref="IsDead"/> afterwards) the tables say so, and nothing more is
-    /// known.
-    /// </summary>
-    public void Detach(RequesterId device)
+    /// <inheritdoc/>
+    public void Detach(SourceId source)
     {
         lock (_tablesLock)
         {
-            if (_attached.ContainsKey(device)) { Block(device); }
+            if (_attached.ContainsKey(source.Requester)) { Block(source.Requester); }
         }
     }
 
@@ -207,7 +235,7 @@ internal sealed class VtdUnitDriver
     /// Makes table writes visible to a unit that keeps them back. One that does not confirm it in time is given up, as
     /// with any other wait: nobody knows which tables it sees.
     /// </summary>
-    public bool TryFlushWrites()
+    private bool TryFlushWrites()
     {
         if (!Capability.NeedsWriteBufferFlush) { return true; }
         if (IsDead) { return false; }
@@ -279,26 +307,29 @@ internal sealed class VtdUnitDriver
         }
     }
 
-    /// <summary>The devices that raised too many faults.</summary>
-    public RequesterId[] Quarantined
+    /// <inheritdoc/>
+    public SourceId[] Quarantined
     {
         get
         {
-            lock (_tablesLock) { return [.. _quarantined.OrderBy(static id => id.Value)]; }
+            lock (_tablesLock)
+            {
+                return [.. _quarantined.OrderBy(static id => id.Value).Select(id =>
+                    new SourceId(new PciAddress(Description.Segment, id)))];
+            }
         }
     }
 
-    /// <summary>
-    /// Ends a quarantine; the device stays blocked until it is attached again. False: it was in none.
-    /// </summary>
-    public bool EndQuarantine(RequesterId device)
+    /// <inheritdoc/>
+    public bool EndQuarantine(SourceId source)
     {
-        lock (_tablesLock) { return _quarantined.Remove(device); }
+        lock (_tablesLock) { return _quarantined.Remove(source.Requester); }
     }
 
-    /// <summary>Refuses a device in quarantine. One that is in none now may be soon.</summary>
-    /// <exception cref="RemappingException">It is in quarantine.</exception>
-    public void ThrowIfQuarantined(RequesterId device)
+    /// <inheritdoc/>
+    public void ThrowIfQuarantined(SourceId source) => ThrowIfQuarantined(source.Requester);
+
+    private void ThrowIfQuarantined(RequesterId device)
     {
         lock (_tablesLock)
         {
@@ -367,6 +398,32 @@ internal sealed class VtdUnitDriver
         _registers.Write32(VtdRegister.FaultEventUpperAddress, (uint)(message.Address.Value >> 32));
         _registers.Write32(VtdRegister.FaultEventControl, 0);
     }
+
+    private static ContextEntry EntryOf(AddressSpace space) => ContextEntry.For(
+        TranslationType.Translated, space.Tables.Root.Table, space.Tables.Root.TopLevel, space.Id);
+
+    private static UnitTraits DescribeTraits(VtdCapability capability)
+    {
+        ulong widths = 0;
+        for (int level = 2; level <= VtdSecondStage.MaximumTopLevel; level++)
+        {
+            if (capability.SupportsTopLevel(level)) { widths |= UnitTraits.Width(WidthOf(level)); }
+        }
+        return new(
+            VtdSecondStage.Name, VtdSecondStage.GranuleLog2,
+            1UL << 12 | (capability.Leaves2M ? 1UL << 21 : 0) | (capability.Leaves1G ? 1UL << 30 : 0),
+            widths, capability.MaximumAddressBits, capability.Domains)
+        {
+            NeedsAnnouncement = capability.CachingMode || capability.NeedsWriteBufferFlush,
+            Holes = [InterruptAddresses],
+        };
+    }
+
+    private static int WidthOf(int topLevel) =>
+        VtdSecondStage.GranuleLog2 + VtdSecondStage.IndexBits * (topLevel + 1);
+
+    private static int TopLevelOf(int width) =>
+        (width - VtdSecondStage.GranuleLog2) / VtdSecondStage.IndexBits - 1;
 
     private RegisterWindow MapRegisters(uint bytes)
     {

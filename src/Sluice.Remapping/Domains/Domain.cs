@@ -3,7 +3,7 @@ using System.Collections.Concurrent;
 using System.Diagnostics.CodeAnalysis;
 using Sluice.Formats.PageTables;
 using Sluice.Remapping.Allocation;
-using Sluice.Remapping.Vtd;
+using Sluice.Remapping.Units;
 
 namespace Sluice.Remapping;
 
@@ -20,27 +20,29 @@ public sealed partial class Domain : IDisposable
 {
     private const int PageLog2 = 12;
 
-    // A shorter run holds no large leaf.
-    private const int TablePages = 512;
     private readonly RemappingSystem _system;
-    private readonly DomainTables _tables;
+    private readonly IDomainTables _tables;
     private readonly IFrameAllocator _frames;
     private readonly DeferredRing? _deferred;
     private readonly ConcurrentQueue<LostMapping> _lost = new();
     private readonly bool _announces;
+
+    // A shorter run holds no large leaf.
+    private readonly int _largeLeafPages;
     private IDisposable? _timer;
-    private VtdUnitDriver[] _units = [];
+    private IUnitDriver[] _units = [];
     private long _quarantinedRanges;
     private volatile bool _dead;
     private int _told;
     private volatile bool _disposed;
 
     internal Domain(
-        RemappingSystem system, DomainOptions options, ushort id, DomainTables tables,
+        RemappingSystem system, DomainOptions options, AddressSpace space, TableShape shape,
         LogicalAddressAllocator addresses, IPlatform platform, int deferredMappings, Action flushed, bool announces)
     {
-        (_system, _tables, _frames, _announces) = (system, tables, platform.Frames, announces);
-        (Options, Id, Addresses) = (options, id, addresses);
+        (_system, _tables, _frames, _announces) = (system, space.Tables, platform.Frames, announces);
+        (Options, Space, Shape, Addresses) = (options, space, shape, addresses);
+        _largeLeafPages = PagesOfLargeLeaf(_tables.PageSizes);
         if (options.Policy == InvalidationPolicy.Deferred)
         {
             _deferred = new(this, platform.Clock, deferredMappings, flushed);
@@ -54,7 +56,7 @@ public sealed partial class Domain : IDisposable
     public string Name => Options.Name;
 
     /// <summary>The tag of its entries in the units' caches: 1 to 65,535.</summary>
-    public ushort Id { get; }
+    public ushort Id => Space.Id;
 
     /// <summary>Its logical addresses.</summary>
     public LogicalAddressAllocator Addresses { get; }
@@ -74,7 +76,13 @@ public sealed partial class Domain : IDisposable
     /// <summary>Firmware regions whose addresses are never handed out here, under the control lock.</summary>
     internal List<LogicalRange> Reserved { get; } = [];
 
-    internal DomainTables Tables => _tables;
+    internal IDomainTables Tables => _tables;
+
+    /// <summary>What its units are told of it.</summary>
+    internal AddressSpace Space { get; }
+
+    /// <summary>What its tables are like: only units that can walk them join.</summary>
+    internal TableShape Shape { get; }
 
     /// <summary>
     /// Whether what is unmapped stays within reach until a flush, so that its pages are remembered until then.
@@ -83,7 +91,7 @@ public sealed partial class Domain : IDisposable
 
     internal DeferredRing? Deferred => _deferred;
 
-    internal VtdUnitDriver[] Units => Volatile.Read(ref _units);
+    internal IUnitDriver[] Units => Volatile.Read(ref _units);
 
     /// <summary>
     /// Maps pages, in order, to one run of logical addresses: the device can reach them when this returns.
@@ -190,7 +198,7 @@ public sealed partial class Domain : IDisposable
     public override string ToString() => $"domain {Id} ({Name})";
 
     /// <summary>From now on invalidations go to <paramref name="unit"/> too. Before it may read the tables.</summary>
-    internal void Join(VtdUnitDriver unit)
+    internal void Join(IUnitDriver unit)
     {
         if (Units.Contains(unit)) { return; }
         Volatile.Write(ref _units, [.. _units, unit]);
@@ -204,7 +212,7 @@ public sealed partial class Domain : IDisposable
     /// Invalidations no longer go to <paramref name="unit"/>: no device behind it is attached, and it has confirmed
     /// that it forgot. A dead one stays in the list, for it did not; perhaps nobody has told the domain yet.
     /// </summary>
-    internal void Leave(VtdUnitDriver unit)
+    internal void Leave(IUnitDriver unit)
     {
         if (unit.IsDead)
         {
@@ -255,9 +263,9 @@ public sealed partial class Domain : IDisposable
     internal bool Invalidate(LogicalRange range, bool onlyLeaves)
     {
         bool confirmed = true;
-        foreach (VtdUnitDriver unit in Units)
+        foreach (IUnitDriver unit in Units)
         {
-            confirmed &= unit.Queue.InvalidatePages(Id, range.First, range.Last, onlyLeaves);
+            confirmed &= unit.Invalidate(Id, range, onlyLeaves);
         }
         // Whoever has given the unit up may not have come to this domain yet.
         if (!confirmed) { MarkDead(); }
@@ -268,7 +276,7 @@ public sealed partial class Domain : IDisposable
     internal bool InvalidateAll()
     {
         bool confirmed = true;
-        foreach (VtdUnitDriver unit in Units) { confirmed &= unit.Queue.InvalidateDomain(Id); }
+        foreach (IUnitDriver unit in Units) { confirmed &= unit.InvalidateDomain(Id); }
         if (!confirmed) { MarkDead(); }
         return confirmed;
     }
@@ -277,11 +285,9 @@ public sealed partial class Domain : IDisposable
     internal bool Announce(LogicalRange range)
     {
         bool confirmed = true;
-        foreach (VtdUnitDriver unit in Units)
+        foreach (IUnitDriver unit in Units)
         {
-            confirmed &= unit.Capability.CachingMode
-                ? unit.Queue.InvalidatePages(Id, range.First, range.Last, onlyLeaves: false)
-                : unit.TryFlushWrites();
+            if (unit.Traits.NeedsAnnouncement) { confirmed &= unit.Announce(Id, range); }
         }
         return confirmed;
     }

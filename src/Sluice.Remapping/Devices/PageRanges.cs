@@ -1,4 +1,4 @@
-namespace Sluice.Remapping.Vtd;
+namespace Sluice.Remapping;
 
 /// <summary>
 /// Firmware regions as pages: rounded out, since less than a page cannot be kept free or mapped, and each page once,

@@ -1,6 +1,5 @@
 using Sluice.Formats.PageTables;
-using Sluice.Formats.Vtd;
-using Sluice.Remapping.Vtd;
+using Sluice.Remapping.Units;
 
 namespace Sluice.Remapping;
 
@@ -11,9 +10,9 @@ public sealed partial class RemappingSystem
     // 16 GiB: real machines ask for a little more than 1 GiB for a graphics device, and each page is looked at.
     private const ulong MaximumRegionPages = 1 << 22;
 
-    // The devices that were attached by name, and what each requester id's context entry says. Under the control lock.
+    // The devices that were attached by name, and what each requester id is let into. Under the control lock.
     private readonly Dictionary<PciAddress, Domain> _attached = [];
-    private readonly Dictionary<PciAddress, (Domain Domain, VtdUnitDriver Unit)> _entries = [];
+    private readonly Dictionary<PciAddress, (Domain Domain, IUnitDriver Unit)> _entries = [];
 
     /// <summary>
     /// Lets a device reach what is mapped in <paramref name="domain"/>. If it was attached elsewhere it is blocked in
@@ -30,7 +29,7 @@ public sealed partial class RemappingSystem
         ArgumentNullException.ThrowIfNull(domain);
         lock (_control)
         {
-            VtdUnitDriver unit = Prepare(domain, device);
+            IUnitDriver unit = Prepare(domain, device);
             foreach ((PciAddress member, Domain theirs) in _attached)
             {
                 if (member == device || theirs == domain || !SharesGroup(member, device)) { continue; }
@@ -81,7 +80,7 @@ public sealed partial class RemappingSystem
         ArgumentNullException.ThrowIfNull(domain);
         lock (_control)
         {
-            VtdUnitDriver unit = Prepare(domain, device);
+            IUnitDriver unit = Prepare(domain, device);
             if (!_attached.TryGetValue(device, out Domain? old))
             {
                 throw new RemappingException($"{device} is attached to no domain that it could leave: attach it");
@@ -89,7 +88,7 @@ public sealed partial class RemappingSystem
             if (old == domain) { return true; }
             PciAddress[] members = [.. _attached.Keys.Where(other => other == device || SharesGroup(other, device))];
             PciAddress[] requesters = [.. members.SelectMany(RequestersOf).Distinct()];
-            foreach (PciAddress requester in requesters) { unit.ThrowIfQuarantined(requester.Requester); }
+            foreach (PciAddress requester in requesters) { unit.ThrowIfQuarantined(requester); }
             foreach (PciAddress member in members) { MapRegions(domain, member); }
             domain.Join(unit);
             bool atomic = true;
@@ -99,7 +98,7 @@ public sealed partial class RemappingSystem
                 foreach (PciAddress requester in requesters)
                 {
                     tried++;
-                    atomic &= unit.Switch(requester.Requester, EntryOf(domain));
+                    atomic &= unit.Switch(requester, domain.Space);
                     _entries[requester] = (domain, unit);
                 }
             }
@@ -130,7 +129,7 @@ public sealed partial class RemappingSystem
     {
         lock (_control)
         {
-            VtdUnitDriver? unit = FindUnit(GroupOf(device)?.Bridge ?? device);
+            IUnitDriver? unit = FindUnitOf(device);
             bool attached = _attached.Remove(device, out Domain? old);
             if (attached) { Withdraw(device); }
             // One that dies from here on has confirmed.
@@ -173,7 +172,7 @@ public sealed partial class RemappingSystem
     /// (<see cref="RemappingOptions.StormsUntilQuarantine"/>).
     /// </summary>
     public IReadOnlyList<PciAddress> Quarantined =>
-        [.. _units.SelectMany(unit => unit.Quarantined.Select(id => new PciAddress(unit.Description.Segment, id)))];
+        [.. _units.SelectMany(static unit => unit.Quarantined).Select(static source => source.Pci).OfType<PciAddress>()];
 
     /// <summary>
     /// Lets a device out of quarantine: it reaches the domain that it is still attached to. An attach that the
@@ -186,10 +185,10 @@ public sealed partial class RemappingSystem
         {
             foreach (PciAddress requester in RequestersOf(device))
             {
-                VtdUnitDriver unit = UnitOf(GroupOf(device)?.Bridge ?? device);
-                if (unit.EndQuarantine(requester.Requester) && _entries.TryGetValue(requester, out var entry))
+                IUnitDriver unit = UnitOf(device);
+                if (unit.EndQuarantine(requester) && _entries.TryGetValue(requester, out var entry))
                 {
-                    unit.Attach(requester.Requester, EntryOf(entry.Domain));
+                    unit.Attach(requester, entry.Domain.Space);
                 }
             }
         }
@@ -201,14 +200,19 @@ public sealed partial class RemappingSystem
     /// </summary>
     public IReadOnlyList<string> FirmwareProblems => _firmware.Problems;
 
-    private VtdUnitDriver Prepare(Domain domain, PciAddress device)
+    private IUnitDriver Prepare(Domain domain, PciAddress device)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         ObjectDisposedException.ThrowIf(!_domains.Contains(domain), domain);
-        VtdUnitDriver unit = UnitOf(GroupOf(device)?.Bridge ?? device);
+        IUnitDriver unit = UnitOf(device);
         if (domain.IsDead || unit.IsDead)
         {
             throw new RemappingException($"{unit} no longer answers: {device} stays blocked");
+        }
+        if (!domain.Shape.IsWalkedBy(unit.Traits))
+        {
+            throw new RemappingException(
+                $"{unit}, in front of {device}, cannot walk the tables of {domain}: make a domain for the device");
         }
         MapRegions(domain, device);
         return unit;
@@ -219,14 +223,11 @@ public sealed partial class RemappingSystem
     private PciAddress[] RequestersOf(PciAddress device) =>
         GroupOf(device) is { } group ? [.. group.SharedRequesters.Prepend(device).Distinct()] : [device];
 
-    private static ContextEntry EntryOf(Domain domain) =>
-        ContextEntry.For(TranslationType.Translated, domain.Tables.Top, domain.Tables.TopLevel, domain.Id);
-
-    private void Publish(Domain domain, VtdUnitDriver unit, PciAddress requester)
+    private void Publish(Domain domain, IUnitDriver unit, PciAddress requester)
     {
         if (_entries.GetValueOrDefault(requester).Domain == domain) { return; }
         _entries[requester] = (domain, unit);
-        unit.Attach(requester.Requester, EntryOf(domain));
+        unit.Attach(requester, domain.Space);
     }
 
     // Takes away the entries of a device that no attached one needs.
@@ -236,38 +237,41 @@ public sealed partial class RemappingSystem
             [.. _attached.Keys.Where(other => SharesGroup(other, device)).SelectMany(RequestersOf)];
         foreach (PciAddress requester in RequestersOf(device))
         {
-            if (needed.Contains(requester) || !_entries.Remove(requester, out (Domain, VtdUnitDriver Unit) entry))
+            if (needed.Contains(requester) || !_entries.Remove(requester, out (Domain, IUnitDriver Unit) entry))
             {
                 continue;
             }
-            entry.Unit.Detach(requester.Requester);
+            entry.Unit.Detach(requester);
         }
     }
 
     // What cannot go back stays blocked, as in quarantine: it belongs to the old domain, and EndQuarantine lets it in.
-    private void SwitchBack(VtdUnitDriver unit, ReadOnlySpan<PciAddress> requesters, Domain old)
+    private void SwitchBack(IUnitDriver unit, ReadOnlySpan<PciAddress> requesters, Domain old)
     {
         foreach (PciAddress requester in requesters)
         {
             _entries[requester] = (old, unit);
-            try { unit.Switch(requester.Requester, EntryOf(old)); }
-            catch (RemappingException) { unit.Detach(requester.Requester); }
+            try { unit.Switch(requester, old.Space); }
+            catch (RemappingException) { unit.Detach(requester); }
         }
     }
 
     // Also when it is used still, a domain learns here that its unit is dead.
-    private void LeaveIfUnused(Domain domain, VtdUnitDriver unit)
+    private void LeaveIfUnused(Domain domain, IUnitDriver unit)
     {
         if (unit.IsDead || !_entries.Values.Contains((domain, unit))) { domain.Leave(unit); }
     }
 
-    private VtdUnitDriver UnitOf(PciAddress device) =>
-        FindUnit(device) ?? throw new RemappingException($"no remapping unit serves {device}");
+    private IUnitDriver UnitOf(PciAddress device) => FindUnitOf(device)
+        ?? throw new RemappingException($"no remapping unit serves {GroupOf(device)?.Bridge ?? device}");
 
-    private VtdUnitDriver? FindUnit(PciAddress device) =>
-        Array.Find(_units, unit => unit.Description.Segment == device.Segment
-            && unit.Description.Devices.Any(scope => scope.Covers(device.Requester)))
-        ?? Array.Find(_units, unit => unit.Description.Segment == device.Segment && unit.Description.IncludesAll);
+    // What is behind a bridge that replaces requester ids is its unit's business.
+    private IUnitDriver? FindUnitOf(PciAddress device)
+    {
+        PciAddress sender = GroupOf(device)?.Bridge ?? device;
+        return Array.Find(_units, unit => unit.Description.Names(sender))
+            ?? Array.Find(_units, unit => unit.Description.TakesRest(sender));
+    }
 
     // Firmware's regions of a device that is to be attached, and of all whose requester ids it shares, are never handed
     // out in its domain: one of those may be attached later. A mate's region that no device may have is not kept.
@@ -313,7 +317,8 @@ public sealed partial class RemappingSystem
         }
         for (int i = 0; i < missing.Count; i++)
         {
-            PageTableChange change = domain.Tables.MapIdentity(missing[i]);
+            PageTableChange change = domain.Tables.MapRun(
+                missing[i], new(missing[i].First.Value), DmaAccess.ReadWrite);
             if (!change.IsDone)
             {
                 domain.TakeBack(missing[i].First, change.Bytes);

@@ -1,3 +1,4 @@
+using System.Numerics;
 using Sluice.Formats.PageTables;
 using Sluice.Remapping.Allocation;
 
@@ -117,7 +118,7 @@ public sealed partial class Domain
         {
             int run = at < pages.Length ? RunFrom(pages, at) : 0;
             // Nor can a shorter run hold a large leaf.
-            if (run is > 0 and < TablePages)
+            if (run > 0 && run < _largeLeafPages)
             {
                 at += run;
                 continue;
@@ -136,6 +137,13 @@ public sealed partial class Domain
             mapped = at += run;
         }
         return all;
+    }
+
+    /// <summary>How many pages the smallest leaf has that is more than a page.</summary>
+    private static int PagesOfLargeLeaf(ulong pageSizes)
+    {
+        ulong larger = pageSizes & ~((2UL << PageLog2) - 1);
+        return larger == 0 ? int.MaxValue : 1 << Math.Min(30, BitOperations.TrailingZeroCount(larger) - PageLog2);
     }
 
     private static PageTableChange Sum(PageTableChange before, PageTableChange next) =>
