@@ -1,3 +1,5 @@
+using Sluice.Remapping.Units;
+
 namespace Sluice.Remapping;
 
 /// <summary>
@@ -24,7 +26,7 @@ public readonly record struct RemappingStatistics
     /// <summary>Invalidations of everything.</summary>
     public long GlobalInvalidations { get; init; }
 
-    /// <summary>Context-cache invalidations of one device.</summary>
+    /// <summary>Invalidations of what a unit knows of one device.</summary>
     public long ContextInvalidations { get; init; }
 
     /// <summary>Times somebody waited for a unit to confirm.</summary>
@@ -81,4 +83,38 @@ public readonly record struct RemappingStatistics
 
     /// <summary>Units that no longer answer.</summary>
     public int DeadUnits { get; init; }
+
+    /// <summary>These, and what a unit's driver did.</summary>
+    /// <param name="unit">The unit.</param>
+    internal RemappingStatistics With(IUnitDriver unit)
+    {
+        UnitStatistics its = unit.Statistics;
+        return this with
+        {
+            PageInvalidations = PageInvalidations + its.PageInvalidations,
+            DomainInvalidations = DomainInvalidations + its.DomainInvalidations,
+            GlobalInvalidations = GlobalInvalidations + its.GlobalInvalidations,
+            ContextInvalidations = ContextInvalidations + its.DeviceInvalidations,
+            Waits = Waits + its.Waits,
+            QueueErrors = QueueErrors + its.QueueErrors,
+            Faults = Faults + its.Faults,
+            FaultsLost = FaultsLost + its.FaultsLost,
+            Storms = Storms + its.Storms,
+            SilencedStorms = SilencedStorms + its.SilencedStorms,
+            DeadUnits = DeadUnits + (unit.IsDead ? 1 : 0),
+        };
+    }
+
+    /// <summary>These, and what was done in a domain.</summary>
+    /// <param name="domain">The domain.</param>
+    internal RemappingStatistics With(Domain domain) => this with
+    {
+        Maps = Maps + domain.Addresses.Allocations,
+        Unmaps = Unmaps + domain.Addresses.Frees,
+        QuarantinedRanges = QuarantinedRanges + domain.QuarantinedRanges,
+        DeferredExposures = domain.Deferred?.AddExposures(DeferredExposures) ?? DeferredExposures,
+        DeferredExposuresUnmeasured = DeferredExposuresUnmeasured + (domain.Deferred?.Unmeasured ?? 0),
+        DeferredFlushes = DeferredFlushes + (domain.Deferred?.Flushes ?? 0),
+        DeferredExposureNanoseconds = Math.Max(DeferredExposureNanoseconds, domain.Deferred?.LongestExposure ?? 0),
+    };
 }

@@ -8,13 +8,16 @@ namespace Sluice.Remapping;
 /// The operating-system side of every remapping unit of a machine. From <see cref="Start(IPlatform, RemappingOptions,
 /// IFaultSink)"/> on no device reaches anything that was not mapped for it. Safe from any thread.
 /// </summary>
-public sealed partial class RemappingSystem : IDisposable
+public sealed class RemappingSystem : IDisposable
 {
     private const int PageLog2 = 12;
     private readonly IPlatform _platform;
     private readonly RemappingOptions _options;
     private readonly FirmwareDescription _firmware;
     private readonly IUnitDriver[] _units;
+    private readonly Topology _topology;
+    private readonly FirmwareRegions _regions;
+    private readonly Attachments _attachments;
     private readonly DomainIds _ids;
     private readonly Lock _control = new();
     private readonly FrameRelease _release;
@@ -40,6 +43,9 @@ public sealed partial class RemappingSystem : IDisposable
             throw;
         }
         _units = [.. units];
+        _topology = new(firmware.Groups, _units);
+        _regions = new(firmware.Regions, _topology, platform.Frames);
+        _attachments = new(_topology, _regions);
         _ids = new(_units.Select(static unit => unit.Traits.Domains));
         _release = new(platform.Frames, () => Volatile.Read(ref _domains));
     }
@@ -61,7 +67,7 @@ public sealed partial class RemappingSystem : IDisposable
     }
 
     /// <summary>
-    /// As above, for units found elsewhere. Root and context tables are written through <paramref name="tableMemory"/>,
+    /// As above, for units found elsewhere. The tables of who may do DMA are written through <paramref name="tableMemory"/>,
     /// so that a test can look between two stores.
     /// </summary>
     internal static RemappingSystem Start(
@@ -146,7 +152,7 @@ public sealed partial class RemappingSystem : IDisposable
             Domain domain = new(
                 this, options, new(id, tables), shape, addresses, _platform, _options.DeferredMappings,
                 _release.Advance, announces: walkers.Any(static unit => unit.Traits.NeedsAnnouncement));
-            foreach (PciAddress device in options.Devices) { ReserveRegions(domain, device); }
+            foreach (PciAddress device in options.Devices) { _regions.Reserve(domain, device); }
             Volatile.Write(ref _domains, [.. _domains, domain]);
             try { domain.FlushEvery(_platform.Clock, _options.PeriodNanoseconds, _release.Advance); }
             catch
@@ -157,6 +163,111 @@ public sealed partial class RemappingSystem : IDisposable
             }
             return domain;
         }
+    }
+
+    /// <summary>
+    /// What was wrong in the firmware's tables and is left out, a line each, up to a thousand: the devices that it
+    /// concerns are blocked where they need it. Empty for sound firmware.
+    /// </summary>
+    public IReadOnlyList<string> FirmwareProblems => _firmware.Problems;
+
+    /// <summary>
+    /// Lets a device reach what is mapped in <paramref name="domain"/>. If it was attached elsewhere it is blocked in
+    /// between, never in both. Regions that firmware demands for it are mapped first. Functions that share its
+    /// requester id (<see cref="GroupOf"/>) reach the domain with it.
+    /// </summary>
+    /// <exception cref="RemappingException">
+    /// No unit serves the device, a function that shares its requester id is attached to another domain, a firmware
+    /// region for it lies where no device may reach, no memory is left for a table, the device is in quarantine, or a
+    /// unit is dead. The device is as it was, or blocked and attached to nothing.
+    /// </exception>
+    public void Attach(Domain domain, PciAddress device)
+    {
+        ArgumentNullException.ThrowIfNull(domain);
+        lock (_control)
+        {
+            ThrowIfGone(domain);
+            _attachments.Attach(domain, device);
+        }
+    }
+
+    /// <summary>
+    /// Moves an attached device, and every function that shares its requester id, to <paramref name="domain"/> while
+    /// it does DMA: each of its requests goes by the old domain as a whole or by the new one, none is refused in
+    /// between, and when this returns nothing goes by the old one or is in flight through it.
+    /// </summary>
+    /// <remarks>
+    /// A request is what the bus calls one: it does not cross a page. A longer transfer is several, and goes over at
+    /// one of its page boundaries. Of a group with several requester ids, each goes over by itself.
+    /// </remarks>
+    /// <returns>
+    /// False when the device was blocked for a moment in between: the processor cannot store the unit's 16-byte entry
+    /// at once. The other promises hold as well then.
+    /// </returns>
+    /// <exception cref="RemappingException">
+    /// The device is attached to nothing, it or another of its group is in quarantine, or a firmware region for it lies
+    /// where no device may reach: all are as they were. Or a unit is dead: all of them are blocked.
+    /// </exception>
+    public bool Switch(PciAddress device, Domain domain)
+    {
+        ArgumentNullException.ThrowIfNull(domain);
+        lock (_control)
+        {
+            ThrowIfGone(domain);
+            return _attachments.Switch(device, domain);
+        }
+    }
+
+    /// <summary>
+    /// Blocks a device: when this returns true it reaches nothing, and nothing of it is in flight. It need not be
+    /// attached. While another function that shares its requester id is attached, what the device sends under that id
+    /// is still taken for the other's.
+    /// </summary>
+    /// <returns>
+    /// False when its unit no longer answers. The tables block the device then, but what the unit has cached may still
+    /// let it in: the domain that it left is dead, and whatever was mapped there must not be reused.
+    /// </returns>
+    public bool Detach(PciAddress device)
+    {
+        lock (_control) { return _attachments.Detach(device); }
+    }
+
+    /// <summary>
+    /// The domain that a device reaches: the one it is attached to, or that of a function that shares its requester id;
+    /// null when it is blocked.
+    /// </summary>
+    public Domain? DomainOf(PciAddress device)
+    {
+        lock (_control) { return _attachments.DomainOf(device); }
+    }
+
+    /// <summary>
+    /// The functions that share requester ids with <paramref name="device"/>; null when it has its id for itself.
+    /// </summary>
+    public AliasGroup? GroupOf(PciAddress device) => _topology.GroupOf(device);
+
+    /// <summary>
+    /// What the unit in front of a device keeps apart; <see cref="Isolation.None"/> where there is no unit.
+    /// </summary>
+    /// <param name="device">The device; it need not be attached.</param>
+    public Isolation IsolationOf(PciAddress device) =>
+        _topology.FindUnit(device)?.Traits.Isolation ?? Isolation.None;
+
+    /// <summary>
+    /// The requester ids that were blocked because they raised too many faults
+    /// (<see cref="RemappingOptions.StormsUntilQuarantine"/>).
+    /// </summary>
+    public IReadOnlyList<PciAddress> Quarantined =>
+        [.. _units.SelectMany(static unit => unit.Quarantined).Select(static source => source.Pci).OfType<PciAddress>()];
+
+    /// <summary>
+    /// Lets a device out of quarantine: it reaches the domain that it is still attached to. An attach that the
+    /// quarantine refused has detached it: then it stays blocked. Harmless when it is in none.
+    /// </summary>
+    /// <exception cref="RemappingException">The unit is dead; the device stays blocked.</exception>
+    public void EndQuarantine(PciAddress device)
+    {
+        lock (_control) { _attachments.EndQuarantine(device); }
     }
 
     /// <summary>
@@ -199,21 +310,10 @@ public sealed partial class RemappingSystem : IDisposable
         lock (_control)
         {
             if (!_domains.Contains(domain)) { return; }
-            foreach (PciAddress device in _attached.Keys.Where(key => _attached[key] == domain).ToArray())
-            {
-                Detach(device);
-            }
-            // And ids that nobody attached by name is in it with: those of a group, which a dead unit left here.
-            foreach (PciAddress requester in _entries.Keys.Where(key => _entries[key].Domain == domain).ToArray())
-            {
-                IUnitDriver unit = _entries[requester].Unit;
-                _entries.Remove(requester);
-                unit.Detach(requester);
-                LeaveIfUnused(domain, unit);
-            }
+            _attachments.Empty(domain);
             domain.FlushNow();
             domain.MarkDisposed();
-            _past = Add(_past, domain);
+            _past = _past.With(domain);
             Volatile.Write(ref _domains, [.. _domains.Where(other => other != domain)]);
             // A unit that no longer answers may still walk the tables: they, and the id, are lost with it.
             if (domain.HasFailed) { return; }
@@ -242,22 +342,21 @@ public sealed partial class RemappingSystem : IDisposable
     private IReadOnlyList<LogicalRange> ReservedRanges() =>
         _platform.InterruptWindow is { } window ? [window, .. _platform.BusWindows] : _platform.BusWindows;
 
-    /// <summary>
-    /// The shape that the units of the named devices can walk; without any, the unit of those that none is named for.
-    /// </summary>
     private TableShape ChooseShape(DomainOptions options)
     {
-        IUnitDriver[] units = [.. options.Devices.Select(FindUnitOf).OfType<IUnitDriver>().Distinct()];
-        if (units.Length == 0)
-        {
-            units = [Array.Find(_units, static unit => unit.Description.TakesRest(default)) ?? _units[0]];
-        }
+        IUnitDriver[] units = _topology.UnitsFor(options.Devices);
         TableShape shape = TableShape.Choose([.. units.Select(static unit => unit.Traits)], options.AddressBits)
             ?? throw new RemappingException(
                 $"the devices of domain {options.Name} cannot share one: the units in front of them, "
                 + $"{string.Join(" and ", units.AsEnumerable())}, walk different tables");
         return shape.GranuleLog2 == PageLog2 ? shape : throw new RemappingException(
-            $"{units[0]} maps pages of {1 << (shape.GranuleLog2 - 10)} KiB: this machine's are {1 << (PageLog2 - 10)} KiB");
+            $"{units[0]} maps pages of 2^{shape.GranuleLog2} bytes: those of this machine have 2^{PageLog2}");
+    }
+
+    private void ThrowIfGone(Domain domain)
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        ObjectDisposedException.ThrowIf(!_domains.Contains(domain), domain);
     }
 
     internal void OnDomainDeath(Domain domain) => DomainDied?.Invoke(domain);
@@ -276,39 +375,9 @@ public sealed partial class RemappingSystem : IDisposable
         lock (_control)
         {
             all = _past;
-            foreach (Domain domain in _domains) { all = Add(all, domain); }
+            foreach (Domain domain in _domains) { all = all.With(domain); }
         }
-        foreach (IUnitDriver unit in _units) { all = Add(all, unit); }
+        foreach (IUnitDriver unit in _units) { all = all.With(unit); }
         return all;
     }
-
-    private static RemappingStatistics Add(RemappingStatistics to, IUnitDriver unit)
-    {
-        UnitStatistics its = unit.Statistics;
-        return to with
-        {
-            PageInvalidations = to.PageInvalidations + its.PageInvalidations,
-            DomainInvalidations = to.DomainInvalidations + its.DomainInvalidations,
-            GlobalInvalidations = to.GlobalInvalidations + its.GlobalInvalidations,
-            ContextInvalidations = to.ContextInvalidations + its.DeviceInvalidations,
-            Waits = to.Waits + its.Waits,
-            QueueErrors = to.QueueErrors + its.QueueErrors,
-            Faults = to.Faults + its.Faults,
-            FaultsLost = to.FaultsLost + its.FaultsLost,
-            Storms = to.Storms + its.Storms,
-            SilencedStorms = to.SilencedStorms + its.SilencedStorms,
-            DeadUnits = to.DeadUnits + (unit.IsDead ? 1 : 0),
-        };
-    }
-
-    private static RemappingStatistics Add(RemappingStatistics to, Domain domain) => to with
-    {
-        Maps = to.Maps + domain.Addresses.Allocations,
-        Unmaps = to.Unmaps + domain.Addresses.Frees,
-        QuarantinedRanges = to.QuarantinedRanges + domain.QuarantinedRanges,
-        DeferredExposures = domain.Deferred?.AddExposures(to.DeferredExposures) ?? to.DeferredExposures,
-        DeferredExposuresUnmeasured = to.DeferredExposuresUnmeasured + (domain.Deferred?.Unmeasured ?? 0),
-        DeferredFlushes = to.DeferredFlushes + (domain.Deferred?.Flushes ?? 0),
-        DeferredExposureNanoseconds = Math.Max(to.DeferredExposureNanoseconds, domain.Deferred?.LongestExposure ?? 0),
-    };
 }

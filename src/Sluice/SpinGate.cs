@@ -6,7 +6,7 @@ namespace Sluice;
 /// A lock for a few dozen instructions on the data path: one atomic exchange in, one store out. Neither reentrant nor
 /// fair, and never held over a wait of ours: whoever spins here waits for somebody who is running, except when the
 /// scheduler took the processor away, and then yields. No foreign code and no allocation of unknown length runs inside,
-/// but for one register write of <c>InvalidationQueue</c>: a unit that is software may take its time over that.
+/// but for one register write of <c>ConfirmedQueue</c>: a unit that is software may take its time over that.
 /// </summary>
 /// <remarks>
 /// A value that lives in a field of its owner, never readonly and never copied. Where something inside may throw, leave

@@ -9,7 +9,7 @@ public sealed class AttachTests
 
     // Seen failing: ContextTables.Publish storing the low word first: between the stores the entry had the new table
     // under domain 0.
-    // Seen failing: VtdUnitDriver.Attach without Block: the new low word stood beside the old high word (new table, old
+    // Seen failing: SourceGate.Attach without Block: the new low word stood beside the old high word (new table, old
     // domain id).
     [Theory]
     [InlineData(false)]

@@ -195,7 +195,7 @@ public sealed class DeadUnitTests
         UnmapStatus? status = null;
         Exception? thrown = Record.Exception(() => status = domain.Unmap(mapping));
         bool? confirmed = null;
-        Thread next = new(() => confirmed = ((VtdUnitDriver)domain.Units[0]).Queue.InvalidateDomain(domain.Id)) { IsBackground = true };
+        Thread next = new(() => confirmed = domain.Units[0].InvalidateDomain(domain.Id)) { IsBackground = true };
         next.Start();
         Assert.True(next.Join(5_000), "the next submitter comes back");
         Assert.False(confirmed);
@@ -231,7 +231,7 @@ public sealed class DeadUnitTests
         model.Exit();
         Assert.Equal(UnmapStatus.Quarantined, status);
         Assert.Null(platform.Reach(Device, mapping.First, DmaAccess.Read));
-        Exception cause = Assert.IsType<InvalidOperationException>(((VtdUnitDriver)domain.Units[0]).Queue.Cause);
+        Exception cause = Assert.IsType<InvalidOperationException>(((VtdUnitDriver)domain.Units[0]).Life.Cause);
         Assert.Contains("port model", cause.Message, StringComparison.Ordinal);
         system.Dispose();
     }

@@ -68,7 +68,7 @@ public sealed class FaultTests
         Assert.True((ulong)silicon.FaultsLost >= faults.Lost, "losses are a lower bound");
     }
 
-    // Seen failing: BeginStorm without trySilence: the quiet device's fault found no free record.
+    // Seen failing: FaultStorms.Begin without TrySilence: the quiet device's fault found no free record.
     // Seen failing: TrySilence that refuses devices without a domain: the stranger hid the quiet one.
     // Seen failing: the end of a silence counted as a loss that the unit never spoke of; a drain that said true in it.
     [Theory]

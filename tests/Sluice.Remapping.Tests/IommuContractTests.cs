@@ -119,7 +119,7 @@ public sealed class IommuContractTests
         Assert.Equal([TranslationType.Translated], seen);
     }
 
-    // Seen failing: BeginStorm that quarantines nobody.
+    // Seen failing: FaultStorms.Begin that quarantines nobody.
     [Fact]
     public void I08AMillionFaultsTakeBoundedMemoryAndEndInQuarantine()
     {

@@ -54,7 +54,7 @@ public sealed class SeveralTests
         }
     }
 
-    // Seen failing: InvalidationQueue.TryAppend without the gate: descriptors were torn and the unit was given up.
+    // Seen failing: ConfirmedQueue.TryAppend without the gate: descriptors were torn and the unit was given up.
     [Fact]
     public void SeveralThreadsShareAQueueThatWrapsManyTimes()
     {

@@ -102,7 +102,7 @@ public sealed class UnlikeUnitsTests
     }
 
     // Widths as of VT-d, of a 16 KiB DART, and of RISC-V with its second stage.
-    // Seen failing: sizes and depths compared, and the format not: tables of one unit were given to another.
+    // Seen failing: sizes and depths compared, and the format not, in either of the two.
     [Fact]
     public void Shape_OfUnitsWithDifferentTables_IsNone()
     {
@@ -113,6 +113,10 @@ public sealed class UnlikeUnitsTests
         Assert.Null(TableShape.Choose([vtd, stage2 with { Format = "vtd-ss" }], 64));
         Assert.Null(TableShape.Choose([vtd, vtd with { Format = "amd-v1" }], 64));
         Assert.Null(TableShape.Choose([vtd, vtd with { GranuleLog2 = 14 }], 64));
+        TableShape shape = TableShape.Choose([vtd], 64)!.Value;
+        Assert.True(shape.IsWalkedBy(vtd));
+        Assert.False(shape.IsWalkedBy(vtd with { Format = "amd-v1" }));
+        Assert.False(shape.IsWalkedBy(vtd with { GranuleLog2 = 14 }));
         Assert.Equal(new("dart", 14, 36, dart.PageSizes, 32), TableShape.Choose([dart], 32));
         Assert.Equal(new("dart", 14, 47, dart.PageSizes, 37), TableShape.Choose([dart], 37));
     }

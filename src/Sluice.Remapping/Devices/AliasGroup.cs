@@ -5,7 +5,7 @@ namespace Sluice.Remapping;
 /// that of device 0 on the bus behind it, on what comes from behind. They share a domain, because they reach it anyway.
 /// </summary>
 /// <remarks>
-/// PCI Express to PCI/PCI-X Bridge 2.3; VT-d specification 3.4.1. Functions of one device, and functions that may talk
+/// PCI Express to PCI/PCI-X Bridge 2.3. Functions of one device, and functions that may talk
 /// to each other without passing the unit (no ACS), keep ids and domains of their own: a shared domain would not stop
 /// what never reaches the unit.
 /// </remarks>

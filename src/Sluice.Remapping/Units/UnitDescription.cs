@@ -20,4 +20,7 @@ internal abstract record UnitDescription
     /// ran out. Nothing is kept.
     /// </exception>
     public abstract IUnitDriver CreateDriver(UnitHost host);
+
+    /// <summary>The kind of unit and its place, in one line.</summary>
+    public abstract override string ToString();
 }

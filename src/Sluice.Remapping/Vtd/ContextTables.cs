@@ -52,11 +52,11 @@ internal sealed class ContextTables(IPhysicalMemory memory, IFrameAllocator fram
     /// <summary>
     /// Fills in an entry that is absent, and of which the unit holds no copy: the word with the present bit last.
     /// </summary>
-    public void Publish(RequesterId device, ContextEntry entry)
+    public void Publish(RequesterId device, ContextEntry entry, bool silenced)
     {
         PhysicalAddress address = ContextEntry.AddressOf(_buses[device.Bus], device);
         memory.TryWrite64(address + 8, entry.High);
-        memory.TryWrite64(address, entry.Low);
+        memory.TryWrite64(address, LowOf(entry, silenced));
     }
 
     /// <summary>
@@ -64,8 +64,8 @@ internal sealed class ContextTables(IPhysicalMemory memory, IFrameAllocator fram
     /// told.
     /// </summary>
     /// <returns>False, and nothing changed, where nothing can store 16 bytes at once.</returns>
-    public bool TryReplace(RequesterId device, ContextEntry entry) =>
-        memory.TryWrite128(ContextEntry.AddressOf(_buses[device.Bus], device), entry.Low, entry.High);
+    public bool TryReplace(RequesterId device, ContextEntry entry, bool silenced) => memory.TryWrite128(
+        ContextEntry.AddressOf(_buses[device.Bus], device), LowOf(entry, silenced), entry.High);
 
     /// <summary>
     /// Switches the reporting of a device's faults off or on: one store, and nothing else of the entry changes. Units
@@ -87,4 +87,7 @@ internal sealed class ContextTables(IPhysicalMemory memory, IFrameAllocator fram
             memory.TryWrite64(RootEntry.AddressOf(root, (byte)bus), 0);
         }
     }
+
+    private static ulong LowOf(ContextEntry entry, bool silenced) =>
+        silenced ? entry.Low | FaultDisableBit : entry.Low;
 }

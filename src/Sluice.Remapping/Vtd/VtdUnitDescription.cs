@@ -21,4 +21,7 @@ internal sealed record VtdUnitDescription(
 
     /// <inheritdoc/>
     public override IUnitDriver CreateDriver(UnitHost host) => new VtdUnitDriver(host, this);
+
+    /// <summary>The unit in one line.</summary>
+    public override string ToString() => $"VT-d unit at {Registers}";
 }

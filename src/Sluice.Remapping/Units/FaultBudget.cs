@@ -1,4 +1,4 @@
-namespace Sluice.Remapping.Vtd;
+namespace Sluice.Remapping.Units;
 
 /// <summary>
 /// How many faults each device may still raise: a bucket of tokens per requester, refilled with time. Found by bus, so
