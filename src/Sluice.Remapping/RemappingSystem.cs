@@ -122,7 +122,8 @@ public sealed class RemappingSystem : IDisposable
 
     /// <summary>A new, empty logical address space.</summary>
     /// <exception cref="RemappingException">
-    /// No domain id or no memory is left; or the policy is deferred, and the platform's frames cannot wait for a flush.
+    /// No domain id or no memory is left; the policy is deferred, and the platform's frames cannot wait for a flush; the
+    /// units in front of the devices walk different tables, or map larger pages than the machine has.
     /// </exception>
     public Domain CreateDomain(DomainOptions options)
     {
@@ -177,9 +178,10 @@ public sealed class RemappingSystem : IDisposable
     /// requester id (<see cref="GroupOf"/>) reach the domain with it.
     /// </summary>
     /// <exception cref="RemappingException">
-    /// No unit serves the device, a function that shares its requester id is attached to another domain, a firmware
-    /// region for it lies where no device may reach, no memory is left for a table, the device is in quarantine, or a
-    /// unit is dead. The device is as it was, or blocked and attached to nothing.
+    /// No unit serves the device, its unit cannot walk the domain's tables (<see cref="DomainOptions.Devices"/>), a
+    /// function that shares its requester id is attached to another domain, a firmware region for it lies where no
+    /// device may reach, no memory is left for a table, the device is in quarantine, or a unit is dead. The device is as
+    /// it was, or blocked and attached to nothing.
     /// </exception>
     public void Attach(Domain domain, PciAddress device)
     {
@@ -205,8 +207,9 @@ public sealed class RemappingSystem : IDisposable
     /// at once. The other promises hold as well then.
     /// </returns>
     /// <exception cref="RemappingException">
-    /// The device is attached to nothing, it or another of its group is in quarantine, or a firmware region for it lies
-    /// where no device may reach: all are as they were. Or a unit is dead: all of them are blocked.
+    /// The device is attached to nothing, its unit cannot walk the domain's tables, it or another of its group is in
+    /// quarantine, or a firmware region for it lies where no device may reach: all are as they were. Or a unit is dead:
+    /// all of them are blocked.
     /// </exception>
     public bool Switch(PciAddress device, Domain domain)
     {

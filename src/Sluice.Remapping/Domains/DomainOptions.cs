@@ -19,6 +19,8 @@ public sealed record DomainOptions
     /// The devices that it is made for, as far as they are known. The addresses of their firmware regions, and of those
     /// of every function that shares requester ids with one of them, are kept free from the start: what is mapped
     /// before one of those is attached is never in its way.
+    /// <para>The domain gets the tables of the units in front of them, and devices behind units that cannot walk those
+    /// are refused later. Without any, it is for the devices that firmware names no unit for.</para>
     /// </summary>
     public IReadOnlyList<PciAddress> Devices { get; init; } = [];
 }
