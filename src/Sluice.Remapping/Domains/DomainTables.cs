@@ -2,7 +2,7 @@ using Sluice.Formats.PageTables;
 
 namespace Sluice.Remapping;
 
-/// <summary>The tables of one domain in one format: the one algorithm over memory and frames that it is given.</summary>
+/// <summary>The tables of one domain in one format: the one algorithm over given memory and frames.</summary>
 /// <typeparam name="TFormat">The format.</typeparam>
 internal sealed class DomainTables<TFormat> : IDomainTables
     where TFormat : struct, IPageTableFormat<TFormat>

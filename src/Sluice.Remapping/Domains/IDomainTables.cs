@@ -31,12 +31,16 @@ internal interface IDomainTables
     /// <param name="access">What a device may do.</param>
     PageTableChange MapRun(LogicalRange range, PhysicalAddress first, DmaAccess access);
 
-    /// <summary>Clears a range. Tables that became superfluous are gathered, to be freed after the invalidation.</summary>
+    /// <summary>
+    /// Clears a range. Tables that became superfluous are gathered, to be freed after the invalidation.
+    /// </summary>
     /// <param name="range">Whole pages.</param>
     /// <param name="gather">Takes the tables.</param>
     PageTableChange Unmap(LogicalRange range, ref TableGather gather);
 
-    /// <summary>Adds the tables for a range: mapping pages there takes no frame until it is unmapped as a whole.</summary>
+    /// <summary>
+    /// Adds the tables for a range: mapping pages there takes no frame until it is unmapped as a whole.
+    /// </summary>
     /// <param name="range">Whole pages.</param>
     PageTableStatus Prepare(LogicalRange range);
 

@@ -27,8 +27,8 @@ internal sealed class ToyUnit : IUnitDriver, ISourceTable
         _life = new(this, () => _host.OnDeath(this));
         _gate = new(this, _life, this);
         Traits = new(
-            Gart.Name, description.GranuleLog2, 1UL << description.GranuleLog2, UnitTraits.Width(AddressBits), AddressBits,
-            Domains: 2)
+            Gart.Name, description.GranuleLog2, 1UL << description.GranuleLog2, UnitTraits.Width(AddressBits),
+            AddressBits, Domains: 2)
         {
             Isolation = Isolation.Aperture,
             Holes =
