@@ -7,7 +7,7 @@ namespace Sluice.Iommu;
 /// Call it after the caches were cleared. A port that is idle when looked at is done with: its next DMA begins with a
 /// full fence and finds the caches cleared. A port in flight is waited for until its sequence moves on.
 /// </remarks>
-internal sealed class DrainBarrier(TimeSpan limit)
+internal sealed class DrainBarrier(string unit, TimeSpan limit)
 {
     private const int ShortTurns = 256;
     private readonly Lock _gate = new();
@@ -49,7 +49,7 @@ internal sealed class DrainBarrier(TimeSpan limit)
         if (port.Thread == Environment.CurrentManagedThreadId)
         {
             throw new InvalidOperationException(
-                $"port {port.Name} wrote a remapping register inside its own DMA, which the unit must wait for");
+                $"port {port.Name} wrote a register of unit {unit} inside its own DMA, which the unit must wait for");
         }
         Interlocked.Increment(ref _delayed);
         // A section is one page at most, a tenth of a microsecond: yielding at once would cost ten times what it waits
@@ -67,7 +67,8 @@ internal sealed class DrainBarrier(TimeSpan limit)
             if (Stopwatch.GetElapsedTime(start) < limit) { continue; }
             Interlocked.Increment(ref _timedOut);
             throw new InvalidOperationException(
-                $"a DMA of port {port.Name} did not end in {limit.TotalSeconds:0.###} s; an invalidation waits for it");
+                $"a DMA of port {port.Name} did not end in {limit.TotalSeconds:0.###} s; "
+                + $"an invalidation of unit {unit} waits for it");
         }
     }
 }

@@ -41,7 +41,14 @@ public sealed class TranslationPort
     /// <summary>Whether a DMA is in flight.</summary>
     public bool IsInFlight => (Sequence & 1) != 0;
 
-    /// <summary>Begins a DMA. Not nested.</summary>
+    /// <summary>
+    /// Begins a DMA that ends with the scope, however that is left: <c>using (port.Begin()) { … }</c>. Not nested.
+    /// </summary>
+    public DmaScope Begin() => new(this);
+
+    /// <summary>
+    /// Begins a DMA that <see cref="Exit"/> ends; until then the unit's invalidations wait. Not nested.
+    /// </summary>
     public void Enter()
     {
         Debug.Assert(!IsInFlight, "a DMA of this port is already in flight");

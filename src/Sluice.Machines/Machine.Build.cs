@@ -1,4 +1,4 @@
-using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 using static Sluice.Machines.MachineMap;
 
 namespace Sluice.Machines;

@@ -1,4 +1,4 @@
-using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 using FirmwarePci = Sluice.Formats.Acpi.FirmwarePci;
 
 namespace Sluice.Machines;

@@ -38,6 +38,16 @@ public interface IPhysicalMemory
     bool TryWrite(PhysicalAddress address, ReadOnlySpan<byte> source);
 
     /// <summary>
+    /// Loads 16 aligned bytes in one access: an entry of two words as it stood at one moment.
+    /// </summary>
+    /// <returns>False, and zeroes, where there is no memory or nothing here can load that much at once.</returns>
+    bool TryRead128(PhysicalAddress address, out ulong low, out ulong high)
+    {
+        (low, high) = (0, 0);
+        return false;
+    }
+
+    /// <summary>
     /// Stores 16 aligned bytes in one access: a reader that loads them in one access sees both words old or both new.
     /// </summary>
     /// <returns>False, and nothing stored, where there is no memory or nothing here can store that much at

@@ -1,6 +1,6 @@
 using System.Net.Sockets;
 using System.Text;
-using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 
 namespace Sluice.Cli.Tests;
 

@@ -211,14 +211,14 @@ public sealed class CopyOrMapTests
         using DmaAdapter adapter = system.CreateAdapter(Device, new(), "test");
         Assert.Equal((DmaBackendKind.Remapping, 4096u), (adapter.Capabilities.Kind, adapter.Capabilities.CopyThreshold));
         using Mdl mdl = Mdl.Allocate(platform, 8192, 3);
-        long invalidations = platform.Unit.Statistics.IotlbInvalidations;
+        long invalidations = platform.Unit.Counters.IotlbInvalidations;
         for (int i = 0; i < 10; i++)
         {
             Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 4096, DmaDirection.FromDevice, out ScatterGatherLease list));
             Assert.True(platform.DmaWrite(Device, list[0].Address, [(byte)i, 7]));
             list.Dispose();
         }
-        Assert.Equal(invalidations, platform.Unit.Statistics.IotlbInvalidations);
+        Assert.Equal(invalidations, platform.Unit.Counters.IotlbInvalidations);
         byte[] two = new byte[2];
         mdl.CopyTo(0, two);
         Assert.Equal([9, 7], two);
@@ -226,7 +226,7 @@ public sealed class CopyOrMapTests
         Assert.True(adapter.TryGetScatterGatherList(mdl, 0, 4097, DmaDirection.FromDevice, out ScatterGatherLease mapped));
         mapped.Dispose();
         Assert.Equal(10 * 4096, system.Statistics.BouncedBytes);
-        Assert.True(platform.Unit.Statistics.IotlbInvalidations > invalidations);
+        Assert.True(platform.Unit.Counters.IotlbInvalidations > invalidations);
     }
 
     // Seen failing: no way out when the pool is empty.

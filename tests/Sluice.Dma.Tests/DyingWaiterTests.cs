@@ -1,4 +1,4 @@
-using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 using Sluice.Remapping;
 
 #pragma warning disable CA2012 // each task of the pool is waited for exactly once

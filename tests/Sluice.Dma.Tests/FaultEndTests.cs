@@ -110,7 +110,7 @@ public sealed class FaultEndTests
             lab.Write(Device, Nowhere(0));
             lab.Platform.RunInterrupts();
         }
-        Assert.True(lab.Platform.Unit.Statistics.FaultsSuppressed > 0);
+        Assert.True(lab.Platform.Unit.Counters.FaultsSuppressed > 0);
         Assert.False(system.DrainFaults());
         Assert.Equal(0, system.Statistics.SilencedStorms);
         lab.Clock.Nanoseconds += Second;
@@ -136,7 +136,7 @@ public sealed class FaultEndTests
         lab.Clock.FireTimers();
         DmaStatistics now = system.Statistics;
         Assert.Equal((65L, 0L, 1L), (now.Blocked, now.Lost, now.SilencedStorms));
-        Assert.Equal(0, lab.Platform.Unit.Statistics.FaultsSuppressed);
+        Assert.Equal(0, lab.Platform.Unit.Counters.FaultsSuppressed);
     }
 
     // Seen failing: a silence that is forgotten when the system ends in it.
@@ -164,6 +164,6 @@ public sealed class FaultEndTests
         for (int i = 0; i < 4; i++) { lab.Write(Device, Nowhere(i)); }
         Assert.True(system.DrainFaults());
         Assert.Equal((1L, 0L), (system.Statistics.Blocked, system.Statistics.Lost));
-        Assert.Equal(3, lab.Platform.Unit.Statistics.FaultsCompressed);
+        Assert.Equal(3, lab.Platform.Unit.Counters.FaultsCompressed);
     }
 }

@@ -1,4 +1,5 @@
 using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 using Sluice.Remapping;
 using Sluice.Remapping.Vtd;
 
@@ -122,7 +123,7 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
         {
             while (!bytes.IsEmpty)
             {
-                if (!unit.TryTranslate(port, device.Requester, address, access, out PhysicalRun run)) { return false; }
+                if (!unit.TryTranslate(port, new(device, address, access), out PhysicalRun run)) { return false; }
                 Span<byte> here = bytes[..(int)Math.Min((ulong)bytes.Length,
                     Math.Min(run.Length, 4096 - address.OffsetIn(12)))];
                 bool done = access == DmaAccess.Read ? Memory.TryRead(run.First, here)

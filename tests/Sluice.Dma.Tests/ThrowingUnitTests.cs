@@ -1,4 +1,4 @@
-using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 using Sluice.Remapping;
 
 namespace Sluice.Dma.Tests;

@@ -25,10 +25,11 @@ public sealed class ConcurrencyTests
         Thread device = new(() =>
         {
             TranslationPort port = rig.Unit.Connect("device");
+            DmaRequest write = new(Rig.Source(Disk), new(0x4000_0000), DmaAccess.Write);
             while (!Volatile.Read(ref stop))
             {
                 port.Enter();
-                if (rig.Unit.TryTranslate(port, new(Disk), new(0x4000_0000), DmaAccess.Write, out PhysicalRun run))
+                if (rig.Unit.TryTranslate(port, write, out PhysicalRun run))
                 {
                     rig.Memory.TryWrite64(run.First, 0xDEAD);
                     stores++;
@@ -162,7 +163,7 @@ public sealed class ConcurrencyTests
         leave.Set();
         Assert.True(processor.Join(5_000));
         Assert.Equal(9UL, rig.Peek(Rig.Status));
-        Assert.Equal(1, rig.Unit.Statistics.DrainsDelayed);
+        Assert.Equal(1, rig.Unit.Counters.DrainsDelayed);
         device.Join();
     }
 
@@ -180,7 +181,7 @@ public sealed class ConcurrencyTests
             rig.Port.Enter();
             entered.Set();
             translate.Wait(5_000);
-            _ = rig.Unit.TryTranslate(rig.Port, new(Disk), new(0x4000_0000), DmaAccess.Write, out run);
+            _ = rig.Unit.TryTranslate(rig.Port, new(Rig.Source(Disk), new(0x4000_0000), DmaAccess.Write), out run);
             rig.Port.Exit();
         });
         device.Start();
@@ -208,7 +209,7 @@ public sealed class ConcurrencyTests
             () => rig.Submit((0x12UL, 0UL), (0x25 | 9UL << 32, Rig.Status)));
         Assert.Contains("stuck nic", thrown.Message, StringComparison.Ordinal);
         Assert.Equal((0UL, 0x10UL), (rig.Peek(Rig.Status), rig.Registers.Read64(0x80)));
-        Assert.Equal(1, rig.Unit.Statistics.DrainsTimedOut);
+        Assert.Equal(1, rig.Unit.Counters.DrainsTimedOut);
         stuck.Exit();
         rig.Registers.Write64(0x88, 0x20);
         Assert.Equal((9UL, 0x20UL), (rig.Peek(Rig.Status), rig.Registers.Read64(0x80)));
@@ -253,6 +254,6 @@ public sealed class ConcurrencyTests
         }
         HeapMeter.AssertNone(before);
         Assert.True(rig.Port.Misses > 4_000 && rig.Port.Hits > 2_000);
-        Assert.Equal((3_000L, 3_000L), (rig.Unit.Statistics.IotlbInvalidations, rig.Unit.Statistics.Waits));
+        Assert.Equal((3_000L, 3_000L), (rig.Unit.Counters.IotlbInvalidations, rig.Unit.Counters.Waits));
     }
 }

@@ -65,7 +65,7 @@ public sealed class FaultLogTests
         rig.Physical(5, 0x1000);
         Assert.Equal(Pending, rig.FaultStatus);
         Assert.Equal(5, SourceOf(rig, 0));
-        VtdStatistics statistics = rig.Unit.Statistics;
+        UnitCounters statistics = rig.Unit.Counters;
         Assert.Equal((3L, 2L, 5L), (statistics.FaultsRecorded, statistics.FaultsLost, statistics.Refused));
     }
 
@@ -79,7 +79,7 @@ public sealed class FaultLogTests
         for (ulong i = 0; i < 10_000; i++) { rig.Physical(0x11, i << 12); }
         Assert.Equal(Pending, rig.FaultStatus);
         Assert.Equal(((ushort)0x11, (ushort)0x22), (SourceOf(rig, 0), SourceOf(rig, 1)));
-        Assert.Equal(19_999, rig.Unit.Statistics.FaultsCompressed);
+        Assert.Equal(19_999, rig.Unit.Counters.FaultsCompressed);
     }
 
     // Against a plain model of the rules, whole register state compared after every step.
@@ -134,7 +134,7 @@ public sealed class FaultLogTests
                     Assert.Equal(model[i], high >> 63 != 0 ? (ushort)high : null);
                 }
             }
-            VtdStatistics statistics = rig.Unit.Statistics;
+            UnitCounters statistics = rig.Unit.Counters;
             Assert.Equal(
                 (recorded, lost, compressed),
                 (statistics.FaultsRecorded, statistics.FaultsLost, statistics.FaultsCompressed));
@@ -200,7 +200,7 @@ public sealed class FaultLogTests
         }
         for (int i = 0; i < 2_000; i++) { rig.FreeAllRecords(); }
         foreach (Thread thread in threads) { thread.Join(); }
-        VtdStatistics s = rig.Unit.Statistics;
+        UnitCounters s = rig.Unit.Counters;
         Assert.Equal(Threads * Each, s.Refused);
         Assert.Equal(s.Refused, s.FaultsRecorded + s.FaultsLost + s.FaultsCompressed + s.FaultsSuppressed);
     }

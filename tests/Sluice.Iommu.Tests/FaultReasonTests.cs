@@ -1,3 +1,5 @@
+using Sluice.Iommu.Vtd;
+
 namespace Sluice.Iommu.Tests;
 
 /// <summary>Every fault reason, by tables written as raw words, with the exact 128 bits of its record.</summary>
@@ -135,10 +137,10 @@ public sealed class FaultReasonTests
         Assert.Null(rig.Physical(Nic, Address));
         rig.Poke(rig.ContextAt(0x0130), 2);
         Assert.Null(rig.Physical(0x0130, Address));
-        Assert.Equal((0u, 4L), (rig.FaultStatus, rig.Unit.Statistics.FaultsSuppressed));
+        Assert.Equal((0u, 4L), (rig.FaultStatus, rig.Unit.Counters.FaultsSuppressed));
         rig.Poke(Rig.Root + 16, 0);
         Assert.Null(rig.Physical(0x0128, Address));
-        Assert.Equal((2u, 1L), (rig.FaultStatus, rig.Unit.Statistics.FaultsRecorded));
+        Assert.Equal((2u, 1L), (rig.FaultStatus, rig.Unit.Counters.FaultsRecorded));
     }
 
     [Fact]
@@ -166,13 +168,13 @@ public sealed class FaultReasonTests
         using Rig rig = Working(out _, out _);
         rig.Port.Enter();
         MsiMessage good = new(new(0xFEE0_1004), 0x41);
-        Assert.True(rig.Unit.TryRemapInterrupt(rig.Port, new(Nic), good, out MsiMessage delivered));
+        Assert.True(rig.Unit.TryRemapInterrupt(rig.Port, Rig.Source(Nic), good, out MsiMessage delivered));
         Assert.Equal(good, delivered);
-        Assert.False(rig.Unit.TryRemapInterrupt(rig.Port, new(Nic), new(new(0xFEE0_1002), 1), out delivered));
-        Assert.False(rig.Unit.TryRemapInterrupt(rig.Port, new(Nic), new(new(0xFED0_0000), 1), out _));
+        Assert.False(rig.Unit.TryRemapInterrupt(rig.Port, Rig.Source(Nic), new(new(0xFEE0_1002), 1), out delivered));
+        Assert.False(rig.Unit.TryRemapInterrupt(rig.Port, Rig.Source(Nic), new(new(0xFED0_0000), 1), out _));
         rig.Port.Exit();
         Assert.Equal(default, delivered);
         Assert.Equal((0xFEE0_1000UL, 0x8000_000E_0000_0120UL), rig.Record(0));
-        Assert.Equal((1L, 1L), (rig.Unit.Statistics.FaultsRecorded, rig.Unit.Statistics.FaultsCompressed));
+        Assert.Equal((1L, 1L), (rig.Unit.Counters.FaultsRecorded, rig.Unit.Counters.FaultsCompressed));
     }
 }

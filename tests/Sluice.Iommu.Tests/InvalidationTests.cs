@@ -1,3 +1,5 @@
+using Sluice.Iommu.Vtd;
+
 namespace Sluice.Iommu.Tests;
 
 /// <summary>
@@ -218,7 +220,7 @@ public sealed class InvalidationTests
             Assert.Null(rig.Physical(Absent, 0x5000));
             Assert.Null(rig.Physical(Absent, 0x20_0000));
         }
-        VtdStatistics now = rig.Unit.Statistics;
+        UnitCounters now = rig.Unit.Counters;
         Assert.Equal(faultsDisabled ? (0L, 6L) : (6L, 0L), (now.FaultsRecorded, now.FaultsSuppressed));
         Assert.Equal(0x80_0000UL, rig.Physical(Disk, 0x5000));
     }
@@ -263,6 +265,6 @@ public sealed class InvalidationTests
         for (int i = 0; i < 5; i++) { rig.Physical(Disk, 0x10); }
         Assert.Null(rig.Physical(Disk, 0x5000));
         Assert.Equal((4L, 2L, 1L), (rig.Port.Hits, rig.Port.Misses, rig.Port.Refused));
-        Assert.Equal((4L, 2L, 1L), (rig.Unit.Statistics.Hits, rig.Unit.Statistics.Misses, rig.Unit.Statistics.Refused));
+        Assert.Equal((4L, 2L, 1L), (rig.Unit.Counters.Hits, rig.Unit.Counters.Misses, rig.Unit.Counters.Refused));
     }
 }

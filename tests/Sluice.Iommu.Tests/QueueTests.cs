@@ -1,3 +1,5 @@
+using Sluice.Iommu.Vtd;
+
 namespace Sluice.Iommu.Tests;
 
 /// <summary>
@@ -89,7 +91,7 @@ public sealed class QueueTests
         Assert.Equal(2UL, rig.Peek(Rig.Status));
         Assert.Equal((0u, 0UL), (rig.FaultStatus, rig.Registers.Read64(0xB0)));
         Assert.Equal(0x90_0000UL, rig.Physical(Disk, Address));
-        Assert.Equal((4L, 1L), (rig.Unit.Statistics.Waits, rig.Unit.Statistics.QueueErrors));
+        Assert.Equal((4L, 1L), (rig.Unit.Counters.Waits, rig.Unit.Counters.QueueErrors));
     }
 
     [Fact]
@@ -98,7 +100,7 @@ public sealed class QueueTests
         using Rig rig = Running(out _);
         rig.Submit((0xFUL, 0UL));
         rig.Registers.Write32(0x34, 0x10);
-        Assert.Equal((0x10u, 2L), (rig.FaultStatus, rig.Unit.Statistics.QueueErrors));
+        Assert.Equal((0x10u, 2L), (rig.FaultStatus, rig.Unit.Counters.QueueErrors));
     }
 
     [Fact]
@@ -142,7 +144,7 @@ public sealed class QueueTests
             rig.SubmitAndWait(descriptors);
             done += batch + 1;
             Assert.Equal((ulong)(done % slots * 16), rig.Registers.Read64(0x80));
-            Assert.Equal(done, rig.Unit.Statistics.IotlbInvalidations + rig.Unit.Statistics.Waits);
+            Assert.Equal(done, rig.Unit.Counters.IotlbInvalidations + rig.Unit.Counters.Waits);
         }
     }
 

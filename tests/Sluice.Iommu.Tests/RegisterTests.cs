@@ -1,3 +1,5 @@
+using Sluice.Iommu.Vtd;
+
 namespace Sluice.Iommu.Tests;
 
 /// <summary>Reset values, access widths, read-only bits, commands.</summary>
@@ -127,7 +129,7 @@ public sealed class RegisterTests
         rig.Registers.Write64(0xF0, 0x4000_0000 | 19);
         rig.Registers.Write64(0xF8, 0xB000_0000_0000_0000);
         Assert.Equal(0x6UL, rig.Registers.Read64(0xF8) >> 59);
-        Assert.Equal(0, rig.Unit.Statistics.IotlbInvalidations);
+        Assert.Equal(0, rig.Unit.Counters.IotlbInvalidations);
     }
 
     [Fact]

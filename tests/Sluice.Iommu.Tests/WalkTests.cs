@@ -131,7 +131,7 @@ public sealed class WalkTests
         Assert.Null(rig.Physical(0x1234, 0xDEAD_BEEF, DmaAccess.Write));
         rig.Registers.Write32(0x18, 0x4400_0000);
         Assert.Equal(0xDEAD_BEEFUL, rig.Physical(0x1234, 0xDEAD_BEEF, DmaAccess.Write));
-        Assert.Equal(1, rig.Unit.Statistics.Refused);
+        Assert.Equal(1, rig.Unit.Counters.Refused);
     }
 
     [Fact]

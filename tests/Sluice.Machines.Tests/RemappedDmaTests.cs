@@ -83,7 +83,7 @@ public sealed class RemappedDmaTests : IDisposable
         Assert.Equal(DmaStatus.Refused, _stranger.Port.Write(MachineMap.InterruptWindow.First, bytes));
         Assert.Equal((4, 2), (_rogue.Port.Refused, _stranger.Port.Refused));
         Assert.Equal(0, _rogue.Port.MasterAborts + _stranger.Port.MasterAborts);
-        Assert.Equal(6, _machine.Unit!.Statistics.Refused);
+        Assert.Equal(6, _machine.Unit!.Counters.Refused);
         Assert.Equal(0, _rogue.Port.Pieces);
     }
 
@@ -120,7 +120,7 @@ public sealed class RemappedDmaTests : IDisposable
         byte[] bytes = new byte[8];
         Assert.Equal(DmaStatus.Refused, _rogue.Port.Read(new(Logical), bytes));
         Assert.Equal((0, 1), (_rogue.Port.Refused, _rogue.Port.MasterAborts));
-        Assert.Equal(0, _machine.Unit!.Statistics.Refused);
+        Assert.Equal(0, _machine.Unit!.Counters.Refused);
     }
 
     [Fact]

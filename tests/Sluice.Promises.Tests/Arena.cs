@@ -1,4 +1,5 @@
 using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 using Sluice.Machines;
 using Sluice.Remapping;
 
@@ -99,7 +100,7 @@ internal sealed class Arena : IDisposable
                 }
             }
         }
-        VtdStatistics unit = Machine.Unit!.Statistics;
+        UnitCounters unit = Machine.Unit!.Counters;
         long accounted = unit.FaultsRecorded + unit.FaultsLost + unit.FaultsCompressed + unit.FaultsSuppressed;
         if (accounted != unit.Refused)
         {

@@ -52,7 +52,7 @@ public sealed class HostileDmaTests
         Assert.True(
             arena.Rogues.Sum(static r => r.Port.Pieces) > 1000,
             "no attack ever met a mapping: the test tests nothing");
-        Assert.True(arena.Machine.Unit!.Statistics.Refused > Dmas / 2);
+        Assert.True(arena.Machine.Unit!.Counters.Refused > Dmas / 2);
         Assert.True(arena.Faults.Faults > 0);
     }
 

@@ -1,4 +1,4 @@
-using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 
 namespace Sluice.Remapping.Tests;
 

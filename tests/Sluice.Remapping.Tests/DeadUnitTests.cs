@@ -1,6 +1,7 @@
 using Sluice.Formats.Vtd;
 using Sluice.Remapping.Vtd;
 using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 
 namespace Sluice.Remapping.Tests;
 

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using Sluice.Formats.Vtd;
 using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 
 namespace Sluice.Remapping.Tests;
 
@@ -52,13 +53,13 @@ public sealed class FaultReaderTests
                 {
                     (access, from, until, each) = (0, step, step + accesses, 0);
                     Refuse(waiting);
-                    (long before, ulong lost) = (platform.Unit.Statistics.FaultsLost, faults.Lost);
+                    (long before, ulong lost) = (platform.Unit.Counters.FaultsLost, faults.Lost);
                     each = arrivals;
                     platform.RunInterrupts();
                     each = 0;
                     string where = $"{waiting} waiting, {arrivals} more before access {step} of {access}";
                     AssertAllRead(platform, system, faults, where);
-                    Assert.True(platform.Unit.Statistics.FaultsLost == before || faults.Lost > lost, where);
+                    Assert.True(platform.Unit.Counters.FaultsLost == before || faults.Lost > lost, where);
                     step++;
                 }
                 while (step <= access);
@@ -139,7 +140,7 @@ public sealed class FaultReaderTests
             platform.Reach(Last, new(0x5000), DmaAccess.Write);
             platform.RunInterrupts();
         }
-        Assert.True(platform.Unit.Statistics.FaultsSuppressed > 0);
+        Assert.True(platform.Unit.Counters.FaultsSuppressed > 0);
         Assert.Empty(faults.Silenced);
         system.Dispose();
         Assert.Equal((Last, 0UL), (Assert.Single(faults.Silenced), faults.Lost));
@@ -273,11 +274,11 @@ public sealed class FaultReaderTests
             platform.RunInterrupts(once: true);
             if ((rounds & 0xFF) != 0) { continue; }
             // A reader that is not wedged reads a record when it looks after a thousand refusals.
-            (int before, long first, long now) = (faults.Faults.Count, platform.Unit.Statistics.Refused, 0);
+            (int before, long first, long now) = (faults.Faults.Count, platform.Unit.Counters.Refused, 0);
             do
             {
                 Thread.Yield();
-                now = platform.Unit.Statistics.Refused;
+                now = platform.Unit.Counters.Refused;
                 platform.TestClock.Advance(10_000_000);
                 platform.RunInterrupts(once: true);
             }
@@ -291,7 +292,7 @@ public sealed class FaultReaderTests
         platform.TestClock.Advance(10_000_000);
         platform.RunInterrupts();
         AssertAllRead(platform, system, faults, "at the end");
-        VtdStatistics unit = platform.Unit.Statistics;
+        UnitCounters unit = platform.Unit.Counters;
         TestContext.Current.TestOutputHelper!.WriteLine(
             $"{records} records, {seconds:0.#} s: {unit.Refused} refused, {unit.FaultsRecorded} recorded and read, "
             + $"{unit.FaultsLost} lost in {faults.Lost} overflows, {unit.FaultsCompressed} compressed, "
@@ -307,8 +308,8 @@ public sealed class FaultReaderTests
             while (!Volatile.Read(ref over))
             {
                 port.Enter();
-                RequesterId source = new((ushort)(0x100 + random.Next(5)));
-                platform.Unit.TryTranslate(port, source, new(0x5000), DmaAccess.Write, out _);
+                PciAddress source = new(0, new((ushort)(0x100 + random.Next(5))));
+                platform.Unit.TryTranslate(port, new(source, new(0x5000), DmaAccess.Write), out _);
                 port.Exit();
                 Thread.SpinWait(random.Next(random.Next(8) == 0 ? 2_000 : 60));
                 // While the unit records nothing new, the processor is better used by the reader.
@@ -324,7 +325,7 @@ public sealed class FaultReaderTests
     {
         uint status = platform.Unit.Registers.Read32(VtdRegister.FaultStatus);
         Assert.True((status & (VtdFaultStatus.Pending | VtdFaultStatus.Overflow)) == 0, $"status {status:X}: {where}");
-        VtdStatistics unit = platform.Unit.Statistics;
+        UnitCounters unit = platform.Unit.Counters;
         Assert.True(unit.FaultsRecorded == system.Statistics.Faults, where);
         Assert.True(unit.FaultsRecorded == faults.Forgotten + faults.Faults.Count, where);
         Assert.True(unit.Refused == unit.FaultsRecorded + unit.FaultsLost + unit.FaultsSuppressed

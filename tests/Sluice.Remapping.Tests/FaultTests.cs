@@ -1,5 +1,6 @@
 using Sluice.Formats.Vtd;
 using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 
 namespace Sluice.Remapping.Tests;
 
@@ -63,7 +64,7 @@ public sealed class FaultTests
             Assert.Equal(Math.Min(records, expected), reported);
             Assert.Equal(expected > records, faults.Lost > lost);
         }
-        VtdStatistics silicon = platform.Unit.Statistics;
+        UnitCounters silicon = platform.Unit.Counters;
         Assert.Equal(silicon.FaultsRecorded, system.Statistics.Faults);
         Assert.True((ulong)silicon.FaultsLost >= faults.Lost, "losses are a lower bound");
     }

@@ -1,5 +1,6 @@
 using Sluice.Formats.Vtd;
 using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 
 namespace Sluice.Remapping.Tests;
 
@@ -81,9 +82,9 @@ public sealed class IommuContractTests
             domain.Unmap(mapping);
             Assert.Null(platform.Reach(Device, mapping.First, DmaAccess.Write));
             Assert.Null(platform.Reach(Device, second, DmaAccess.Read));
-            long misses = platform.Unit.Statistics.Misses;
+            long misses = platform.Unit.Counters.Misses;
             Assert.Equal(pages[0], platform.Reach(Device, kept.First, DmaAccess.Write));
-            Assert.Equal(misses, platform.Unit.Statistics.Misses);
+            Assert.Equal(misses, platform.Unit.Counters.Misses);
         }
     }
 
@@ -152,7 +153,7 @@ public sealed class IommuContractTests
         Assert.True(GC.GetAllocatedBytesForCurrentThread() - heap < 4 << 20, "the storm took memory");
         Assert.InRange(faults.Faults.Count, 1, 10_000);
         Assert.True(faults.Lost > 0 || faults.Silenced.Count > 0);
-        VtdStatistics silicon = platform.Unit.Statistics;
+        UnitCounters silicon = platform.Unit.Counters;
         Assert.Equal(
             Faults, silicon.FaultsRecorded + silicon.FaultsLost + silicon.FaultsCompressed + silicon.FaultsSuppressed);
         Assert.InRange(quarantinedAfter, 1, Faults / 2);

@@ -40,15 +40,15 @@ public sealed class SeveralTests
             Assert.Null(ReachSecond(AtSecond, mapping.First));
         }
         system.Detach(AtSecond);
-        long waits = platform.Second.Statistics.Waits;
+        long waits = platform.Second.Counters.Waits;
         domain.Unmap(domain.MustMap(platform.Buffers(1), DmaAccess.Read));
-        Assert.Equal(waits, platform.Second.Statistics.Waits);
+        Assert.Equal(waits, platform.Second.Counters.Waits);
 
         PhysicalAddress? ReachSecond(PciAddress device, LogicalAddress address)
         {
             port.Enter();
             bool reached = platform.Second.TryTranslate(
-                port, device.Requester, address, DmaAccess.Read, out PhysicalRun run);
+                port, new(device, address, DmaAccess.Read), out PhysicalRun run);
             port.Exit();
             return reached ? run.First : null;
         }
@@ -72,7 +72,7 @@ public sealed class SeveralTests
         Assert.Equal(0, wrong);
         Assert.Equal(Threads * Rounds, system.Statistics.PageInvalidations - before);
         Assert.Equal(0, system.Statistics.QueueErrors);
-        Assert.Equal(platform.Unit.Statistics.Waits, system.Statistics.Waits);
+        Assert.Equal(platform.Unit.Counters.Waits, system.Statistics.Waits);
 
         void Work(int n)
         {
@@ -94,7 +94,7 @@ public sealed class SeveralTests
             bool Reaches(LogicalAddress address)
             {
                 port.Enter();
-                bool reached = platform.Unit.TryTranslate(port, device.Requester, address, DmaAccess.Read, out _);
+                bool reached = platform.Unit.TryTranslate(port, new(device, address, DmaAccess.Read), out _);
                 port.Exit();
                 return reached;
             }

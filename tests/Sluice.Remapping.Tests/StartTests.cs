@@ -1,6 +1,6 @@
 using Sluice.Formats.PageTables;
 using Sluice.Formats.Vtd;
-using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 
 namespace Sluice.Remapping.Tests;
 

@@ -95,7 +95,7 @@ public sealed class StressTests
         {
             LogicalAddress address = new(Volatile.Read(ref heard[random.Next(heard.Length)]));
             port.Enter();
-            if (platform.Unit.TryTranslate(port, Device.Requester, address, DmaAccess.Write, out PhysicalRun run))
+            if (platform.Unit.TryTranslate(port, new(Device, address, DmaAccess.Write), out PhysicalRun run))
             {
                 Thread.SpinWait(random.Next(30));
                 platform.Memory.TryWrite64(run.First, address.Value);

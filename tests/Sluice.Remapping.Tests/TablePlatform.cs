@@ -1,5 +1,6 @@
 using Sluice.Formats.Acpi;
 using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 
 namespace Sluice.Remapping.Tests;
 
@@ -78,7 +79,8 @@ internal sealed class TablePlatform : IPlatform, IDisposable
         port.Enter();
         try
         {
-            return below.TryTranslate(port, device, address, access, out PhysicalRun run) ? run.First : null;
+            DmaRequest request = new(new PciAddress(0, device), address, access);
+            return below.TryTranslate(port, request, out PhysicalRun run) ? run.First : null;
         }
         finally
         {

@@ -1,5 +1,6 @@
 using Sluice.Formats.Acpi;
 using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 using Sluice.Remapping.Vtd;
 
 namespace Sluice.Remapping.Tests;
@@ -146,7 +147,7 @@ internal sealed class TestPlatform : IPlatform, IInterruptSink, IDisposable
         _port.Enter();
         try
         {
-            return Unit.TryTranslate(_port, device.Requester, address, access, out PhysicalRun run) ? run.First : null;
+            return Unit.TryTranslate(_port, new(device, address, access), out PhysicalRun run) ? run.First : null;
         }
         finally
         {

@@ -1,4 +1,5 @@
 using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 using Sluice.Remapping.Units;
 using Sluice.Remapping.Vtd;
 
@@ -160,7 +161,7 @@ public sealed class UnlikeUnitsTests
         TranslationPort port = platform.Second.Connect("narrow");
         port.Enter();
         bool reached = platform.Second.TryTranslate(
-            port, device.Requester, address, DmaAccess.Read, out PhysicalRun run);
+            port, new(device, address, DmaAccess.Read), out PhysicalRun run);
         port.Exit();
         return reached ? run.First : null;
     }

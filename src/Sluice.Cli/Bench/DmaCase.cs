@@ -24,7 +24,7 @@ internal sealed class DmaCase : BenchCase
         for (int i = 0; i < Pages; i++)
         {
             _bench.Unit.TryTranslate(
-                _bench.Port, _bench.Device.Address.Requester, _bench.Addresses[i], DmaAccess.Write,
+                _bench.Port, new(_bench.Device.Address, _bench.Addresses[i], DmaAccess.Write),
                 out Iommu.PhysicalRun run);
             _frames[i] = run.First;
         }

@@ -1,5 +1,6 @@
 using Sluice.Dma;
 using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 using Sluice.Machines;
 using Sluice.Remapping;
 
@@ -22,7 +23,7 @@ internal sealed class FaultCase : BenchCase
     private readonly DmaSystem _dma;
     private readonly DmaAdapter _adapter;
     private readonly Mdl _buffer;
-    private readonly RequesterId _device;
+    private readonly PciAddress _device;
     private readonly TranslationPort _port;
     private readonly LogicalAddress _target;
     private long _reports;
@@ -32,7 +33,7 @@ internal sealed class FaultCase : BenchCase
     public FaultCase()
     {
         RogueDevice rogue = _machine.Plug(new RogueDevice());
-        _device = rogue.Address.Requester;
+        _device = rogue.Address;
         _port = _machine.Unit!.Connect("bench");
         // No storm: it is to be explained each time.
         RemappingOptions patient = new() { FaultBurst = 1 << 20, FaultsPerSecond = 1 << 20 };
@@ -114,7 +115,7 @@ internal sealed class FaultCase : BenchCase
     private void Refuse()
     {
         _port.Enter();
-        bool passed = _machine.Unit!.TryTranslate(_port, _device, _target, DmaAccess.Write, out _);
+        bool passed = _machine.Unit!.TryTranslate(_port, new(_device, _target, DmaAccess.Write), out _);
         _port.Exit();
         if (passed) { throw new InvalidOperationException("the DMA was not refused"); }
     }

@@ -1,4 +1,5 @@
 using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 
 namespace Sluice.Cli.Bench;
 
@@ -45,12 +46,12 @@ internal sealed class TranslateCase : BenchCase
     {
         VtdUnit unit = _bench.Unit;
         TranslationPort port = _bench.Port;
-        RequesterId requester = _bench.Device.Address.Requester;
+        SourceId source = _bench.Device.Address;
         LogicalAddress[] addresses = _bench.Addresses;
         port.Enter();
         for (int i = 0; i < operations; i++)
         {
-            if (!unit.TryTranslate(port, requester, addresses[i & (Pages - 1)], DmaAccess.Read, out _))
+            if (!unit.TryTranslate(port, new(source, addresses[i & (Pages - 1)], DmaAccess.Read), out _))
             {
                 throw new InvalidOperationException();
             }

@@ -1,4 +1,5 @@
 using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 using Sluice.Machines;
 using Sluice.Remapping;
 

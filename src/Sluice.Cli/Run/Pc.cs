@@ -38,7 +38,7 @@ internal sealed class Pc : IDisposable
     /// <summary>Hits and misses of the unit's translation caches so far; null where nobody counts them.</summary>
     public (long? Hits, long? Misses) Iotlb => Machine switch
     {
-        Machine { Unit.Statistics: var unit } => (unit.Hits, unit.Misses),
+        Machine { Unit.Counters: var unit } => (unit.Hits, unit.Misses),
         _ => HasUnit ? (null, null) : (0, 0),
     };
 

@@ -1,7 +1,7 @@
 using System.CommandLine;
 using System.Text.Json;
 using Sluice.Cli.Run;
-using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 using Sluice.Machines;
 
 namespace Sluice.Cli.Serve;

@@ -37,11 +37,35 @@ public readonly record struct FaultRecord(ulong Low, ulong High)
     /// <summary>What the request tried.</summary>
     public DmaAccess Access => IsRead ? DmaAccess.Read : DmaAccess.Write;
 
+    /// <summary>The PASID of the request; null when it had none.</summary>
+    public Pasid? Pasid => High.Bit(31) ? new Pasid((uint)High.Field(40, 20)) : null;
+
+    /// <summary>Whether the request was an ordinary one; AT 1 is a translation request, 2 a translated one.</summary>
+    public DmaRequestKind Kind => High.Field(60, 2) switch
+    {
+        1 => DmaRequestKind.TranslationRequest,
+        2 => DmaRequestKind.Translated,
+        _ => DmaRequestKind.Untranslated,
+    };
+
     /// <summary>A record waiting to be read.</summary>
-    public static FaultRecord For(
-        RequesterId source, LogicalAddress address, VtdFaultReason reason, bool isRead) => new(
-            address.AlignDown(12).Value,
-            source.Value | ((ulong)reason << 32) | VtdWords.Flag(isRead, 62) | ValidBit);
+    /// <param name="request">What was refused: its sender, page, kind and PASID are kept. Any read is a read.</param>
+    /// <param name="reason">Why.</param>
+    public static FaultRecord For(in DmaRequest request, VtdFaultReason reason) => new(
+        request.Address.AlignDown(12).Value,
+        request.Source.Requester.Value
+        | (request.Pasid is { } pasid ? (1UL << 31) | ((ulong)pasid.Value << 40) : 0)
+        | ((ulong)reason << 32)
+        | AddressType(request.Kind)
+        | VtdWords.Flag((request.Access & DmaAccess.Read) != 0, 62)
+        | ValidBit);
+
+    private static ulong AddressType(DmaRequestKind kind) => kind switch
+    {
+        DmaRequestKind.TranslationRequest => 1UL << 60,
+        DmaRequestKind.Translated => 2UL << 60,
+        _ => 0,
+    };
 
     /// <summary>The fields in words.</summary>
     public override string ToString() => IsValid ? $"{Source} {Access} {Page}: {Reason.Describe()}" : "no fault";

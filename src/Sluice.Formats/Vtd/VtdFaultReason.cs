@@ -74,6 +74,9 @@ public enum VtdFaultReason : byte
 
     /// <summary>The root table address register asks for a mode that the unit does not have.</summary>
     RootTableAddressInvalid = 0x30,
+
+    /// <summary>A request with a PASID, while the root table is one of legacy mode.</summary>
+    PasidInLegacyMode = 0x31,
 }
 
 /// <summary>What is known of a fault reason.</summary>
@@ -84,7 +87,8 @@ public static class VtdFaultReasons
     /// </summary>
     public static bool IsQualified(this VtdFaultReason reason) => reason is not (
         VtdFaultReason.None or VtdFaultReason.RootNotPresent or VtdFaultReason.RootTableAccess
-        or VtdFaultReason.RootReserved or VtdFaultReason.ContextTableAccess or VtdFaultReason.RootTableAddressInvalid);
+        or VtdFaultReason.RootReserved or VtdFaultReason.ContextTableAccess or VtdFaultReason.RootTableAddressInvalid
+        or VtdFaultReason.PasidInLegacyMode);
 
     /// <summary>The cause in the words that all units share.</summary>
     public static FaultCause ToCause(this VtdFaultReason reason) => reason switch
@@ -97,7 +101,7 @@ public static class VtdFaultReasons
             => FaultCause.MalformedTables,
         VtdFaultReason.RootTableAccess or VtdFaultReason.ContextTableAccess or VtdFaultReason.PagingEntryAccess
             => FaultCause.TableUnreachable,
-        VtdFaultReason.RequestBlocked => FaultCause.RequestBlocked,
+        VtdFaultReason.RequestBlocked or VtdFaultReason.PasidInLegacyMode => FaultCause.RequestBlocked,
         VtdFaultReason.OutputInInterruptWindow => FaultCause.InterruptWindow,
         >= VtdFaultReason.InterruptReserved and <= VtdFaultReason.InterruptSource => FaultCause.InterruptWindow,
         _ => FaultCause.Other,
@@ -131,6 +135,7 @@ public static class VtdFaultReasons
         VtdFaultReason.InterruptCompatibilityBlocked => "VT-d reason 0x25, compatibility-format interrupt blocked",
         VtdFaultReason.InterruptSource => "VT-d reason 0x26, interrupt source check failed",
         VtdFaultReason.RootTableAddressInvalid => "VT-d reason 0x30, unsupported root table mode",
+        VtdFaultReason.PasidInLegacyMode => "VT-d reason 0x31, request with PASID in legacy mode",
         _ => $"VT-d reason 0x{(byte)reason:X2}, unknown",
     };
 }

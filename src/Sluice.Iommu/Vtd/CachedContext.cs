@@ -1,6 +1,6 @@
 using Sluice.Formats.Vtd;
 
-namespace Sluice.Iommu;
+namespace Sluice.Iommu.Vtd;
 
 /// <summary>
 /// What the context cache keeps of a context entry, in one word.
@@ -40,8 +40,8 @@ internal readonly record struct CachedContext(ulong Word)
     /// <summary>How many address bits the tables translate: 39, 48 or 57.</summary>
     internal int AddressBits => 21 + 9 * TopLevel;
 
-    /// <summary>The domain and the two bits that no cached page has, where the IOTLB's keys have them.</summary>
-    internal ulong Tag => (Word & TagMask) << (Iotlb.DomainShift - 8);
+    /// <summary>The domain and the two bits that no cached page has, where the keys of pages have them.</summary>
+    internal ulong Tag => (Word & TagMask) << (TranslationCache.SpaceShift - 8);
 
     internal static CachedContext For(in ContextEntry entry) => new(
         (entry.SecondStageTable.Value >> 12 << 24)
@@ -53,6 +53,8 @@ internal readonly record struct CachedContext(ulong Word)
     internal static CachedContext Refused(VtdFaultReason reason, bool faultsDisabled) =>
         new(((ulong)reason << 24) | RefusedBit | (faultsDisabled ? FaultsDisabledBit : 0));
 
-    /// <summary>The cache's key: never zero.</summary>
-    internal static ulong KeyOf(RequesterId requester) => requester.Value | (1UL << 16);
+    /// <summary>
+    /// The cache's key: never zero, and different for any two sources: what is no PCI function is never found.
+    /// </summary>
+    internal static ulong KeyOf(SourceId source) => ~source.Word;
 }

@@ -1,17 +1,18 @@
 using Sluice.Formats.Vtd;
 
-namespace Sluice.Iommu;
+namespace Sluice.Iommu.Vtd;
 
 /// <summary>From a requester to its context entry: root table, context table, and every check on the way.</summary>
 /// <remarks>
 /// VT-d specification 3.4.2 and 9.1 to 9.3. A present entry is accepted only as it stood in memory at one moment: its
 /// 128 bits are one load, as silicon fetches them, so software may replace a present entry by one store of 16 bytes.
-/// Where the processor cannot load that much at once, the word with the present bit is read before and after the other:
+/// Where the memory cannot load that much at once, the word with the present bit is read before and after the other:
 /// right as long as software clears the present bit, changes the rest, and sets the present bit, which is the only way
 /// on such a processor. Two whole replacements between the two reads would fool that check, but a replacement must be
 /// followed by an invalidation, and that waits for the DMA that is reading here.
 /// </remarks>
-internal sealed class ContextReader(VtdOptions options, PhysicalMemory memory)
+internal sealed class ContextReader<TMemory>(VtdOptions options, TMemory memory)
+    where TMemory : struct, IPhysicalMemory
 {
     private const int Attempts = 4;
     private readonly VtdCapability _capability = options.Capability;
@@ -51,9 +52,8 @@ internal sealed class ContextReader(VtdOptions options, PhysicalMemory memory)
         return typeSupported && widthSupported ? VtdFaultReason.None : VtdFaultReason.ContextInvalid;
     }
 
-    private bool TryReadPair(PhysicalAddress at, out ulong low, out ulong high) => PhysicalMemory.HasAtomic128
-        ? memory.TryRead128(at, out low, out high)
-        : TryReadSteadyPair(at, out low, out high);
+    private bool TryReadPair(PhysicalAddress at, out ulong low, out ulong high) =>
+        memory.TryRead128(at, out low, out high) || TryReadSteadyPair(at, out low, out high);
 
     // An entry that will not hold still is being replaced: it counts as absent.
     private bool TryReadSteadyPair(PhysicalAddress at, out ulong low, out ulong high)

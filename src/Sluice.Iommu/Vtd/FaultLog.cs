@@ -1,6 +1,6 @@
 using Sluice.Formats.Vtd;
 
-namespace Sluice.Iommu;
+namespace Sluice.Iommu.Vtd;
 
 /// <summary>
 /// Fault recording: FSTS, the fault event, and the ring of fault records. Every refusal ends in one of its counters.
@@ -42,14 +42,13 @@ internal sealed class FaultLog
     internal bool QueueStopped => (Volatile.Read(ref _status) & VtdFaultStatus.QueueError) != 0;
 
     /// <summary>Records one refusal, or counts why it is not recorded.</summary>
-    internal void Record(
-        RequesterId source, LogicalAddress address, VtdFaultReason reason, bool isRead, bool faultsDisabled)
+    internal void Record(in DmaRequest request, VtdFaultReason reason, bool faultsDisabled)
     {
         lock (_gate)
         {
             if (faultsDisabled && reason.IsQualified()) { Suppressed++; }
             else if ((_status & VtdFaultStatus.Overflow) != 0) { Lost++; }
-            else if (_compress && HasWaiting(source)) { Compressed++; }
+            else if (_compress && HasWaiting(request.Source.Requester)) { Compressed++; }
             else if (_records[_next].IsValid)
             {
                 Lost++;
@@ -58,13 +57,16 @@ internal sealed class FaultLog
             else
             {
                 Recorded++;
-                _records[_next] = FaultRecord.For(source, address, reason, isRead);
+                _records[_next] = FaultRecord.For(request, reason);
                 if (_waiting++ == 0) { _first = _next; }
                 _next = _next + 1 == _records.Length ? 0 : _next + 1;
                 Set(VtdFaultStatus.Pending);
             }
         }
     }
+
+    /// <summary>Counts a refusal that the specification does not record.</summary>
+    internal void Suppress() { lock (_gate) { Suppressed++; } }
 
     /// <summary>The invalidation queue has stopped.</summary>
     internal void StopQueue()
@@ -87,9 +89,9 @@ internal sealed class FaultLog
         }
     }
 
-    internal ulong ReadEventControlAndData() { lock (_gate) { return _event.ControlAndData; } }
+    internal ulong ReadEventControlAndData() { lock (_gate) { return _event.ControlAndData(); } }
 
-    internal uint ReadEventAddress() { lock (_gate) { return _event.Address; } }
+    internal ulong ReadEventAddress() { lock (_gate) { return _event.Address.Value; } }
 
     internal void WriteEventControl(uint value) { lock (_gate) { _event.WriteControl(value); } }
 
@@ -114,6 +116,23 @@ internal sealed class FaultLog
         }
     }
 
+    internal void Carry(StateWords state)
+    {
+        lock (_gate)
+        {
+            _status = state.Carry(_status);
+            _next = (int)(state.Carry((uint)_next) % (uint)_records.Length);
+            _first = (int)(state.Carry((uint)_first) % (uint)_records.Length);
+            _waiting = 0;
+            foreach (ref FaultRecord record in _records.AsSpan())
+            {
+                record = new(state.Carry(record.Low), state.Carry(record.High));
+                if (record.IsValid) { _waiting++; }
+            }
+            _event.Carry(state);
+        }
+    }
+
     internal void Reset()
     {
         lock (_gate)
@@ -124,7 +143,7 @@ internal sealed class FaultLog
         }
     }
 
-    internal VtdStatistics AddTo(VtdStatistics statistics)
+    internal UnitCounters AddTo(UnitCounters statistics)
     {
         lock (_gate)
         {

@@ -1,4 +1,4 @@
-namespace Sluice.Iommu;
+namespace Sluice.Iommu.Vtd;
 
 /// <summary>
 /// What happens to interrupt messages. This is the place of interrupt remapping; the unit reports ECAP.IR = 0, and

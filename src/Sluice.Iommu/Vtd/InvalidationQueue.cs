@@ -1,9 +1,9 @@
 using Sluice.Formats.Vtd;
 
-namespace Sluice.Iommu;
+namespace Sluice.Iommu.Vtd;
 
 /// <summary>
-/// Queued invalidation: IQA, IQH, IQT, the completion event, and the machine that executes descriptors.
+/// Queued invalidation: IQA, IQH, IQT, the completion event, and what descriptors do.
 /// </summary>
 /// <remarks>
 /// VT-d specification 6.5.2. Descriptors are executed inside the register write that makes them visible; the register
@@ -15,23 +15,18 @@ namespace Sluice.Iommu;
 /// nothing to drop.</para>
 /// </remarks>
 internal sealed class InvalidationQueue(
-    VtdOptions options, PhysicalMemory memory, Iotlb caches, DrainBarrier drain, FaultLog faults, IInterruptSink sink)
+    VtdOptions options, IPhysicalMemory memory, TranslationCache caches, DrainBarrier drain, FaultLog faults,
+    IInterruptSink sink)
+    : CommandRing(memory)
 {
     private const ulong AddressMask = ~0xFF8UL;
     private const ulong OffsetMask = 0x7FFF0;
-    private PhysicalAddress _base;
-    private uint _bytes;
     private bool _drainDue;
+    private QueueErrorInformation _found;
 
     internal EventRegisters Event { get; } = new(sink);
 
-    internal bool IsEnabled { get; private set; }
-
     internal ulong Address { get; private set; }
-
-    internal ulong Head { get; private set; }
-
-    internal ulong Tail { get; private set; }
 
     /// <summary>ICS: bit 0, a wait descriptor with interrupt has completed.</summary>
     internal uint CompletionStatus { get; private set; }
@@ -45,13 +40,11 @@ internal sealed class InvalidationQueue(
 
     internal long IotlbInvalidations { get; private set; }
 
+    protected override bool IsStopped => faults.QueueStopped;
+
     internal void WriteAddress(ulong value) => Address = value & AddressMask;
 
-    internal void WriteTail(ulong value)
-    {
-        Tail = value & OffsetMask;
-        Run();
-    }
+    internal void WriteTail(ulong value) => MoveTail(value & OffsetMask);
 
     internal void WriteCompletionStatus(uint value)
     {
@@ -59,34 +52,7 @@ internal sealed class InvalidationQueue(
         if (CompletionStatus == 0) { Event.Withdraw(); }
     }
 
-    internal void Enable(bool on)
-    {
-        if (on == IsEnabled) { return; }
-        IsEnabled = on;
-        Head = 0;
-        _base = new(Address & ~0xFFFUL);
-        _bytes = 0x1000u << (int)(Address & 7);
-        Run();
-    }
-
-    /// <summary>Executes descriptors until the queue is empty or stops on an error.</summary>
-    internal void Run()
-    {
-        if (!IsEnabled || Head == Tail || faults.QueueStopped) { return; }
-        var error = Tail < _bytes ? QueueErrorInformation.None : QueueErrorInformation.TailBeyondQueue;
-        while (error == QueueErrorInformation.None && Head != Tail)
-        {
-            PhysicalAddress at = _base + Head;
-            error = memory.TryRead64(at, out ulong low) && memory.TryRead64(at + sizeof(ulong), out ulong high)
-                ? Execute(new(low, high))
-                : QueueErrorInformation.Unreachable;
-            if (error == QueueErrorInformation.None) { Head = (Head + InvalidationDescriptor.Size) & (_bytes - 1); }
-        }
-        if (_drainDue) { Drain(); }
-        if (error == QueueErrorInformation.None) { return; }
-        Error = error;
-        faults.StopQueue();
-    }
+    internal void Enable(bool on) => Enable(on, new(Address & ~0xFFFUL), 0x1000u << (int)(Address & 7));
 
     internal void ClearError() => Error = QueueErrorInformation.None;
 
@@ -97,7 +63,22 @@ internal sealed class InvalidationQueue(
         if (granularity == InvalidationGranularity.Reserved) { return granularity; }
         ContextInvalidations++;
         _drainDue = true;
-        caches.InvalidateContexts(granularity, domainId, source, functionMask);
+        switch (granularity)
+        {
+            case InvalidationGranularity.Global:
+                caches.DropContexts(0, 0);
+                break;
+            case InvalidationGranularity.Domain:
+                caches.DropContexts(0, 0, CachedContext.DomainMask, (ulong)domainId << 8);
+                break;
+            case InvalidationGranularity.Selective:
+                // The mask hides function bits from the top: 1 hides bit 2, 2 hides 2:1, 3 hides all three.
+                // The domain id is not compared: dropping an entry too many is always allowed, one too few never.
+                // Nor is the segment: all functions below one unit have the same.
+                ulong compared = 0xFFFF & ~((0b111UL << (3 - functionMask)) & 0b111);
+                caches.DropContexts(compared, ~(ulong)source.Value & compared);
+                break;
+        }
         return granularity;
     }
 
@@ -115,7 +96,18 @@ internal sealed class InvalidationQueue(
         if (granularity == InvalidationGranularity.Reserved) { return granularity; }
         IotlbInvalidations++;
         _drainDue = true;
-        caches.InvalidatePages(granularity, domainId, address, addressMask);
+        switch (granularity)
+        {
+            case InvalidationGranularity.Global:
+                caches.DropPages();
+                break;
+            case InvalidationGranularity.Domain:
+                caches.DropPages(domainId);
+                break;
+            case InvalidationGranularity.Selective:
+                caches.DropPages(domainId, address, VtdUnit.PageLog2 + addressMask);
+                break;
+        }
         return granularity;
     }
 
@@ -126,10 +118,39 @@ internal sealed class InvalidationQueue(
         _drainDue = false;
     }
 
+    internal void Carry(StateWords state)
+    {
+        CarryRing(state);
+        Event.Carry(state);
+        (Address, CompletionStatus) = (state.Carry(Address), state.Carry(CompletionStatus) & 1);
+        Error = (QueueErrorInformation)state.Carry((uint)Error);
+        _drainDue = state.Carry(_drainDue);
+    }
+
     internal void Reset()
     {
+        Clear();
         Event.Reset();
-        (IsEnabled, Address, Head, Tail, CompletionStatus, Error) = (false, 0, 0, 0, 0, QueueErrorInformation.None);
+        (Address, CompletionStatus, Error) = (0, 0, QueueErrorInformation.None);
+    }
+
+    protected override bool Execute(ulong low, ulong high)
+    {
+        _found = Execute(new InvalidationDescriptor(low, high));
+        return _found == QueueErrorInformation.None;
+    }
+
+    protected override void Ended(RingStop stop)
+    {
+        if (_drainDue) { Drain(); }
+        if (stop == RingStop.None) { return; }
+        Error = stop switch
+        {
+            RingStop.TailBeyondRing => QueueErrorInformation.TailBeyondQueue,
+            RingStop.Unreachable => QueueErrorInformation.Unreachable,
+            _ => _found,
+        };
+        faults.StopQueue();
     }
 
     private QueueErrorInformation Execute(in InvalidationDescriptor descriptor)
@@ -160,7 +181,7 @@ internal sealed class InvalidationQueue(
     private QueueErrorInformation Complete(in InvalidationDescriptor wait)
     {
         if (_drainDue) { Drain(); }
-        if (wait.WritesStatus && !memory.TryWrite32(wait.StatusAddress, wait.StatusData))
+        if (wait.WritesStatus && !Memory.TryWrite32(wait.StatusAddress, wait.StatusData))
         {
             return QueueErrorInformation.Unreachable;
         }

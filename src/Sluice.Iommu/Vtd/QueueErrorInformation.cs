@@ -1,4 +1,4 @@
-namespace Sluice.Iommu;
+namespace Sluice.Iommu.Vtd;
 
 /// <summary>Why the invalidation queue stopped: IQERCD bits 3:0 (IQEI).</summary>
 /// <remarks>VT-d specification 11.4.27.</remarks>

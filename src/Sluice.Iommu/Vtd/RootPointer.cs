@@ -1,4 +1,4 @@
-namespace Sluice.Iommu;
+namespace Sluice.Iommu.Vtd;
 
 /// <summary>
 /// What a translation must know before any table: one word, so that it is never seen half changed.

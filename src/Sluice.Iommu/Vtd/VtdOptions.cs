@@ -1,7 +1,7 @@
 using System.Numerics;
 using Sluice.Formats.Vtd;
 
-namespace Sluice.Iommu;
+namespace Sluice.Iommu.Vtd;
 
 /// <summary>What a VT-d unit is built with: what CAP and ECAP report, and the size of its caches.</summary>
 /// <remarks>
@@ -14,6 +14,9 @@ public sealed record VtdOptions
     {
         AddressBits = 48, FaultRecords = 1, RootTableSetInvalidates = true,
     };
+
+    /// <summary>What it is called in messages; not empty.</summary>
+    public string Name { get; init; } = "VT-d";
 
     /// <summary>VER: major version in 7:4, minor in 3:0.</summary>
     public byte Version { get; init; } = 0x10;
@@ -138,6 +141,7 @@ public sealed record VtdOptions
     /// <summary>Throws one clear line for a unit that cannot be built.</summary>
     internal void Validate()
     {
+        Require(!string.IsNullOrEmpty(Name), $"{nameof(Name)} is not empty");
         Require(AddressBits is 39 or 48 or 57, $"{nameof(AddressBits)} is 39, 48 or 57, not {AddressBits}");
         RequireIn(HostAddressBits, 32, 52, nameof(HostAddressBits));
         RequireIn(DomainIdBits, 4, 16, nameof(DomainIdBits));

@@ -1,6 +1,6 @@
 using Sluice.Formats.Vtd;
 
-namespace Sluice.Iommu;
+namespace Sluice.Iommu.Vtd;
 
 /// <content>What registers do when written. All but the fault status under the register lock.</content>
 internal sealed partial class VtdRegisterFile

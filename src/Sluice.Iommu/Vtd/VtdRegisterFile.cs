@@ -1,26 +1,27 @@
 using Sluice.Formats.Vtd;
 
-namespace Sluice.Iommu;
+namespace Sluice.Iommu.Vtd;
 
 /// <summary>
-/// The register window. Every access becomes one access to an aligned 64-bit word with a mask of the bits it covers, so
-/// a 32-bit access to half of a wide register, and a 64-bit access to two narrow ones, need no cases of their own.
+/// The register window: what each register shows, and what is kept of a write.
 /// </summary>
 /// <remarks>
 /// VT-d specification 11.4. The fault registers have their own lock inside <see cref="FaultLog"/> and do not wait for a
 /// drain; all others share this one. Protected memory, advanced fault log, page requests and performance registers read
 /// zero.
 /// </remarks>
-internal sealed partial class VtdRegisterFile : RegisterWindow
+internal sealed partial class VtdRegisterFile : WordRegisterFile
 {
-    private const ulong LowHalf = 0xFFFF_FFFF;
-    private const ulong HighHalf = ~LowHalf;
     private const ulong RootTableMask = ~0x3FFUL;
     private const ulong InterruptTableMask = ~0x7F0UL;
     private const ulong ContextCommandMask = 0xE000_0003_FFFF_FFFF;
     private const ulong ContextCommandHidden = 0x3_FFFF_0000;
     private const ulong IotlbCommandMask = 0xB003_FFFF_0000_0000;
     private const ulong InvalidateAddressMask = ~0xF80UL;
+
+    // "VT-d" and the version of what is carried; then the capabilities, which say what the unit is built with.
+    private const ulong StateKind = 0x5654_2D64_0000_0001;
+    private const int HeadWords = 3;
 
     private readonly Lock _gate = new();
     private readonly VtdUnit _unit;
@@ -48,40 +49,6 @@ internal sealed partial class VtdRegisterFile : RegisterWindow
     /// <inheritdoc/>
     public override uint Length => _options.WindowLength;
 
-    /// <inheritdoc/>
-    public override byte Read8(uint offset) => (byte)(ReadChecked(offset, sizeof(byte)) >> (int)(offset & 7) * 8);
-
-    /// <inheritdoc/>
-    public override ushort Read16(uint offset) =>
-        (ushort)(ReadChecked(offset, sizeof(ushort)) >> (int)(offset & 7) * 8);
-
-    /// <inheritdoc/>
-    public override uint Read32(uint offset) => (uint)(ReadChecked(offset, sizeof(uint)) >> (int)(offset & 7) * 8);
-
-    /// <inheritdoc/>
-    public override ulong Read64(uint offset) => ReadChecked(offset, sizeof(ulong));
-
-    /// <inheritdoc/>
-    public override void Write8(uint offset, byte value) => Check(offset, sizeof(byte));
-
-    /// <inheritdoc/>
-    public override void Write16(uint offset, ushort value) => Check(offset, sizeof(ushort));
-
-    /// <inheritdoc/>
-    public override void Write32(uint offset, uint value)
-    {
-        Check(offset, sizeof(uint));
-        if ((offset & 4) == 0) { WriteWord(offset, value, LowHalf); }
-        else { WriteWord(offset - 4, (ulong)value << 32, HighHalf); }
-    }
-
-    /// <inheritdoc/>
-    public override void Write64(uint offset, ulong value)
-    {
-        Check(offset, sizeof(ulong));
-        WriteWord(offset, value, ~0UL);
-    }
-
     internal void Reset()
     {
         lock (_gate)
@@ -96,7 +63,20 @@ internal sealed partial class VtdRegisterFile : RegisterWindow
         }
     }
 
-    internal VtdStatistics AddTo(VtdStatistics statistics)
+    internal byte[] Save() { lock (_gate) { return Saved().ToBytes(); } }
+
+    internal bool TryRestore(ReadOnlySpan<byte> state)
+    {
+        lock (_gate)
+        {
+            if (Saved().Match(state, HeadWords) is not { } words) { return false; }
+            Carry(words);
+            _unit.Caches.Clear();
+            return true;
+        }
+    }
+
+    internal UnitCounters AddTo(UnitCounters statistics)
     {
         lock (_gate)
         {
@@ -109,15 +89,34 @@ internal sealed partial class VtdRegisterFile : RegisterWindow
         }
     }
 
-    private ulong ReadChecked(uint offset, uint size)
+    private StateWords Saved()
     {
-        Check(offset, size);
-        uint word = offset & ~7u;
-        if (TryReadFaultWord(word, out ulong value)) { return value; }
-        lock (_gate) { return ReadWord(word); }
+        StateWords state = new();
+        Carry(state);
+        return state;
     }
 
-    private ulong ReadWord(uint word) => word switch
+    private void Carry(StateWords state)
+    {
+        _ = state.Carry(StateKind);
+        _ = state.Carry(_options.Capability.Word);
+        _ = state.Carry(_options.ExtendedCapability.Word);
+        _unit.Root = new(state.Carry(_unit.Root.Word));
+        (_status, _rootTable) = (state.Carry(_status), state.Carry(_rootTable));
+        (_interruptTable, _contextCommand) = (state.Carry(_interruptTable), state.Carry(_contextCommand));
+        (_iotlbCommand, _invalidate) = (state.Carry(_iotlbCommand), state.Carry(_invalidate));
+        _queue.Carry(state);
+        _faults.Carry(state);
+    }
+
+    /// <inheritdoc/>
+    protected override ulong ReadWord(uint word)
+    {
+        if (TryReadFaultWord(word, out ulong value)) { return value; }
+        lock (_gate) { return ReadOther(word); }
+    }
+
+    private ulong ReadOther(uint word) => word switch
     {
         VtdRegister.Version => _options.Version,
         VtdRegister.Capability => _options.Capability.Word,
@@ -129,15 +128,16 @@ internal sealed partial class VtdRegisterFile : RegisterWindow
         VtdRegister.InvalidationQueueTail => _queue.Tail,
         VtdRegister.InvalidationQueueAddress => _queue.Address,
         VtdRegister.InvalidationCompletionStatus - 4 => (ulong)_queue.CompletionStatus << 32,
-        VtdRegister.InvalidationEventControl => _queue.Event.ControlAndData,
-        VtdRegister.InvalidationEventAddress => _queue.Event.Address,
+        VtdRegister.InvalidationEventControl => _queue.Event.ControlAndData(),
+        VtdRegister.InvalidationEventAddress => _queue.Event.Address.Value,
         VtdRegister.InvalidationQueueError => (ulong)_queue.Error,
         VtdRegister.InterruptRemappingTable => _interruptTable,
         _ when word == _invalidateAddress + 8 => _iotlbCommand,
         _ => 0,
     };
 
-    private void WriteWord(uint word, ulong value, ulong mask)
+    /// <inheritdoc/>
+    protected override void WriteWord(uint word, ulong value, ulong mask)
     {
         if (TryWriteFaultWord(word, value, mask)) { return; }
         lock (_gate)
@@ -226,6 +226,4 @@ internal sealed partial class VtdRegisterFile : RegisterWindow
                 return false;
         }
     }
-
-    private static ulong Merge(ulong old, ulong value, ulong mask) => (old & ~mask) | (value & mask);
 }

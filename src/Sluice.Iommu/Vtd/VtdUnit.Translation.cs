@@ -2,12 +2,12 @@ using System.Runtime.CompilerServices;
 using Sluice.Formats.PageTables;
 using Sluice.Formats.Vtd;
 
-namespace Sluice.Iommu;
+namespace Sluice.Iommu.Vtd;
 
 /// <content>The whole road of a translation: root, context, IOTLB, tables, rights, faults.</content>
 public sealed partial class VtdUnit
 {
-    private const int PageLog2 = 12;
+    internal const int PageLog2 = 12;
     private const int MaximumAddressBits = 57;
 
     // The longest run handed out. The interrupt window begins at a multiple of it and is shorter, so a run that begins
@@ -17,9 +17,10 @@ public sealed partial class VtdUnit
 
     [MethodImpl(MethodImplOptions.NoInlining)]
     private bool TranslateFully(
-        TranslationPort port, RequesterId requester, LogicalAddress address, DmaAccess access, out PhysicalRun run)
+        TranslationPort port, SourceId source, LogicalAddress address, DmaAccess access, out PhysicalRun run)
     {
         run = default;
+        if (!source.IsPci) { throw NotPci(source); }
         // The epoch before all that a fill rests on, the root table too; both loads acquire. After a root read first
         // another may be set and everything invalidated before the epoch is read: what is then walked from the old root
         // would count as new, and stay.
@@ -30,7 +31,7 @@ public sealed partial class VtdUnit
             run = RunOf(new(address.Value), RunLog2);
             return true;
         }
-        CachedContext context = FindContext(root, requester, epoch, out bool walked);
+        CachedContext context = FindContext(root, source, epoch, out bool walked);
         VtdFaultReason reason = context.IsRefused ? context.Reason
             : address.Value >> context.AddressBits != 0 ? VtdFaultReason.AddressBeyondWidth
             : InterruptRemapping.Window.Contains(address) ? VtdFaultReason.OutputInInterruptWindow
@@ -44,15 +45,42 @@ public sealed partial class VtdUnit
         if (walked) { port.CountMiss(); }
         else { port.CountHit(); }
         return reason == VtdFaultReason.None
-            || Refuse(port, requester, address, access, reason, context.FaultsDisabled);
+            || Refuse(port, new(source, address, access), reason, context.FaultsDisabled);
     }
 
-    private CachedContext FindContext(RootPointer root, RequesterId requester, long epoch, out bool walked)
+    // Requests that legacy mode does not know. A context can only say why they are refused: none allows them.
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private bool TranslateOther(TranslationPort port, DmaRequest request, out PhysicalRun run)
     {
-        ulong key = CachedContext.KeyOf(requester);
+        run = default;
+        bool untranslated = request.Kind == DmaRequestKind.Untranslated;
+        long epoch = _caches.Epoch;
+        RootPointer root = Root;
+        if (untranslated && (request.Pasid is null || !root.IsEnabled))
+        {
+            return TranslateFully(port, request.Source, request.Address, request.Access, out run);
+        }
+        if (!request.Source.IsPci) { throw NotPci(request.Source); }
+        if (!root.IsEnabled) { return RefuseUnrecorded(port); }
+        if (request.Pasid is not null && !root.IsWrongMode)
+        {
+            return Refuse(port, request, VtdFaultReason.PasidInLegacyMode, faultsDisabled: false);
+        }
+        CachedContext context = FindContext(root, request.Source, epoch, out bool walked);
+        if (walked) { port.CountMiss(); }
+        else { port.CountHit(); }
+        VtdFaultReason reason = context.IsRefused ? context.Reason : VtdFaultReason.RequestBlocked;
+        return Refuse(port, request, reason, context.FaultsDisabled);
+    }
+
+    private static ArgumentException NotPci(SourceId source) => new($"a VT-d unit serves PCI functions, not {source}");
+
+    private CachedContext FindContext(RootPointer root, SourceId source, long epoch, out bool walked)
+    {
+        ulong key = CachedContext.KeyOf(source);
         walked = !_contexts.TryFind(key, out ulong word);
         if (!walked) { return new(word); }
-        CachedContext context = _contextReader.Read(root, requester);
+        CachedContext context = _tables.ReadContext(root, source.Requester);
         if (!context.IsRefused || Options.CachingMode) { _caches.Fill(_contexts, key, context.Word, epoch); }
         return context;
     }
@@ -64,7 +92,7 @@ public sealed partial class VtdUnit
         for (int level = 0; level <= 2; level++)
         {
             SetAssociativeCache pages = _caches.Pages(level);
-            if (pages.Count != 0 && pages.TryFind(Iotlb.KeyOf(context, address, level), out ulong page))
+            if (pages.Count != 0 && pages.TryFind(KeyOf(context, address, level), out ulong page))
             {
                 return Grant(page, level, address, access, out run);
             }
@@ -76,11 +104,7 @@ public sealed partial class VtdUnit
     private VtdFaultReason Walk(
         in CachedContext context, LogicalAddress address, DmaAccess access, long epoch, out PhysicalRun run)
     {
-        PageTableRoot tables = new(context.Table, context.TopLevel, Options.HostAddressBits, Options.LeafLevels)
-        {
-            SnoopControl = false,
-        };
-        Translation found = PageTable<VtdSecondStage>.Walk(_memory, in tables, address);
+        Translation found = _tables.Walk(context, address);
         if (found.Status != WalkStatus.Mapped)
         {
             run = default;
@@ -93,7 +117,7 @@ public sealed partial class VtdUnit
             };
             if (Options.CachingMode)
             {
-                _caches.Fill(_pages4K, Iotlb.KeyOf(context, address, level: 0), (ulong)failed << ReasonShift, epoch);
+                _caches.Fill(_pages4K, KeyOf(context, address, level: 0), (ulong)failed << ReasonShift, epoch);
             }
             return failed == VtdFaultReason.None ? MissingRight(access) : failed;
         }
@@ -106,7 +130,7 @@ public sealed partial class VtdUnit
             // failing.
             if ((found.Access & access) == access || Options.CachingMode)
             {
-                _caches.Fill(_caches.Pages(level), Iotlb.KeyOf(context, address, level), page, epoch);
+                _caches.Fill(_caches.Pages(level), KeyOf(context, address, level), page, epoch);
             }
         }
         else if (Window.Contains(found.Address))
@@ -117,6 +141,9 @@ public sealed partial class VtdUnit
         }
         return Grant(page, level, address, access, out run);
     }
+
+    private static ulong KeyOf(in CachedContext context, LogicalAddress address, int level) =>
+        TranslationCache.KeyOf(context.Tag, address, PageLog2 + 9 * level);
 
     private static PhysicalRange Window =>
         new(new(InterruptRemapping.Window.First.Value), new(InterruptRemapping.Window.Last.Value));
@@ -150,12 +177,18 @@ public sealed partial class VtdUnit
     private static VtdFaultReason MissingRight(DmaAccess missing) =>
         (missing & DmaAccess.Read) != 0 ? VtdFaultReason.NoReadPermission : VtdFaultReason.NoWritePermission;
 
-    private bool Refuse(
-        TranslationPort port, RequesterId requester, LogicalAddress address, DmaAccess access, VtdFaultReason reason,
-        bool faultsDisabled)
+    private bool Refuse(TranslationPort port, in DmaRequest request, VtdFaultReason reason, bool faultsDisabled)
     {
         port.CountRefusal();
-        _faults.Record(requester, address, reason, isRead: (access & DmaAccess.Read) != 0, faultsDisabled);
+        _faults.Record(request, reason, faultsDisabled);
+        return false;
+    }
+
+    // A unit that is off answers "unsupported request" to what is not plain DMA, and records nothing.
+    private bool RefuseUnrecorded(TranslationPort port)
+    {
+        port.CountRefusal();
+        _faults.Suppress();
         return false;
     }
 }

@@ -1,7 +1,8 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using Sluice.Formats.Vtd;
 
-namespace Sluice.Iommu;
+namespace Sluice.Iommu.Vtd;
 
 /// <summary>An Intel VT-d remapping unit in legacy mode: registers, caches, invalidation, fault records.</summary>
 /// <remarks>
@@ -14,33 +15,41 @@ public sealed partial class VtdUnit : IRemappingUnit
 {
     private readonly SetAssociativeCache _contexts;
     private readonly SetAssociativeCache _pages4K;
-    private readonly Iotlb _caches;
+    private readonly TranslationCache _caches;
     private readonly DrainBarrier _drain;
     private readonly FaultLog _faults;
-    private readonly PhysicalMemory _memory;
-    private readonly ContextReader _contextReader;
+    private readonly VtdTables _tables;
     private readonly VtdRegisterFile _registers;
     private ulong _root;
 
     /// <summary>A unit as it comes out of reset.</summary>
     /// <param name="options">What it is built with.</param>
-    /// <param name="memory">Where its tables and queues lie.</param>
+    /// <param name="memory">
+    /// Where its tables and queues lie: a machine's memory, or any that the host has. Only misses and queues read it; a
+    /// walk in a machine's makes no call for a word.
+    /// </param>
     /// <param name="interrupts">Where its own events go.</param>
     /// <exception cref="ArgumentException">The options describe no possible unit.</exception>
-    public VtdUnit(VtdOptions options, PhysicalMemory memory, IInterruptSink interrupts)
+    public VtdUnit(VtdOptions options, IPhysicalMemory memory, IInterruptSink interrupts)
     {
         ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(memory);
         ArgumentNullException.ThrowIfNull(interrupts);
         options.Validate();
         Options = options;
-        _memory = memory;
-        _caches = new(options);
+        int largeSetsLog2 = Math.Max(0, options.IotlbSetsLog2 - 2);
+        _caches = new(
+            options.ContextSetsLog2, options.ContextWays,
+            new(PageLog2, options.IotlbSetsLog2, options.IotlbWays),
+            new(PageLog2 + 9, largeSetsLog2, options.IotlbWays),
+            new(PageLog2 + 18, largeSetsLog2, options.IotlbWays));
         _contexts = _caches.Contexts;
-        _pages4K = _caches.Pages4K;
-        _drain = new(options.DrainLimit);
+        _pages4K = _caches.Pages(0);
+        _drain = new(options.Name, options.DrainLimit);
         _faults = new(options, interrupts);
-        _contextReader = new(options, memory);
+        _tables = VtdTables.In(memory, options);
         _registers = new(this, new(options, memory, _caches, _drain, _faults, interrupts), _faults);
+        Windows = [_registers];
     }
 
     /// <summary>What it was built with.</summary>
@@ -56,12 +65,18 @@ public sealed partial class VtdUnit : IRemappingUnit
     /// </exception>
     public RegisterWindow Registers => _registers;
 
-    /// <summary>What it has done. Any thread.</summary>
-    public VtdStatistics Statistics
+    /// <inheritdoc/>
+    public string Name => Options.Name;
+
+    /// <inheritdoc/>
+    public IReadOnlyList<RegisterWindow> Windows { get; }
+
+    /// <inheritdoc/>
+    public UnitCounters Counters
     {
         get
         {
-            VtdStatistics total = _registers.AddTo(_faults.AddTo(default)) with
+            UnitCounters total = _registers.AddTo(_faults.AddTo(default)) with
             {
                 FillsDropped = _caches.FillsDropped, DrainsDelayed = _drain.Delayed, DrainsTimedOut = _drain.TimedOut,
             };
@@ -81,14 +96,14 @@ public sealed partial class VtdUnit : IRemappingUnit
     /// <inheritdoc/>
     public TranslationPort Connect(string name = "") => _drain.Connect(name);
 
-    /// <summary>
-    /// Back to the state out of reset; the counters stay. The DMA in flight is drained first, under the tables that it
-    /// began with; what begins later passes unchanged.
-    /// </summary>
-    /// <exception cref="InvalidOperationException">
-    /// The caller is inside a DMA itself, or one did not end. Nothing was reset then.
-    /// </exception>
+    /// <inheritdoc/>
     public void Reset() => _registers.Reset();
+
+    /// <inheritdoc/>
+    public byte[] Save() => _registers.Save();
+
+    /// <inheritdoc/>
+    public bool TryRestore(ReadOnlySpan<byte> state) => _registers.TryRestore(state);
 
     /// <summary>The root table and whether translation is on. Changed under the register lock.</summary>
     internal RootPointer Root
@@ -98,11 +113,18 @@ public sealed partial class VtdUnit : IRemappingUnit
     }
 
     /// <summary>What the unit keeps between translations.</summary>
-    internal Iotlb Caches => _caches;
+    internal TranslationCache Caches => _caches;
 
     /// <inheritdoc/>
-    public bool TryTranslate(
-        TranslationPort port, RequesterId requester, LogicalAddress address, DmaAccess access, out PhysicalRun run)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public bool TryTranslate(TranslationPort port, in DmaRequest request, out PhysicalRun run) => request.IsPlain
+        ? TranslatePlain(port, request.Source, request.Address, request.Access, out run)
+        : TranslateOther(port, request, out run);
+
+    // Inlined as well, and the other road takes a copy: who makes the request on the spot keeps it in registers.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private bool TranslatePlain(
+        TranslationPort port, SourceId source, LogicalAddress address, DmaAccess access, out PhysicalRun run)
     {
         ArgumentNullException.ThrowIfNull(port);
         Debug.Assert(port.IsInFlight, "enter the port before translating");
@@ -112,8 +134,8 @@ public sealed partial class VtdUnit : IRemappingUnit
         // Pages in the interrupt window are never cached and so never found here.
         if (Root.IsEnabled
             && address.Value >> MaximumAddressBits == 0
-            && _contexts.TryFind(CachedContext.KeyOf(requester), out ulong word)
-            && _pages4K.TryFind(Iotlb.KeyOf(new CachedContext(word), address, level: 0), out ulong page)
+            && _contexts.TryFind(CachedContext.KeyOf(source), out ulong word)
+            && _pages4K.TryFind(KeyOf(new CachedContext(word), address, level: 0), out ulong page)
             && ((ulong)access & ~page) == 0)
         {
             port.CountHit();
@@ -121,12 +143,12 @@ public sealed partial class VtdUnit : IRemappingUnit
             run = new(new((page & ~0xFFFUL) | offset), (1UL << PageLog2) - offset);
             return true;
         }
-        return TranslateFully(port, requester, address, access, out run);
+        return TranslateFully(port, source, address, access, out run);
     }
 
     /// <inheritdoc/>
     public bool TryRemapInterrupt(
-        TranslationPort port, RequesterId requester, MsiMessage request, out MsiMessage delivered)
+        TranslationPort port, SourceId source, MsiMessage request, out MsiMessage delivered)
     {
         ArgumentNullException.ThrowIfNull(port);
         Debug.Assert(port.IsInFlight, "enter the port before sending an interrupt");
@@ -137,6 +159,6 @@ public sealed partial class VtdUnit : IRemappingUnit
         }
         delivered = default;
         const VtdFaultReason Reason = VtdFaultReason.OutputInInterruptWindow;
-        return Refuse(port, requester, request.Address, DmaAccess.Write, Reason, faultsDisabled: false);
+        return Refuse(port, new(source, request.Address, DmaAccess.Write), Reason, faultsDisabled: false);
     }
 }

@@ -11,7 +11,7 @@ namespace Sluice.Machines;
 /// <remarks>
 /// Allocates nothing and takes no lock. A refused piece is a result, never an exception. Whether the function may
 /// master the bus is looked at inside the section: who clears that and then drains the unit knows that no piece passes
-/// any more.
+/// any more. So a <see cref="MemoryPort{TMemory}"/>, which begins its sections itself, would not do here.
 /// </remarks>
 public sealed class DmaPort
 {
@@ -77,11 +77,11 @@ public sealed class DmaPort
     /// <summary>A read under any requester id: what a hostile device may put on the bus.</summary>
     public DmaStatus Read(RequesterId requester, LogicalAddress address, Span<byte> destination)
     {
-        requester = _device.OnTheBus(requester);
+        SourceId sender = OnTheBus(requester);
         while (!destination.IsEmpty)
         {
             int length = Math.Min(destination.Length, PageSize - (int)address.OffsetIn(MachineMap.PageLog2));
-            if (!ReadPiece(requester, address, destination[..length]))
+            if (!ReadPiece(sender, address, destination[..length]))
             {
                 destination.Fill(0xFF);
                 return DmaStatus.Refused;
@@ -95,11 +95,11 @@ public sealed class DmaPort
     /// <summary>A write under any requester id: what a hostile device may put on the bus.</summary>
     public DmaStatus Write(RequesterId requester, LogicalAddress address, ReadOnlySpan<byte> source)
     {
-        requester = _device.OnTheBus(requester);
+        SourceId sender = OnTheBus(requester);
         while (!source.IsEmpty)
         {
             int length = Math.Min(source.Length, PageSize - (int)address.OffsetIn(MachineMap.PageLog2));
-            if (!WritePiece(requester, address, source[..length])) { return DmaStatus.Refused; }
+            if (!WritePiece(sender, address, source[..length])) { return DmaStatus.Refused; }
             source = source[length..];
             address += (ulong)length;
         }
@@ -117,7 +117,7 @@ public sealed class DmaPort
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private bool ReadPiece(RequesterId requester, LogicalAddress address, Span<byte> destination)
+    private bool ReadPiece(SourceId sender, LogicalAddress address, Span<byte> destination)
     {
         if (_port is null)
         {
@@ -127,18 +127,18 @@ public sealed class DmaPort
             return read ? Moved(destination.Length) : Count(ref _masterAborts);
         }
         if (!TryEnter(_port)) { return Count(ref _busMasterOff); }
-        bool allowed = _unit!.TryTranslate(_port, requester, address, DmaAccess.Read, out PhysicalRun run);
-        bool moved = allowed && _memory.TryRead(run.First, destination);
+        bool allowed = _unit!.TryTranslate(_port, new(sender, address, DmaAccess.Read), out PhysicalRun run);
+        bool moved = allowed && Covers(run, destination.Length) && _memory.TryRead(run.First, destination);
         _port.Exit();
         return moved ? Moved(destination.Length) : Count(ref allowed ? ref _masterAborts : ref _refused);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private bool WritePiece(RequesterId requester, LogicalAddress address, ReadOnlySpan<byte> source)
+    private bool WritePiece(SourceId sender, LogicalAddress address, ReadOnlySpan<byte> source)
     {
         if (source.Length == sizeof(uint) && address.Value - _windowFirst < _windowLength)
         {
-            return Interrupt(requester, address, source);
+            return Interrupt(sender, address, source);
         }
         if (_port is null)
         {
@@ -146,8 +146,8 @@ public sealed class DmaPort
             return Store(new(address.Value), source) ? Moved(source.Length) : Count(ref _masterAborts);
         }
         if (!TryEnter(_port)) { return Count(ref _busMasterOff); }
-        bool allowed = _unit!.TryTranslate(_port, requester, address, DmaAccess.Write, out PhysicalRun run);
-        bool moved = allowed && Store(run.First, source);
+        bool allowed = _unit!.TryTranslate(_port, new(sender, address, DmaAccess.Write), out PhysicalRun run);
+        bool moved = allowed && Covers(run, source.Length) && Store(run.First, source);
         _port.Exit();
         return moved ? Moved(source.Length) : Count(ref allowed ? ref _masterAborts : ref _refused);
     }
@@ -161,10 +161,16 @@ public sealed class DmaPort
         return false;
     }
 
+    // A piece ends with its page of 4 KiB; a unit with smaller ones needs smaller pieces.
+    private static bool Covers(in PhysicalRun run, int length) => (ulong)length <= run.Length;
+
+    private SourceId OnTheBus(RequesterId requester) =>
+        new PciAddress(_device.Address.Segment, _device.OnTheBus(requester));
+
     private bool Store(PhysicalAddress address, ReadOnlySpan<byte> source) =>
         source.Length > 64 ? _memory.TryWrite(address, source) : _memory.TryWriteInOrder(address, source);
 
-    private bool Interrupt(RequesterId requester, LogicalAddress address, ReadOnlySpan<byte> source)
+    private bool Interrupt(SourceId sender, LogicalAddress address, ReadOnlySpan<byte> source)
     {
         MsiMessage message = new(address, BinaryPrimitives.ReadUInt32LittleEndian(source));
         if (!_device.MayMaster) { return Count(ref _busMasterOff); }
@@ -172,7 +178,7 @@ public sealed class DmaPort
         if (_port is not null)
         {
             _port.Enter();
-            bool allowed = _unit!.TryRemapInterrupt(_port, requester, message, out message);
+            bool allowed = _unit!.TryRemapInterrupt(_port, sender, message, out message);
             _port.Exit();
             if (!allowed) { return Count(ref _refused); }
         }

@@ -19,6 +19,7 @@ public sealed record MemoryBank(
 public sealed unsafe class MemoryBanks : IDisposable
 {
     private readonly MemoryBank[] _banks;
+    private readonly ulong[] _firsts;
     private readonly NativeBlock[] _blocks;
 
     // The first bank in a form the fast path likes. The lengths are cut to whole 8-byte words: an aligned word that
@@ -28,7 +29,9 @@ public sealed unsafe class MemoryBanks : IDisposable
     internal ulong FirstLength;
     internal ulong FirstWritableLength;
 
-    /// <summary>Banks in any order; they must not overlap. The lowest one becomes the fast path.</summary>
+    /// <summary>
+    /// Banks in any order; they must not overlap. The lowest one becomes the fast path, the others are searched for.
+    /// </summary>
     /// <exception cref="ArgumentException">No bank, an empty or overlapping one, or one past its block's
     /// end.</exception>
     public MemoryBanks(params ReadOnlySpan<MemoryBank> banks)
@@ -57,6 +60,7 @@ public sealed unsafe class MemoryBanks : IDisposable
                     $"the bank at {bank.First} overlaps the one at {_banks[i - 1].First}", nameof(banks));
             }
         }
+        _firsts = [.. _banks.Select(static b => b.First.Value)];
         _blocks = [.. _banks.Select(static b => b.Block).Distinct()];
         FirstStart = _banks[0].Block.Start + _banks[0].Offset;
         FirstAddress = _banks[0].First.Value;
@@ -73,15 +77,21 @@ public sealed unsafe class MemoryBanks : IDisposable
     /// <summary>A pointer to <paramref name="length"/> bytes in a bank other than the first, or null.</summary>
     internal byte* FindElsewhere(ulong address, ulong length, bool write)
     {
-        foreach (MemoryBank bank in _banks)
+        // The last bank that begins at or below the address is the only one that can hold it.
+        int low = 0;
+        int high = _firsts.Length - 1;
+        while (low < high)
         {
-            ulong offset = unchecked(address - bank.First.Value);
-            if (offset < bank.Length && bank.Length - offset >= length && bank.Block.Length != 0)
-            {
-                return write && !bank.Writable ? null : bank.Block.Start + bank.Offset + offset;
-            }
+            int middle = (low + high + 1) >> 1;
+            if (_firsts[middle] <= address) { low = middle; }
+            else { high = middle - 1; }
         }
-        return null;
+        MemoryBank bank = _banks[low];
+        ulong offset = unchecked(address - bank.First.Value);
+        return offset < bank.Length && bank.Length - offset >= length && bank.Block.Length != 0
+            && (bank.Writable || !write)
+                ? bank.Block.Start + bank.Offset + offset
+                : null;
     }
 
     /// <summary>

@@ -14,7 +14,8 @@ namespace Sluice;
 //     leaves its memory alone, because a device may still write there.
 
 /// <summary>
-/// Memory outside the garbage collector's heap: zeroed pages of this process, or a file mapped and shared.
+/// Memory outside the garbage collector's heap: zeroed pages of this process, a file mapped and shared, or somebody
+/// else's.
 /// </summary>
 public sealed unsafe class NativeBlock : IDisposable
 {
@@ -34,6 +35,9 @@ public sealed unsafe class NativeBlock : IDisposable
 
     /// <summary>The first byte, aligned to a page.</summary>
     internal byte* Start { get; private set; }
+
+    /// <summary>Whose memory it is; null when it is the block's own.</summary>
+    internal object? Owner { get; private set; }
 
     /// <summary>Zeroed private memory; pages cost nothing until touched.</summary>
     /// <exception cref="OutOfMemoryException">The system refuses.</exception>
@@ -71,7 +75,26 @@ public sealed unsafe class NativeBlock : IDisposable
         return new(start + view.PointerOffset, length) { _file = map, _view = view };
     }
 
-    /// <summary>Frees or unmaps. Every user must have stopped.</summary>
+    /// <summary>
+    /// Memory that belongs to somebody else: a host's guest memory, a mapping of its own. Nothing here frees it.
+    /// </summary>
+    /// <param name="start">The first byte, aligned to a page of 4 KiB.</param>
+    /// <param name="length">Bytes from there on, all of which may be read and written until the block is
+    /// disposed.</param>
+    /// <param name="owner">Whose it is. It stays reachable as long as the block, so no finalizer frees it.</param>
+    /// <exception cref="ArgumentException">The start is zero or not aligned.</exception>
+    public static NativeBlock Borrow(nint start, ulong length, object owner)
+    {
+        ArgumentOutOfRangeException.ThrowIfZero(length);
+        ArgumentNullException.ThrowIfNull(owner);
+        if (start == 0 || (start & ((1 << PageLog2) - 1)) != 0)
+        {
+            throw new ArgumentException($"borrowed memory begins at a page, not at 0x{start:X}", nameof(start));
+        }
+        return new((byte*)start, length) { Owner = owner };
+    }
+
+    /// <summary>Frees, unmaps or gives back. Every user must have stopped.</summary>
     public void Dispose()
     {
         Length = 0;
@@ -89,5 +112,6 @@ public sealed unsafe class NativeBlock : IDisposable
         }
         _file?.Dispose();
         _file = null;
+        Owner = null;
     }
 }

@@ -13,8 +13,7 @@ public readonly unsafe partial struct PhysicalMemory
     /// <summary>Whether this processor loads and stores 16 aligned bytes in one access.</summary>
     public static bool HasAtomic128 => Avx.IsSupported;
 
-    /// <summary>Loads 16 aligned bytes in one access: what a unit does with an entry of two words.</summary>
-    /// <returns>False where there is no memory, or without <see cref="HasAtomic128"/>.</returns>
+    /// <inheritdoc/>
     public bool TryRead128(PhysicalAddress address, out ulong low, out ulong high)
     {
         byte* p = FindWide(address.Value, write: false);

@@ -36,6 +36,7 @@ public sealed class VtdFaultReasonTests
     [InlineData(0x26, true, FaultCause.InterruptWindow, "interrupt source check failed")]
     [InlineData(0x27, true, FaultCause.Other, "unknown")]
     [InlineData(0x30, false, FaultCause.MalformedTables, "unsupported root table mode")]
+    [InlineData(0x31, false, FaultCause.RequestBlocked, "request with PASID in legacy mode")]
     public void AReasonMeansThis(byte code, bool isQualified, FaultCause cause, string words)
     {
         VtdFaultReason reason = (VtdFaultReason)code;

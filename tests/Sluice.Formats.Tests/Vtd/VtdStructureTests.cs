@@ -58,20 +58,44 @@ public sealed class VtdStructureTests
     [Fact]
     public void AFaultRecordIsTheseWords()
     {
-        FaultRecord read = FaultRecord.For(new(0x0320), new(0x1_2345_6789), VtdFaultReason.NoReadPermission, true);
+        DmaRequest asked = new(PciAddress.From(3, 4, 0), new(0x1_2345_6789), DmaAccess.Read);
+        FaultRecord read = FaultRecord.For(asked, VtdFaultReason.NoReadPermission);
         Assert.Equal(new FaultRecord(0x1_2345_6000, 0xC000_0006_0000_0320), read);
-        FaultRecord write = FaultRecord.For(new(0xFFFF), new(ulong.MaxValue), VtdFaultReason.NoWritePermission, false);
+        PciAddress last = new(7, new(0xFFFF));
+        FaultRecord write = FaultRecord.For(
+            new(last, new(ulong.MaxValue), DmaAccess.Write), VtdFaultReason.NoWritePermission);
         Assert.Equal(new FaultRecord(0xFFFF_FFFF_FFFF_F000, 0x8000_0005_0000_FFFF), write);
         Assert.True(read.IsValid && read.IsRead && !write.IsRead);
         Assert.False(new FaultRecord(0, 0x7FFF_FFFF_FFFF_FFFF).IsValid);
         Assert.Equal((DmaAccess.Read, DmaAccess.Write), (read.Access, write.Access));
         Assert.Equal((new LogicalAddress(0x1_2345_6000), new RequesterId(0x0320), VtdFaultReason.NoReadPermission),
             (read.Page, read.Source, read.Reason));
+        // An atomic operation is recorded as a read.
+        Assert.Equal(read, FaultRecord.For(
+            asked with { Access = DmaAccess.ReadWrite }, VtdFaultReason.NoReadPermission));
         // What a unit may add: address type 61:60, PASID 59:40 and 31, the page's offset.
         FaultRecord foreign = new(0x1_2345_6FFF, 0xFFFF_FF06_FFFF_0320);
         Assert.Equal((read.Page, read.Source, read.Reason), (foreign.Page, foreign.Source, foreign.Reason));
         Assert.Equal("03:04.0 Read 0x123456000: VT-d reason 0x06, read permission", read.ToString());
         Assert.Equal("no fault", default(FaultRecord).ToString());
+    }
+
+    // QEMU and the specification: AT 61:60, PASID 59:40, PASID present 31. Seen failing: AT 1 and 2 exchanged.
+    [Fact]
+    public void AFaultRecordKeepsTheKindAndThePasidOfTheRequest()
+    {
+        DmaRequest request = new(PciAddress.From(3, 4, 0), new(0x5000), DmaAccess.Write);
+        FaultRecord plain = FaultRecord.For(request, VtdFaultReason.PasidInLegacyMode);
+        Assert.Equal((null, DmaRequestKind.Untranslated), (plain.Pasid, plain.Kind));
+        FaultRecord asking = FaultRecord.For(
+            request with { Pasid = new Pasid(0xABCDE), Kind = DmaRequestKind.TranslationRequest },
+            VtdFaultReason.PasidInLegacyMode);
+        Assert.Equal(new FaultRecord(0x5000, 0x9ABC_DE31_8000_0320), asking);
+        Assert.Equal((new Pasid(0xABCDE), DmaRequestKind.TranslationRequest), (asking.Pasid, asking.Kind));
+        FaultRecord translated = FaultRecord.For(
+            request with { Pasid = new Pasid(0), Kind = DmaRequestKind.Translated }, VtdFaultReason.RequestBlocked);
+        Assert.Equal(new FaultRecord(0x5000, 0xA000_000D_8000_0320), translated);
+        Assert.Equal((new Pasid(0), DmaRequestKind.Translated), (translated.Pasid, translated.Kind));
     }
 
     [Fact]

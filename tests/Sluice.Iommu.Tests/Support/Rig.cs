@@ -1,4 +1,5 @@
 using Sluice.Formats.Vtd;
+using Sluice.Iommu.Vtd;
 
 namespace Sluice.Iommu.Tests;
 
@@ -15,15 +16,18 @@ internal sealed class Rig : IInterruptSink, IDisposable
     private ulong _free = FirstFree;
     private uint _waitData;
 
-    public Rig(VtdOptions? options = null, ulong bytes = 1 << 24)
+    public Rig(VtdOptions? options = null, ulong bytes = 1 << 24, IPhysicalMemory? memory = null)
     {
         _banks = new(new MemoryBank(new(0), NativeBlock.Allocate(bytes), 0, bytes));
-        Memory = _banks.Memory;
+        Memory = memory ?? _banks.Memory;
         Unit = new(options ?? new(), Memory, this);
         Port = Unit.Connect("test");
     }
 
-    public PhysicalMemory Memory { get; }
+    public IPhysicalMemory Memory { get; }
+
+    /// <summary>As a struct, where the rig was not given memory of another kind.</summary>
+    public PhysicalMemory Native => _banks.Memory;
 
     public VtdUnit Unit { get; }
 
@@ -97,13 +101,15 @@ internal sealed class Rig : IInterruptSink, IDisposable
         Assert.NotEqual(0u, Registers.Read32(0x1C) & (1u << 31));
     }
 
+    public static SourceId Source(ushort requester) => new(new PciAddress(0, new(requester)));
+
     public bool Translate(ushort requester, ulong address, DmaAccess access, out PhysicalRun run) =>
         Translate(Port, requester, address, access, out run);
 
     public bool Translate(TranslationPort port, ushort requester, ulong address, DmaAccess access, out PhysicalRun run)
     {
         port.Enter();
-        bool passed = Unit.TryTranslate(port, new(requester), new(address), access, out run);
+        bool passed = Unit.TryTranslate(port, new(Source(requester), new(address), access), out run);
         port.Exit();
         return passed;
     }

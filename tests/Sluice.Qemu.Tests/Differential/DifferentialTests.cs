@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using Sluice.Formats.Vtd;
-using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 
 namespace Sluice.Qemu.Tests.Differential;
 

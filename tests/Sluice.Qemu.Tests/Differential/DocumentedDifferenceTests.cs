@@ -1,5 +1,5 @@
 using Sluice.Formats.Vtd;
-using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 
 namespace Sluice.Qemu.Tests.Differential;
 

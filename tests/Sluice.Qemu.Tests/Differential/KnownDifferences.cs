@@ -27,7 +27,7 @@ internal sealed class KnownDifferences(SluiceTarget target, char unforgiven = ' 
     {
         ForgetFreeRecord(ours);
         ForgetFreeRecord(theirs);
-        long hits = target.Unit.Statistics.Hits;
+        long hits = target.Unit.Counters.Hits;
         bool resync = step is Step.Dma dma
             && (ForgiveRecord(dma, hits != _hits, ours, theirs)
                 || ForgiveOverflow(dma, hits != _hits, ours, theirs)

@@ -1,5 +1,5 @@
 using System.Net.Sockets;
-using Sluice.Iommu;
+using Sluice.Iommu.Vtd;
 using Sluice.Machines;
 using Sluice.Machines.Qtest;
 

@@ -1,9 +1,10 @@
 namespace Sluice.Iommu;
 
 /// <summary>
-/// What a VT-d unit has done since it was made. A snapshot: exact when no DMA and no register access runs.
+/// What a remapping unit of any kind has done since it was made. A snapshot: exact when no DMA and no register access
+/// runs. What a kind of unit does not have stays zero.
 /// </summary>
-public readonly record struct VtdStatistics
+public readonly record struct UnitCounters
 {
     /// <summary>Translations answered by the caches, over all ports.</summary>
     public long Hits { get; init; }
@@ -23,7 +24,10 @@ public readonly record struct VtdStatistics
     /// <summary>Refusals of a source that already had a record waiting.</summary>
     public long FaultsCompressed { get; init; }
 
-    /// <summary>Refusals that the context entry asked to keep silent (FPD).</summary>
+    /// <summary>
+    /// Refusals that software's tables asked to keep silent, or that the specification does not record: those met while
+    /// translation is off.
+    /// </summary>
     public long FaultsSuppressed { get; init; }
 
     /// <summary>Context-cache invalidations, by register and by queue.</summary>
@@ -32,10 +36,10 @@ public readonly record struct VtdStatistics
     /// <summary>IOTLB invalidations, by register and by queue.</summary>
     public long IotlbInvalidations { get; init; }
 
-    /// <summary>Wait descriptors completed.</summary>
+    /// <summary>Commands completed that tell software of it: VT-d's wait descriptors.</summary>
     public long Waits { get; init; }
 
-    /// <summary>Times the invalidation queue stopped on an error.</summary>
+    /// <summary>Times the command queue stopped on an error.</summary>
     public long QueueErrors { get; init; }
 
     /// <summary>Drains that found a DMA in flight and waited for it.</summary>
