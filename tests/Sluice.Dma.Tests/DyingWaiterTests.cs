@@ -257,11 +257,11 @@ public sealed class DyingWaiterTests
             Assert.True(_other.Capabilities.IsBlocked && Adapter.Capabilities.IsBlocked);
         }
 
-        // Continuations run on the pool.
+        // Continuations run on the pool, which other tests may keep busy for a while.
         internal void FireTimers(List<Task<DmaFailure>> asked)
         {
             Platform.TestClock.FireTimers();
-            Task.WaitAll([.. asked], 1000);
+            Task.WaitAll([.. asked], 10_000);
         }
 
         internal void CheckThatNobodyWaitsAnyMore()
