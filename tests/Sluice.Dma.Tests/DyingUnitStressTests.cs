@@ -83,6 +83,9 @@ public sealed class DyingUnitStressTests(ITestOutputHelper output)
     {
         while (true)
         {
+            // Eighteen drivers and a pool that has two threads at first: one that kept its own would have the others
+            // begin seconds after the unit's death.
+            await Task.Yield();
             try
             {
                 switch (kind)
