@@ -27,8 +27,8 @@ public sealed partial class DmaAdapter
     /// <exception cref="ArgumentException">The other adapter is this one, or of another system.</exception>
     /// <exception cref="ObjectDisposedException">Either adapter was disposed.</exception>
     /// <exception cref="RemappingException">
-    /// The device shares its requester id with one that stays, or a unit no longer answers; nothing changed, or the
-    /// device is blocked.
+    /// The device shares its requester id with one that stays, its unit cannot walk the tables of the other's domain
+    /// (units that are unlike), or a unit no longer answers; nothing changed, or the device is blocked.
     /// </exception>
     public void JoinDomain(DmaAdapter other)
     {
